@@ -1,0 +1,102 @@
+// The batcher: all policy of the server. It owns the queue, the running samples, the KV pages of
+// every worker and the save points; it decides each step and the workers execute it.
+//
+//   front end ── Submit/Cancel ──▶ inbox ─▶ Tick ─▶ WorkerLink::Begin/Run/Save/Drop ─▶ worker
+//   Sink ◀── tokens, steps, pictures ── Tick ◀─ inbox ◀── StepDone/Saved/WorkerLost ──┘
+//
+// Std and abseil only, no threads and no clock of its own: BatcherLoop (batcher_loop.h) drives it in
+// the server, tests call Tick by hand.
+#ifndef HANMO_SERVER_BATCHER_BATCHER_H_
+#define HANMO_SERVER_BATCHER_BATCHER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "server/batcher/observer.h"
+#include "server/batcher/request.h"
+#include "server/batcher/sink.h"
+#include "server/batcher/worker.h"
+
+namespace hanmo {
+
+struct BatcherOptions {
+  // Requests waiting for their first step, at most; one more is refused with RESOURCE_EXHAUSTED.
+  uint32_t max_queued_requests = 1024;
+  // Samples begun on one worker at most; the rest waits in the queue.
+  uint32_t max_running_samples = 64;
+  // Rows of one denoising or VAE step at most: past the point where the device is full a larger
+  // batch only adds latency.
+  uint32_t max_picture_batch = 8;
+  // Prompt tokens of one text step at most, over all rows.
+  uint32_t prefill_chunk_tokens = 512;
+  // Steps sent to a worker before the result of the first is back.
+  uint32_t steps_in_flight = 2;
+  // Denoising steps between two save points of a picture; at most this many are redone after a
+  // worker's death.
+  uint32_t save_interval_steps = 5;
+  // A text parked by a slow reader for this long gives its KV pages back and is recomputed later.
+  absl::Duration max_parked = absl::Seconds(10);
+};
+
+class Batcher {
+ public:
+  // `observer` outlives the batcher. `wake` is called, from any thread, when the inbox gets its
+  // first entry: the loop should tick soon.
+  Batcher(BatcherOptions options, BatcherObserver* observer, std::function<void()> wake);
+  ~Batcher();
+  Batcher(const Batcher&) = delete;
+  Batcher& operator=(const Batcher&) = delete;
+
+  // --- Thread-safe; each puts a message into the inbox and returns at once. ---
+
+  // Takes the request over. The sink gets OnDone exactly once, also when it is refused:
+  // RESOURCE_EXHAUSTED (queue full), UNAVAILABLE (draining, or no worker has the model),
+  // DEADLINE_EXCEEDED, CANCELLED, INTERNAL (aboard at two deaths; non-finite output).
+  RequestId Submit(Request request, std::shared_ptr<Sink> sink);
+  // Ends the request with CANCELLED at the next tick; unknown or ended ids are ignored.
+  void Cancel(RequestId id);
+  // A full sink has room again.
+  void Wake(RequestId id);
+
+  // A worker is connected; it serves a model after ModelReady. `link` stays valid until the worker
+  // is lost and the batcher has dropped it.
+  void AddWorker(WorkerId worker, std::shared_ptr<WorkerLink> link);
+  void ModelReady(WorkerId worker, ModelId model, ModelCapacity capacity);
+  // The worker died: its samples go on elsewhere, or on its successor, from their save points.
+  void WorkerLost(WorkerId worker);
+  // `model` will not come back: its waiting requests end with UNAVAILABLE.
+  void ModelFailed(ModelId model);
+  void StepDone(WorkerId worker, StepResult result);
+  void Saved(WorkerId worker, SavePoint save_point);
+
+  // Refuses new requests with UNAVAILABLE; what was accepted is finished.
+  void Drain();
+  // Ends every request with UNAVAILABLE at the next tick.
+  void Abort();
+
+  // --- The loop's thread only. ---
+
+  // Handles the inbox, drops what was cancelled or expired, begins what fits, and keeps every
+  // worker's steps in flight. O(running samples); independent of the queue's length.
+  void Tick(absl::Time now);
+  // The next instant at which Tick has something to do without a message; InfiniteFuture if none.
+  absl::Time NextDeadline() const;
+  // No request is queued or running.
+  bool idle() const;
+  // True when Submit or a result came since the last Tick. Thread-safe.
+  bool pending() const;
+
+ private:
+  class Core;
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_BATCHER_BATCHER_H_

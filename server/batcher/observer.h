@@ -1,0 +1,39 @@
+// What the batcher tells the telemetry: numbers only, never contents.
+#ifndef HANMO_SERVER_BATCHER_OBSERVER_H_
+#define HANMO_SERVER_BATCHER_OBSERVER_H_
+
+#include <cstdint>
+
+#include "absl/time/time.h"
+#include "server/batcher/request.h"
+#include "server/batcher/worker.h"
+
+namespace hanmo {
+
+enum class Rejection { kQueueFull, kDraining, kNoWorker, kDeadline };
+
+// Called on the batcher's thread; must return within a microsecond or two.
+class BatcherObserver {
+ public:
+  virtual ~BatcherObserver() = default;
+  virtual void OnRejected(ModelId model, Rejection reason) {}
+  // A request's first step was sent.
+  virtual void OnStarted(ModelId model, absl::Duration queued) {}
+  virtual void OnStep(WorkerId worker, const Step& step, const StepResult& result) {}
+  // Prefill of one text, from its first chunk's plan to its first token.
+  virtual void OnPrefill(ModelId model, absl::Duration time, uint32_t tokens) {}
+  virtual void OnFirstToken(ModelId model, absl::Duration since_arrival) {}
+  virtual void OnInterToken(ModelId model, absl::Duration gap) {}
+  virtual void OnCancelled(ModelId model) {}
+  virtual void OnDeadlineMissed(ModelId model, bool was_running) {}
+  virtual void OnDone(ModelId model, absl::StatusCode code, const Usage& usage,
+                      absl::Duration total) {}
+  // Requests waiting and running, after each tick that changed them.
+  virtual void OnLoad(ModelId model, uint32_t waiting, uint32_t running) {}
+  virtual void OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) {}
+  virtual void OnTick(absl::Duration time) {}
+};
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_BATCHER_OBSERVER_H_

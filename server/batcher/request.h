@@ -1,0 +1,77 @@
+// What the front end hands to the batcher: plain values, validated, tokenized, owned.
+#ifndef HANMO_SERVER_BATCHER_REQUEST_H_
+#define HANMO_SERVER_BATCHER_REQUEST_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/time/time.h"
+
+namespace hanmo {
+
+// Index of a model in the repository; never reused while the server runs.
+using ModelId = uint32_t;
+// Drawn by the batcher, unique while the server runs.
+using RequestId = uint64_t;
+// One running generation on a worker; unique while the server runs, also across restarts.
+using SampleHandle = uint64_t;
+using WorkerId = uint32_t;
+
+// How the next token is drawn; ranges as in hanmo.v1.TextParameters.
+struct TokenSampling {
+  float temperature = 1;
+  uint32_t top_k = 0;
+  float top_p = 1;
+  float min_p = 0;
+  float repetition_penalty = 1;
+  float presence_penalty = 0;
+  float frequency_penalty = 0;
+  std::map<uint32_t, float> logit_bias;
+  // Token i of a sample is drawn with a counter-based generator keyed by (seed, i).
+  uint64_t seed = 0;
+  uint32_t min_tokens = 0;
+  std::optional<uint32_t> logprobs;
+  std::vector<uint32_t> eos_token_ids;
+};
+
+// One text to write.
+struct TextJob {
+  std::vector<uint32_t> prompt;  // never empty
+  TokenSampling sampling;
+  // End the sample: the model's end-of-text ids (unless ignored) and the request's own.
+  std::vector<uint32_t> stop_token_ids;
+  uint32_t max_tokens = 0;  // at least 1; prompt + max_tokens fits the context
+};
+
+// One picture to paint.
+struct PictureJob {
+  std::vector<uint32_t> prompt;           // padded to the model's prompt length
+  std::vector<uint32_t> negative_prompt;  // same length; empty when guidance <= 1
+  uint32_t width = 0;                     // pixels
+  uint32_t height = 0;
+  std::string sampler;  // empty: the checkpoint's
+  uint32_t steps = 0;
+  float guidance = 1;
+  uint64_t seed = 0;
+  uint32_t preview_every_steps = 0;  // 0: no previews
+};
+
+using SampleJob = std::variant<TextJob, PictureJob>;
+
+struct Request {
+  ModelId model = 0;
+  // One entry per text or picture asked for; all of one kind; 1 to 16.
+  std::vector<SampleJob> samples;
+  absl::Time arrival = absl::InfinitePast();
+  // absl::InfiniteFuture() when the client set none.
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_BATCHER_REQUEST_H_

@@ -1,0 +1,93 @@
+// The batcher's view of a worker: steps go down, results come up. worker_link implements it over
+// gRPC, testing/fake_worker in memory.
+#ifndef HANMO_SERVER_BATCHER_WORKER_H_
+#define HANMO_SERVER_BATCHER_WORKER_H_
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "server/batcher/request.h"
+#include "server/batcher/sink.h"
+
+namespace hanmo {
+
+// The unit of work: one step of one model for a set of samples.
+enum class StepKind {
+  kTextEncode,
+  kDenoise,
+  kVaeDecode,
+  kText,  // prefill chunks and decode tokens, mixed
+};
+
+struct Row {
+  SampleHandle sample = 0;
+  // kText: known tokens to run; 0 for one decode token. See hanmo.worker.v1.Row.
+  uint32_t prefill_tokens = 0;
+  std::vector<uint32_t> new_pages;
+  bool preview = false;
+};
+
+struct Step {
+  uint64_t id = 0;  // increasing per worker
+  ModelId model = 0;
+  StepKind kind = StepKind::kText;
+  std::vector<Row> rows;
+};
+
+// Where a sample goes on: from its start, or after a worker was lost.
+struct Resume {
+  std::vector<uint32_t> emitted;  // texts: tokens that the client has already
+  std::string save_point;         // pictures: empty starts anew
+};
+
+struct RowResult {
+  SampleHandle sample = 0;
+  absl::Status status;  // not OK: this sample is gone, the others are well
+  std::vector<Token> tokens;
+  bool skipped = false;
+  uint32_t steps_done = 0;
+  uint32_t steps_total = 0;  // model calls in all; known after kTextEncode
+  Pixels picture;
+  Pixels preview;
+};
+
+struct StepResult {
+  uint64_t step = 0;
+  absl::Status status;  // not OK: no row advanced
+  std::vector<RowResult> rows;
+  absl::Duration device_time;
+  absl::Duration idle_time;  // the device stood still before this step
+  uint64_t memory_used_bytes = 0;
+};
+
+struct SavePoint {
+  SampleHandle sample = 0;
+  uint32_t steps_done = 0;
+  std::string bytes;
+};
+
+// What one worker can do with one loaded model.
+struct ModelCapacity {
+  uint32_t page_tokens = 0;  // texts: tokens per KV page; 0 for picture models
+  uint32_t pages = 0;        // page ids are 0 to pages - 1
+  uint32_t max_batch = 64;   // rows per step at most
+};
+
+// Commands to one worker, in order. Called on the batcher's thread; none blocks; after the worker
+// is lost they do nothing. Results are reported to Batcher::StepDone and Batcher::Saved.
+class WorkerLink {
+ public:
+  virtual ~WorkerLink() = default;
+  virtual void Begin(SampleHandle sample, ModelId model, const SampleJob& job, Resume resume) = 0;
+  virtual void Run(Step step) = 0;
+  virtual void Save(const std::vector<SampleHandle>& samples) = 0;
+  virtual void Drop(const std::vector<SampleHandle>& samples) = 0;
+};
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_BATCHER_WORKER_H_
