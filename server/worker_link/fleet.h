@@ -1,5 +1,8 @@
 // The fleet: starts hanmo-worker processes (or attaches to running ones), loads the models into
 // them, carries the batcher's commands over gRPC, and brings dead workers back.
+//
+// Threads: one per worker (it starts the process, waits for its end and for the back-off), and
+// gRPC's, on which events arrive. Commands are sent from the batcher's thread without waiting.
 #ifndef HANMO_SERVER_WORKER_LINK_FLEET_H_
 #define HANMO_SERVER_WORKER_LINK_FLEET_H_
 
@@ -11,6 +14,8 @@
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "server/batcher/batcher.h"
+#include "server/worker_link/loaded_model.h"
+#include "server/worker_link/worker_events.h"
 
 namespace hanmo {
 
@@ -25,16 +30,21 @@ struct FleetOptions {
   // Spawn mode: the program to start, once per entry of `devices`, on an inherited socket pair. The
   // child ends with the server.
   std::string worker_program;
-  std::vector<std::string> devices;  // "cpu", "cuda:0", ...
-  uint32_t worker_threads = 0;       // compute threads per worker; 0 shares the cores among them
+  std::vector<std::string> devices;      // "cpu", "cuda:0", ...
+  uint32_t worker_threads = 0;           // compute threads per worker; 0 shares the cores among them
   std::vector<std::string> worker_args;  // passed on as they are
 
-  // Attach mode: addresses of running workers ("unix:/run/hanmo/worker.sock", "host:port").
+  // Attach mode: addresses of running workers: "unix:/run/hanmo/worker.sock", "tls:host:port", or
+  // "host:port" in clear on loopback.
   std::vector<std::string> attach;
+  // PEM files for "tls:": what checks the worker, and what shows the server to it (mutual TLS).
+  std::string tls_ca_file;
+  std::string tls_certificate_file;
+  std::string tls_key_file;
 
-  std::string dtype;          // "", "float32", "float16" or "bfloat16"
+  std::string dtype;  // "", "float32", "float16" or "bfloat16"
   bool deterministic = true;
-  uint64_t kv_bytes = 0;      // KV pages per worker and text model; 0: the worker chooses
+  uint64_t kv_bytes = 0;  // KV pages per worker and text model; 0: the worker chooses
 
   // A worker that dies is started again after min_backoff, doubled up to max_backoff while it keeps
   // dying within stable_after.
@@ -43,45 +53,34 @@ struct FleetOptions {
   absl::Duration stable_after = absl::Seconds(60);
 };
 
-// What a worker reported about a loaded model; see hanmo.worker.v1.Loaded.
-struct LoadedModel {
-  std::string architecture;
-  std::string dtype;
-  uint64_t weight_bytes = 0;
-  double load_seconds = 0;
-  // Texts; context_tokens is 0 for a picture model.
-  uint32_t context_tokens = 0;
-  uint32_t vocabulary_size = 0;
-  uint32_t page_tokens = 0;
-  uint64_t page_bytes = 0;
-  uint32_t pages = 0;
-  // Pictures; latent_factor is 0 for a text model.
-  uint32_t latent_factor = 0;
-  uint32_t default_size = 0;
-  uint32_t prompt_tokens = 0;
-  std::string default_sampler;
-  std::vector<std::string> samplers;
-};
-
-// Called from the fleet's threads.
+// Called from the fleet's threads; must not block for long.
 class FleetObserver {
  public:
   virtual ~FleetObserver() = default;
   virtual void OnModelLoaded(WorkerId worker, ModelId model, const LoadedModel& loaded) = 0;
-  // The checkpoint is at fault; it is not tried again.
+  // The checkpoint is at fault, or it ended the worker three times while it was being loaded; this
+  // worker does not try it again.
   virtual void OnModelFailed(WorkerId worker, ModelId model, const absl::Status& status) = 0;
   virtual void OnWorkerUp(WorkerId worker, const std::string& device) {}
-  // `reason` says how it ended: exit code, signal, lost connection.
+  // `reason` says how it ended: exit code, signal, lost connection. Also called when a worker could
+  // not be started; of the failed attempts to reach an attached one, only for the first in a row.
   virtual void OnWorkerLost(WorkerId worker, const std::string& reason) = 0;
 };
 
 class Fleet {
  public:
-  // `batcher` and `observer` outlive the fleet.
+  // `batcher` and `observer` outlive the fleet. Worker ids are 0, 1, ... in the order of `devices`,
+  // then of `attach`.
   Fleet(FleetOptions options, std::vector<FleetModel> models, Batcher* batcher,
         FleetObserver* observer);
-  // Ends the workers: TERM, then KILL after a second; waits for them.
+  // The same without a batcher, for tests: `events` outlives the fleet.
+  Fleet(FleetOptions options, std::vector<FleetModel> models, WorkerEvents* events,
+        FleetObserver* observer);
+  // Ends the workers it started: TERM, then KILL after a second; waits for them. Attached workers
+  // live on.
   ~Fleet();
+  Fleet(const Fleet&) = delete;
+  Fleet& operator=(const Fleet&) = delete;
 
   // Starts every worker; returns without waiting for them. INVALID_ARGUMENT or NOT_FOUND when the
   // options can't work (no such program, malformed address).
@@ -89,10 +88,16 @@ class Fleet {
 
  private:
   class Member;
-  FleetOptions options_;
-  std::vector<FleetModel> models_;
-  Batcher* batcher_;
-  FleetObserver* observer_;
+  class FailureBoard;
+
+  absl::Status CheckOptions() const;
+
+  const FleetOptions options_;
+  const std::vector<FleetModel> models_;
+  std::unique_ptr<WorkerEvents> batcher_events_;  // null in tests
+  WorkerEvents* const events_;
+  FleetObserver* const observer_;
+  std::unique_ptr<FailureBoard> failures_;
   std::vector<std::unique_ptr<Member>> members_;
 };
 

@@ -1,0 +1,371 @@
+#include "server/worker_link/wire.h"
+
+#include <string>
+#include <variant>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/time.h"
+
+namespace hanmo {
+namespace {
+
+template <typename Repeated>
+std::vector<uint32_t> ToVector(const Repeated& in) {
+  return std::vector<uint32_t>(in.begin(), in.end());
+}
+
+template <typename Repeated>
+void Assign(const std::vector<uint32_t>& in, Repeated* out) {
+  out->Assign(in.begin(), in.end());
+}
+
+void SamplingToWire(const TokenSampling& in, wire::TokenSampling* out) {
+  out->set_temperature(in.temperature);
+  out->set_top_k(in.top_k);
+  out->set_top_p(in.top_p);
+  out->set_min_p(in.min_p);
+  out->set_repetition_penalty(in.repetition_penalty);
+  out->set_presence_penalty(in.presence_penalty);
+  out->set_frequency_penalty(in.frequency_penalty);
+  out->mutable_logit_bias()->insert(in.logit_bias.begin(), in.logit_bias.end());
+  out->set_seed(in.seed);
+  out->set_min_tokens(in.min_tokens);
+  if (in.logprobs.has_value()) out->set_logprobs(*in.logprobs);
+  Assign(in.eos_token_ids, out->mutable_eos_token_ids());
+}
+
+TokenSampling SamplingFromWire(const wire::TokenSampling& in) {
+  TokenSampling out;
+  out.temperature = in.temperature();
+  out.top_k = in.top_k();
+  out.top_p = in.top_p();
+  out.min_p = in.min_p();
+  out.repetition_penalty = in.repetition_penalty();
+  out.presence_penalty = in.presence_penalty();
+  out.frequency_penalty = in.frequency_penalty();
+  out.logit_bias.insert(in.logit_bias().begin(), in.logit_bias().end());
+  out.seed = in.seed();
+  out.min_tokens = in.min_tokens();
+  if (in.has_logprobs()) out.logprobs = in.logprobs();
+  out.eos_token_ids = ToVector(in.eos_token_ids());
+  return out;
+}
+
+void JobToWire(const TextJob& job, const Resume& resume, wire::Begin* begin) {
+  wire::TextSample* out = begin->mutable_text();
+  Assign(job.prompt, out->mutable_prompt());
+  Assign(resume.emitted, out->mutable_emitted());
+  SamplingToWire(job.sampling, out->mutable_sampling());
+  Assign(job.stop_token_ids, out->mutable_stop_token_ids());
+  out->set_max_tokens(job.max_tokens);
+}
+
+void JobToWire(const PictureJob& job, const Resume& resume, wire::Begin* begin) {
+  wire::PictureSample* out = begin->mutable_picture();
+  Assign(job.prompt, out->mutable_prompt());
+  Assign(job.negative_prompt, out->mutable_negative_prompt());
+  out->set_width(job.width);
+  out->set_height(job.height);
+  out->set_sampler(job.sampler);
+  out->set_steps(job.steps);
+  out->set_guidance(job.guidance);
+  out->set_seed(job.seed);
+  out->set_save_point(resume.save_point);
+}
+
+TextJob JobFromWire(const wire::TextSample& in) {
+  TextJob job;
+  job.prompt = ToVector(in.prompt());
+  job.sampling = SamplingFromWire(in.sampling());
+  job.stop_token_ids = ToVector(in.stop_token_ids());
+  job.max_tokens = in.max_tokens();
+  return job;
+}
+
+PictureJob JobFromWire(const wire::PictureSample& in) {
+  PictureJob job;
+  job.prompt = ToVector(in.prompt());
+  job.negative_prompt = ToVector(in.negative_prompt());
+  job.width = in.width();
+  job.height = in.height();
+  job.sampler = in.sampler();
+  job.steps = in.steps();
+  job.guidance = in.guidance();
+  job.seed = in.seed();
+  return job;
+}
+
+void RowToWire(RowResult row, wire::RowResult* out) {
+  out->set_sample(row.sample);
+  if (!row.status.ok()) ToWire(row.status, out->mutable_status());
+  for (const Token& token : row.tokens) {
+    wire::Token* t = out->add_tokens();
+    t->set_id(token.id);
+    t->set_logprob(token.logprob);
+    for (const TokenCandidate& candidate : token.top) {
+      wire::TokenCandidate* c = t->add_top();
+      c->set_id(candidate.id);
+      c->set_logprob(candidate.logprob);
+    }
+  }
+  out->set_skipped(row.skipped);
+  out->set_steps_done(row.steps_done);
+  out->set_steps_total(row.steps_total);
+  out->set_picture(std::move(row.picture.rgb));
+  out->set_picture_width(row.picture.width);
+  out->set_preview(std::move(row.preview.rgb));
+  out->set_preview_width(row.preview.width);
+}
+
+Pixels PixelsFromWire(uint32_t width, std::string rgb) {
+  Pixels pixels;
+  pixels.width = width;
+  pixels.height = width == 0 ? 0 : rgb.size() / 3 / width;
+  pixels.rgb = std::move(rgb);
+  return pixels;
+}
+
+RowResult RowFromWire(wire::RowResult& in) {
+  RowResult out;
+  out.sample = in.sample();
+  out.status = FromWire(in.status());
+  out.tokens.reserve(in.tokens_size());
+  for (const wire::Token& t : in.tokens()) {
+    Token& token = out.tokens.emplace_back();
+    token.id = t.id();
+    token.logprob = t.logprob();
+    token.top.reserve(t.top_size());
+    for (const wire::TokenCandidate& c : t.top()) token.top.push_back({c.id(), c.logprob()});
+  }
+  out.skipped = in.skipped();
+  out.steps_done = in.steps_done();
+  out.steps_total = in.steps_total();
+  out.picture = PixelsFromWire(in.picture_width(), std::move(*in.mutable_picture()));
+  out.preview = PixelsFromWire(in.preview_width(), std::move(*in.mutable_preview()));
+  return out;
+}
+
+wire::StepKind KindToWire(StepKind kind) {
+  switch (kind) {
+    case StepKind::kTextEncode:
+      return wire::STEP_KIND_TEXT_ENCODE;
+    case StepKind::kDenoise:
+      return wire::STEP_KIND_DENOISE;
+    case StepKind::kVaeDecode:
+      return wire::STEP_KIND_VAE_DECODE;
+    case StepKind::kText:
+      return wire::STEP_KIND_TEXT;
+  }
+  return wire::STEP_KIND_UNSPECIFIED;
+}
+
+absl::StatusOr<StepKind> KindFromWire(wire::StepKind kind) {
+  switch (kind) {
+    case wire::STEP_KIND_TEXT_ENCODE:
+      return StepKind::kTextEncode;
+    case wire::STEP_KIND_DENOISE:
+      return StepKind::kDenoise;
+    case wire::STEP_KIND_VAE_DECODE:
+      return StepKind::kVaeDecode;
+    case wire::STEP_KIND_TEXT:
+      return StepKind::kText;
+    default:
+      return absl::InvalidArgumentError(
+          absl::StrCat("step.kind: ", static_cast<int>(kind), " is not a kind of step"));
+  }
+}
+
+}  // namespace
+
+void ToWire(const absl::Status& status, wire::Status* out) {
+  out->set_code(static_cast<int32_t>(status.code()));
+  out->set_message(std::string(status.message()));
+}
+
+void ToWire(const WorkerHello& hello, wire::HelloReply* out) {
+  out->set_protocol_version(kWorkerProtocolVersion);
+  out->set_device(hello.device);
+  out->set_device_name(hello.device_name);
+  out->set_memory_bytes(hello.memory_bytes);
+  out->set_memory_free_bytes(hello.memory_free_bytes);
+  out->set_pid(hello.pid);
+  out->set_build(hello.build);
+}
+
+void ToWire(const LoadCommand& load, wire::Load* out) {
+  out->set_model(load.model);
+  out->set_path(load.path);
+  out->set_dtype(load.dtype);
+  out->set_deterministic(load.deterministic);
+  out->set_kv_bytes(load.kv_bytes);
+}
+
+void ToWire(ModelId model, const absl::StatusOr<LoadedModel>& loaded, wire::Loaded* out) {
+  out->set_model(model);
+  ToWire(loaded.status(), out->mutable_status());
+  if (!loaded.ok()) return;
+  out->set_architecture(loaded->architecture);
+  out->set_dtype(loaded->dtype);
+  out->set_weight_bytes(loaded->weight_bytes);
+  out->set_load_seconds(loaded->load_seconds);
+  if (loaded->context_tokens > 0) {
+    wire::TextCapabilities* text = out->mutable_text();
+    text->set_context_tokens(loaded->context_tokens);
+    text->set_vocabulary_size(loaded->vocabulary_size);
+    text->set_page_tokens(loaded->page_tokens);
+    text->set_page_bytes(loaded->page_bytes);
+    text->set_pages(loaded->pages);
+  }
+  if (loaded->latent_factor > 0) {
+    wire::PictureCapabilities* picture = out->mutable_picture();
+    picture->set_latent_factor(loaded->latent_factor);
+    picture->set_latent_channels(loaded->latent_channels);
+    picture->set_default_size(loaded->default_size);
+    picture->set_prompt_tokens(loaded->prompt_tokens);
+    picture->set_default_sampler(loaded->default_sampler);
+    for (const std::string& sampler : loaded->samplers) picture->add_samplers(sampler);
+  }
+}
+
+void ToWire(const BeginCommand& begin, wire::Begin* out) {
+  out->set_sample(begin.sample);
+  out->set_model(begin.model);
+  std::visit([&](const auto& job) { JobToWire(job, begin.resume, out); }, begin.job);
+}
+
+void ToWire(const Step& step, wire::Step* out) {
+  out->set_step(step.id);
+  out->set_model(step.model);
+  out->set_kind(KindToWire(step.kind));
+  for (const Row& row : step.rows) {
+    wire::Row* r = out->add_rows();
+    r->set_sample(row.sample);
+    r->set_prefill_tokens(row.prefill_tokens);
+    Assign(row.new_pages, r->mutable_new_pages());
+    r->set_preview(row.preview);
+  }
+}
+
+void ToWire(StepResult result, wire::StepDone* out) {
+  out->set_step(result.step);
+  if (!result.status.ok()) ToWire(result.status, out->mutable_status());
+  for (RowResult& row : result.rows) RowToWire(std::move(row), out->add_rows());
+  out->set_device_seconds(absl::ToDoubleSeconds(result.device_time));
+  out->set_idle_seconds(absl::ToDoubleSeconds(result.idle_time));
+  out->set_memory_used_bytes(result.memory_used_bytes);
+}
+
+void ToWire(SavePoint save_point, wire::Saved* out) {
+  out->set_sample(save_point.sample);
+  out->set_steps_done(save_point.steps_done);
+  out->set_save_point(std::move(save_point.bytes));
+}
+
+void ToWire(const std::vector<SampleHandle>& samples, wire::Save* out) {
+  out->mutable_samples()->Assign(samples.begin(), samples.end());
+}
+
+void ToWire(const std::vector<SampleHandle>& samples, wire::Drop* out) {
+  out->mutable_samples()->Assign(samples.begin(), samples.end());
+}
+
+absl::Status FromWire(const wire::Status& in) {
+  return absl::Status(static_cast<absl::StatusCode>(in.code()), in.message());
+}
+
+WorkerHello FromWire(const wire::HelloReply& in) {
+  WorkerHello out;
+  out.device = in.device();
+  out.device_name = in.device_name();
+  out.memory_bytes = in.memory_bytes();
+  out.memory_free_bytes = in.memory_free_bytes();
+  out.pid = in.pid();
+  out.build = in.build();
+  return out;
+}
+
+LoadCommand FromWire(const wire::Load& in) {
+  LoadCommand out;
+  out.model = in.model();
+  out.path = in.path();
+  out.dtype = in.dtype();
+  out.deterministic = in.deterministic();
+  out.kv_bytes = in.kv_bytes();
+  return out;
+}
+
+absl::StatusOr<LoadedModel> FromWire(const wire::Loaded& in) {
+  if (absl::Status status = FromWire(in.status()); !status.ok()) return status;
+  LoadedModel out;
+  out.architecture = in.architecture();
+  out.dtype = in.dtype();
+  out.weight_bytes = in.weight_bytes();
+  out.load_seconds = in.load_seconds();
+  out.context_tokens = in.text().context_tokens();
+  out.vocabulary_size = in.text().vocabulary_size();
+  out.page_tokens = in.text().page_tokens();
+  out.page_bytes = in.text().page_bytes();
+  out.pages = in.text().pages();
+  out.latent_factor = in.picture().latent_factor();
+  out.latent_channels = in.picture().latent_channels();
+  out.default_size = in.picture().default_size();
+  out.prompt_tokens = in.picture().prompt_tokens();
+  out.default_sampler = in.picture().default_sampler();
+  out.samplers.assign(in.picture().samplers().begin(), in.picture().samplers().end());
+  return out;
+}
+
+absl::StatusOr<BeginCommand> FromWire(wire::Begin in) {
+  BeginCommand out;
+  out.sample = in.sample();
+  out.model = in.model();
+  switch (in.kind_case()) {
+    case wire::Begin::kText:
+      out.job = JobFromWire(in.text());
+      out.resume.emitted = ToVector(in.text().emitted());
+      return out;
+    case wire::Begin::kPicture:
+      out.job = JobFromWire(in.picture());
+      out.resume.save_point = std::move(*in.mutable_picture()->mutable_save_point());
+      return out;
+    case wire::Begin::KIND_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError("begin.kind: a text or a picture is expected");
+}
+
+absl::StatusOr<Step> FromWire(const wire::Step& in) {
+  absl::StatusOr<StepKind> kind = KindFromWire(in.kind());
+  if (!kind.ok()) return kind.status();
+  Step out;
+  out.id = in.step();
+  out.model = in.model();
+  out.kind = *kind;
+  out.rows.reserve(in.rows_size());
+  for (const wire::Row& r : in.rows()) {
+    out.rows.push_back({r.sample(), r.prefill_tokens(), ToVector(r.new_pages()), r.preview()});
+  }
+  return out;
+}
+
+StepResult FromWire(wire::StepDone in) {
+  StepResult out;
+  out.step = in.step();
+  out.status = FromWire(in.status());
+  out.rows.reserve(in.rows_size());
+  for (wire::RowResult& row : *in.mutable_rows()) out.rows.push_back(RowFromWire(row));
+  out.device_time = absl::Seconds(in.device_seconds());
+  out.idle_time = absl::Seconds(in.idle_seconds());
+  out.memory_used_bytes = in.memory_used_bytes();
+  return out;
+}
+
+SavePoint FromWire(wire::Saved in) {
+  SavePoint out;
+  out.sample = in.sample();
+  out.steps_done = in.steps_done();
+  out.bytes = std::move(*in.mutable_save_point());
+  return out;
+}
+
+}  // namespace hanmo

@@ -1,0 +1,75 @@
+// The worker's end of the stream: commands in, events out, in order.
+//
+// Threads: gRPC's thread of the stream reads commands into a bounded queue; one compute thread, for
+// the life of the process, takes them off, runs them on the executor and writes the events. So the
+// next step waits here while one runs, and a server that does not read stops the worker, not its
+// memory.
+#ifndef HANMO_WORKERS_SERVICE_H_
+#define HANMO_WORKERS_SERVICE_H_
+
+#include <grpcpp/grpcpp.h>
+
+#include <deque>
+#include <functional>
+#include <thread>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "hanmo/worker/v1/worker.grpc.pb.h"
+#include "server/worker_link/wire.h"
+#include "workers/executor.h"
+
+namespace hanmo {
+
+class WorkerService final : public wire::Worker::Service {
+ public:
+  using Stream = grpc::ServerReaderWriter<wire::RunResponse, wire::RunRequest>;
+
+  // Commands waiting for the compute thread at most; the stream is not read further beyond it.
+  static constexpr size_t kMaxQueuedCommands = 1024;
+
+  // `executor` outlives the service and is used by the compute thread alone. `start_thread` runs
+  // first on that thread (its number of compute threads is a setting of the thread).
+  // `stream_ended` is called after each served stream, when its samples are gone.
+  WorkerService(Executor* executor, std::function<void()> start_thread,
+                std::function<void()> stream_ended);
+  // The server that carries this service is shut down first.
+  ~WorkerService() override;
+
+  grpc::Status Run(grpc::ServerContext* context, Stream* stream) override;
+
+ private:
+  // `stream` takes the events; a null stream detaches the executor.
+  struct Command {
+    Stream* stream = nullptr;
+    wire::RunRequest request;
+  };
+
+  grpc::Status Handshake(Stream* stream);
+  void Enqueue(Command command) ABSL_LOCKS_EXCLUDED(mu_);
+  void Compute() ABSL_LOCKS_EXCLUDED(mu_);
+  void Execute(Command command);
+  void ExecuteStep(const wire::Step& request, wire::StepDone* done);
+  bool ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !queue_.empty() || stopping_; }
+  bool has_room() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return queue_.size() < kMaxQueuedCommands;
+  }
+  bool idle() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return queue_.empty() && !busy_; }
+
+  Executor* const executor_;
+  const std::function<void()> start_thread_;
+  const std::function<void()> stream_ended_;
+  absl::Time last_step_end_ = absl::InfinitePast();  // compute thread only
+
+  absl::Mutex mu_;
+  std::deque<Command> queue_ ABSL_GUARDED_BY(mu_);
+  bool busy_ ABSL_GUARDED_BY(mu_) = false;    // a command is being executed
+  bool serving_ ABSL_GUARDED_BY(mu_) = false;  // a stream is open
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread compute_;  // last: it uses all of the above
+};
+
+}  // namespace hanmo
+
+#endif  // HANMO_WORKERS_SERVICE_H_

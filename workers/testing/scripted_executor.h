@@ -1,0 +1,43 @@
+// An executor without models, for tests of the link: every answer follows from the command.
+#ifndef HANMO_WORKERS_TESTING_SCRIPTED_EXECUTOR_H_
+#define HANMO_WORKERS_TESTING_SCRIPTED_EXECUTOR_H_
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "workers/executor.h"
+
+namespace hanmo::testing {
+
+// Load answers by the path: "bad" is INVALID_ARGUMENT, "crash" aborts the process, "text..." is a
+// text model with 8 pages, anything else a picture model. A text row yields the token
+// prompt[0] + (tokens emitted so far); a picture counts its steps and saves the count. Unknown
+// handles fail their row.
+class ScriptedExecutor final : public Executor {
+ public:
+  explicit ScriptedExecutor(std::string device) : device_(std::move(device)) {}
+
+  WorkerHello Describe() const override;
+  absl::StatusOr<LoadedModel> Load(const LoadCommand& load) override;
+  void Unload(ModelId model) override {}
+  void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;
+  StepResult Run(const Step& step) override;
+  std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) override;
+  void Drop(const std::vector<SampleHandle>& samples) override;
+  void Detach() override { samples_.clear(); }
+
+ private:
+  struct Sample {
+    SampleJob job;
+    uint32_t done = 0;  // tokens emitted or steps taken
+  };
+  RowResult RunRow(StepKind kind, const Row& row);
+
+  const std::string device_;
+  std::map<SampleHandle, Sample> samples_;
+};
+
+}  // namespace hanmo::testing
+
+#endif  // HANMO_WORKERS_TESTING_SCRIPTED_EXECUTOR_H_
