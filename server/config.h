@@ -1,0 +1,81 @@
+// hanmo-server's configuration: one schema, read from flags, the environment, a YAML file and
+// defaults, in that order of precedence. A key that the schema lacks is an error wherever it
+// stands.
+#ifndef HANMO_SERVER_CONFIG_H_
+#define HANMO_SERVER_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+
+namespace hanmo {
+
+// Every field is an option of config_options.cc, which has its meaning, unit and range.
+struct Config {
+  std::string listen = "127.0.0.1:8001";
+  std::string metrics_listen = "127.0.0.1:8002";
+  uint64_t max_message_bytes = 32 << 20;
+  uint32_t max_concurrent_streams = 256;
+  uint64_t grpc_memory = 256 << 20;
+  absl::Duration keepalive_time = absl::Minutes(2);
+  absl::Duration keepalive_timeout = absl::Seconds(20);
+  absl::Duration max_connection_age = absl::ZeroDuration();
+  absl::Duration max_connection_age_grace = absl::Minutes(5);
+  bool reflection = true;
+  std::string tls_cert;
+  std::string tls_key;
+  std::string tls_client_ca;
+
+  std::string model_repository;
+
+  uint32_t workers = 1;
+  uint32_t worker_threads = 0;
+  std::vector<std::string> devices = {"auto"};
+  std::string dtype = "auto";
+  bool deterministic = true;
+  uint64_t kv_memory = 0;
+  std::string worker_program;
+  std::vector<std::string> worker_arg;
+  std::vector<std::string> worker;
+
+  uint32_t max_queued_requests = 1024;
+  uint32_t max_running_samples = 64;
+  uint32_t max_picture_batch = 8;
+  uint32_t prefill_chunk_tokens = 512;
+  uint32_t steps_in_flight = 2;
+  uint32_t save_interval_steps = 5;
+  absl::Duration max_parked = absl::Seconds(10);
+  uint32_t media_threads = 1;
+
+  absl::Duration shutdown_delay = absl::ZeroDuration();
+  absl::Duration shutdown_timeout = absl::Seconds(30);
+  std::string log_level = "info";
+  std::string log_format = "text";
+};
+
+enum class ConfigAction { kServe, kHelp, kVersion, kPrintConfig };
+
+struct CommandLine {
+  ConfigAction action = ConfigAction::kServe;
+  Config config;
+};
+
+// `arguments` are the program's without its name; `environment` holds all variables, of which those
+// named HANMO_... are read. INVALID_ARGUMENT names the key, where it stands, and the allowed range.
+absl::StatusOr<CommandLine> ParseCommandLine(
+    const std::vector<std::string>& arguments,
+    const std::vector<std::pair<std::string, std::string>>& environment);
+
+// What --help prints: the options by group with unit, range, default and environment twin.
+std::string ConfigHelp();
+
+// The effective configuration as a file that --config reads.
+std::string ConfigYaml(const Config& config);
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_CONFIG_H_

@@ -1,0 +1,332 @@
+#include "server/repository.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <sstream>
+#include <utility>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "nlohmann/json.hpp"
+
+namespace hanmo {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Larger than any published config; a runaway file must not fill the memory.
+constexpr uintmax_t kMaxJsonBytes = 16 << 20;
+// Above this tokenizers write "unlimited" as an astronomic length.
+constexpr double kMaxPromptTokens = 65536;
+
+// A JSON object with type- and range-checked access. The first fault is kept; later reads return
+// defaults, so that callers check once at the end.
+class JsonFile {
+ public:
+  // A missing file reads as an empty object unless it is required.
+  JsonFile(const fs::path& folder, const std::string& name, bool required) : name_(name) {
+    std::error_code error;
+    const uintmax_t size = fs::file_size(folder / name, error);
+    if (error) {
+      if (required) Fail("is missing");
+      return;
+    }
+    if (size > kMaxJsonBytes) {
+      Fail("is larger than 16 MiB");
+      return;
+    }
+    std::ifstream stream(folder / name, std::ios::binary);
+    std::stringstream text;
+    text << stream.rdbuf();
+    root_ = nlohmann::json::parse(text.str(), nullptr, /*allow_exceptions=*/false);
+    if (root_.is_discarded() || !root_.is_object()) Fail("is not a JSON object");
+    if (!root_.is_object()) root_ = nlohmann::json::object();
+  }
+
+  const absl::Status& status() const { return status_; }
+
+  void Fail(absl::string_view what) {
+    if (status_.ok()) status_ = absl::InvalidArgumentError(absl::StrCat(name_, " ", what));
+  }
+
+  // Null when the key is absent or null.
+  const nlohmann::json* Find(const std::string& key) const {
+    const auto found = root_.find(key);
+    return found == root_.end() || found->is_null() ? nullptr : &*found;
+  }
+
+  double Number(const std::string& key, double fallback, double min, double max) {
+    const nlohmann::json* value = Find(key);
+    if (value == nullptr) return fallback;
+    const double number = value->is_number() ? value->get<double>() : std::nan("");
+    if (number >= min && number <= max) return number;
+    Fail(absl::StrCat("has ", key, " outside ", min, " to ", max));
+    return fallback;
+  }
+
+  // Integers from 1 on, of which one of `keys` must be present.
+  uint32_t Count(const std::vector<std::string>& keys) {
+    for (const std::string& key : keys) {
+      if (Find(key) != nullptr) return static_cast<uint32_t>(Number(key, 0, 1, 1 << 28));
+    }
+    Fail(absl::StrCat("lacks ", keys[0]));
+    return 0;
+  }
+
+  std::string Text(const std::string& key) const {
+    const nlohmann::json* value = Find(key);
+    return value != nullptr && value->is_string() ? value->get<std::string>() : "";
+  }
+
+  // One id or a list of them; empty when absent.
+  std::vector<uint32_t> Ids(const std::string& key) {
+    std::vector<uint32_t> ids;
+    const nlohmann::json* value = Find(key);
+    if (value == nullptr) return ids;
+    const nlohmann::json list = value->is_array() ? *value : nlohmann::json::array({*value});
+    for (const nlohmann::json& id : list) {
+      if (!id.is_number_unsigned() || id.get<uint64_t>() > UINT32_MAX) {
+        Fail(absl::StrCat("has a bad ", key));
+        return {};
+      }
+      ids.push_back(id.get<uint32_t>());
+    }
+    return ids;
+  }
+
+ private:
+  const std::string name_;
+  nlohmann::json root_ = nlohmann::json::object();
+  absl::Status status_;
+};
+
+std::string FirstArchitecture(const JsonFile& config) {
+  const nlohmann::json* list = config.Find("architectures");
+  if (list != nullptr && list->is_array() && !list->empty() && (*list)[0].is_string()) {
+    return (*list)[0].get<std::string>();
+  }
+  return config.Text("model_type") == "gpt2" ? "GPT2LMHeadModel" : "";
+}
+
+absl::Status ReadTextModel(const fs::path& folder, ModelSpec* spec) {
+  spec->kind = ModelKind::kText;
+  JsonFile config(folder, "config.json", true);
+  JsonFile generation(folder, "generation_config.json", false);
+  spec->architecture = FirstArchitecture(config);
+  if (config.status().ok() && spec->architecture != "GPT2LMHeadModel" &&
+      config.Text("model_type") != "gpt2") {
+    config.Fail(absl::StrCat("has the architecture \"", spec->architecture,
+                             "\"; GPT2LMHeadModel is served"));
+  }
+  TextModelSpec& text = spec->text;
+  text.context_tokens = config.Count({"n_positions", "n_ctx", "max_position_embeddings"});
+  text.vocabulary_size = config.Count({"vocab_size"});
+  text.eos_token_ids = generation.Ids("eos_token_id");
+  if (text.eos_token_ids.empty()) text.eos_token_ids = config.Ids("eos_token_id");
+  // An end that the model cannot write would break every request's sampling.
+  for (uint32_t id : text.eos_token_ids) {
+    if (config.status().ok() && id >= text.vocabulary_size) {
+      config.Fail(absl::StrCat("has eos_token_id ", id, " outside its vocabulary of ",
+                               text.vocabulary_size));
+    }
+  }
+  text.temperature = static_cast<float>(generation.Number("temperature", 1, 0, 100));
+  text.top_k = static_cast<uint32_t>(generation.Number("top_k", 0, 0, 1 << 28));
+  text.top_p = static_cast<float>(generation.Number("top_p", 1, 1e-6, 1));
+  text.repetition_penalty =
+      static_cast<float>(generation.Number("repetition_penalty", 1, 1e-6, 10));
+  const uint32_t half = std::max(1u, text.context_tokens / 2);
+  text.max_tokens =
+      static_cast<uint32_t>(generation.Number("max_new_tokens", std::min(256u, half), 1, 1 << 28));
+  return config.status().ok() ? generation.status() : config.status();
+}
+
+// diffusers' classes and our names for them.
+const std::vector<std::pair<std::string, std::string>>& Schedulers() {
+  static const auto& schedulers = *new std::vector<std::pair<std::string, std::string>>{
+      {"DDIMScheduler", "ddim"},
+      {"PNDMScheduler", "pndm"},
+      {"EulerDiscreteScheduler", "euler"},
+      {"EulerAncestralDiscreteScheduler", "euler_a"},
+      {"DPMSolverMultistepScheduler", "dpmpp_2m"},
+      {"LCMScheduler", "lcm"},
+      {"UniPCMultistepScheduler", "unipc"}};
+  return schedulers;
+}
+
+// Checkpoints older than diffusers 0.9 state a wrong sample_size; its pipelines read 64 there.
+bool IsBeforeDiffusers09(const std::string& version) {
+  const std::vector<std::string> parts = absl::StrSplit(version, '.');
+  int minor = 0;
+  return parts.size() >= 2 && parts[0] == "0" && absl::SimpleAtoi(parts[1], &minor) && minor < 9;
+}
+
+void ReadPictureSize(const fs::path& folder, JsonFile* unet, JsonFile* vae,
+                     PictureModelSpec* picture) {
+  const nlohmann::json* blocks = vae->Find("block_out_channels");
+  if (blocks == nullptr || !blocks->is_array() || blocks->empty() || blocks->size() > 8) {
+    return vae->Fail("lacks block_out_channels, a list of 1 to 8 widths");
+  }
+  const uint32_t factor = 1u << (blocks->size() - 1);
+  uint32_t height = 64;
+  uint32_t width = 64;
+  const nlohmann::json* size = unet->Find("sample_size");
+  const auto in_range = [](const nlohmann::json& side) {
+    return side.is_number_unsigned() && side.get<uint64_t>() >= 1 && side.get<uint64_t>() <= 4096;
+  };
+  if (size != nullptr && size->is_array() && size->size() == 2 && in_range((*size)[0]) &&
+      in_range((*size)[1])) {
+    height = (*size)[0].get<uint32_t>();
+    width = (*size)[1].get<uint32_t>();
+  } else if (size != nullptr && in_range(*size)) {
+    height = width = size->get<uint32_t>();
+    if (width < 64 && IsBeforeDiffusers09(unet->Text("_diffusers_version"))) height = width = 64;
+  } else if (size != nullptr) {
+    return unet->Fail("has a bad sample_size");
+  }
+  picture->size_multiple = std::max(8u, factor);
+  const auto pixels = [&](uint32_t latent) {
+    return std::max(latent * factor / picture->size_multiple, 1u) * picture->size_multiple;
+  };
+  picture->height = pixels(height);
+  picture->width = pixels(width);
+  picture->max_size = std::max({picture->max_size, picture->height, picture->width});
+}
+
+absl::Status FirstError(const std::vector<const JsonFile*>& files) {
+  for (const JsonFile* file : files) {
+    if (!file->status().ok()) return file->status();
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
+  spec->kind = ModelKind::kPicture;
+  JsonFile index(folder, "model_index.json", true);
+  spec->architecture = index.Text("_class_name");
+  if (index.status().ok() && spec->architecture != "StableDiffusionPipeline") {
+    index.Fail(absl::StrCat("has the pipeline \"", spec->architecture,
+                            "\"; StableDiffusionPipeline is served"));
+  }
+  if (!index.status().ok()) return index.status();
+  JsonFile unet(folder, "unet/config.json", true);
+  JsonFile vae(folder, "vae/config.json", true);
+  JsonFile text(folder, "text_encoder/config.json", true);
+  JsonFile tokenizer(folder, "tokenizer/tokenizer_config.json", false);
+  JsonFile scheduler(folder, "scheduler/scheduler_config.json", true);
+  // The publisher's wishes, with diffusers' names of the arguments.
+  JsonFile generation(folder, "generation_config.json", false);
+
+  PictureModelSpec& picture = spec->picture;
+  ReadPictureSize(folder, &unet, &vae, &picture);
+  picture.vocabulary_size = text.Count({"vocab_size"});
+  picture.prompt_tokens = text.Count({"max_position_embeddings"});
+  const double longest = tokenizer.Number("model_max_length", kMaxPromptTokens, 1, HUGE_VAL);
+  picture.prompt_tokens = static_cast<uint32_t>(std::min<double>(picture.prompt_tokens, longest));
+  picture.sampler = "ddim";
+  for (const auto& [class_name, sampler] : Schedulers()) {
+    if (class_name == scheduler.Text("_class_name")) picture.sampler = sampler;
+  }
+  if (picture.sampler == "lcm") picture.steps = 4;
+  picture.steps = static_cast<uint32_t>(
+      generation.Number("num_inference_steps", picture.steps, 1, picture.max_steps));
+  picture.guidance = static_cast<float>(generation.Number("guidance_scale", 7.5, 0, 100));
+  return FirstError({&unet, &vae, &text, &tokenizer, &scheduler, &generation});
+}
+
+// Some sign that a folder was meant as a checkpoint.
+bool LooksLikeCheckpoint(const fs::path& folder) {
+  for (const char* part : {"unet", "vae", "text_encoder", "scheduler", "vocab.json", "vocab.txt",
+                           "tokenizer.json", "pytorch_model.bin", "model.safetensors"}) {
+    std::error_code error;
+    if (fs::exists(folder / part, error)) return true;
+  }
+  return false;
+}
+
+bool IsModelFolder(const fs::path& folder) {
+  std::error_code error;
+  return fs::exists(folder / "model_index.json", error) ||
+         fs::exists(folder / "config.json", error);
+}
+
+ModelSpec ReadModel(const fs::path& folder, const std::string& name) {
+  ModelSpec spec;
+  spec.name = name;
+  spec.path = folder.string();
+  std::error_code error;
+  if (fs::exists(folder / "model_index.json", error)) {
+    spec.status = ReadPictureModel(folder, &spec);
+  } else if (fs::exists(folder / "config.json", error)) {
+    spec.status = ReadTextModel(folder, &spec);
+  } else {
+    spec.status = absl::InvalidArgumentError("model_index.json and config.json are missing");
+  }
+  return spec;
+}
+
+absl::StatusOr<RepositoryScan> ScanFolder(const std::string& folder) {
+  RepositoryScan scan;
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const std::string name = it->path().filename().string();
+    std::error_code ignored;
+    if (!it->is_directory(ignored) || name[0] == '.') continue;
+    if (!IsModelFolder(it->path()) && !LooksLikeCheckpoint(it->path())) {
+      scan.skipped.push_back(absl::StrCat(name, ": model_index.json and config.json are missing"));
+    } else if (!IsModelName(name)) {
+      scan.skipped.push_back(
+          absl::StrCat(name, ": a model's name must be 1 to 128 of [A-Za-z0-9._-]"));
+    } else {
+      scan.models.push_back(ReadModel(it->path(), name));
+    }
+  }
+  if (error) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model repository ", folder, ": ", error.message()));
+  }
+  std::sort(scan.models.begin(), scan.models.end(),
+            [](const ModelSpec& a, const ModelSpec& b) { return a.name < b.name; });
+  std::sort(scan.skipped.begin(), scan.skipped.end());
+  for (size_t i = 0; i < scan.models.size(); ++i) scan.models[i].id = static_cast<ModelId>(i);
+  return scan;
+}
+
+}  // namespace
+
+const std::vector<std::string>& SamplerNames() {
+  static const auto& names =
+      *new std::vector<std::string>{"ddim", "pndm", "euler", "euler_a", "dpmpp_2m", "lcm", "unipc"};
+  return names;
+}
+
+bool IsModelName(absl::string_view name) {
+  if (name.empty() || name.size() > 128 || name[0] == '.') return false;
+  return std::all_of(name.begin(), name.end(), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '_' || c == '-';
+  });
+}
+
+absl::StatusOr<RepositoryScan> ScanRepository(const std::string& folder) {
+  std::error_code error;
+  const fs::path root = fs::canonical(folder, error);
+  if (error || !fs::is_directory(root, error)) {
+    return absl::NotFoundError(absl::StrCat("model repository ", folder, ": is not a folder"));
+  }
+  if (!IsModelFolder(root)) return ScanFolder(root.string());
+  const std::string name = root.filename().string();
+  if (!IsModelName(name)) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "model ", root.string(), ": the folder's name must be 1 to 128 of [A-Za-z0-9._-]"));
+  }
+  RepositoryScan scan;
+  scan.models.push_back(ReadModel(root, name));
+  return scan;
+}
+
+}  // namespace hanmo

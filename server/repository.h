@@ -1,0 +1,74 @@
+// The model repository: a folder whose sub-folders are checkpoints as they are published. Read once
+// at start; requests name models, never paths.
+#ifndef HANMO_SERVER_REPOSITORY_H_
+#define HANMO_SERVER_REPOSITORY_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "server/batcher/request.h"
+
+namespace hanmo {
+
+enum class ModelKind { kText, kPicture };
+
+// Limits and defaults of a model that writes; see hanmo.v1.TextModel.
+struct TextModelSpec {
+  uint32_t context_tokens = 0;
+  uint32_t vocabulary_size = 0;
+  std::vector<uint32_t> eos_token_ids;
+  float temperature = 1;
+  uint32_t top_k = 0;
+  float top_p = 1;
+  float repetition_penalty = 1;
+  uint32_t max_tokens = 256;
+};
+
+// Limits and defaults of a model that paints; see hanmo.v1.PictureModel.
+struct PictureModelSpec {
+  uint32_t width = 0;  // pixels
+  uint32_t height = 0;
+  uint32_t size_multiple = 8;
+  uint32_t max_size = 2048;
+  uint32_t steps = 50;
+  uint32_t max_steps = 1000;
+  float guidance = 7.5f;
+  std::string sampler;
+  uint32_t prompt_tokens = 0;
+  uint32_t vocabulary_size = 0;
+};
+
+struct ModelSpec {
+  ModelId id = 0;    // index in RepositoryScan::models
+  std::string name;  // the folder's: 1 to 128 of [A-Za-z0-9._-]
+  std::string path;
+  // Not OK: the folder cannot be served; the message names the file and the key.
+  absl::Status status;
+  ModelKind kind = ModelKind::kText;
+  std::string architecture;  // as the checkpoint names it
+  TextModelSpec text;        // by kind
+  PictureModelSpec picture;
+};
+
+struct RepositoryScan {
+  std::vector<ModelSpec> models;     // by name
+  std::vector<std::string> skipped;  // entries that are no models, each with the reason
+};
+
+// The samplers that every picture model has, by the names that requests use.
+const std::vector<std::string>& SamplerNames();
+
+// 1 to 128 of [A-Za-z0-9._-], not beginning with a dot.
+bool IsModelName(absl::string_view name);
+
+// Reads `folder`, or the one model that it is. A broken model folder is a model whose status says
+// why. NOT_FOUND or INVALID_ARGUMENT when `folder` itself cannot be read.
+absl::StatusOr<RepositoryScan> ScanRepository(const std::string& folder);
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_REPOSITORY_H_

@@ -1,0 +1,209 @@
+#include "server/repository.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace hanmo {
+namespace {
+
+namespace fs = std::filesystem;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+constexpr char kGpt2[] =
+    R"({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_positions": 1024,
+        "vocab_size": 50258, "eos_token_id": 50256})";
+constexpr char kUnet[] = R"({"sample_size": 64})";
+constexpr char kVae[] = R"({"block_out_channels": [128, 256, 512, 512]})";
+constexpr char kBert[] = R"({"vocab_size": 21128, "max_position_embeddings": 512})";
+constexpr char kIndex[] = R"({"_class_name": "StableDiffusionPipeline"})";
+constexpr char kPndm[] = R"({"_class_name": "PNDMScheduler"})";
+
+class RepositoryTest : public ::testing::Test {
+ protected:
+  RepositoryTest()
+      : root_(fs::path(::testing::TempDir()) /
+              ::testing::UnitTest::GetInstance()->current_test_info()->name()) {
+    fs::remove_all(root_);
+    fs::create_directories(root_);
+  }
+
+  void Write(const std::string& file, const std::string& content) {
+    fs::create_directories((root_ / file).parent_path());
+    std::ofstream(root_ / file) << content;
+  }
+
+  void WritePictureModel(const std::string& name) {
+    Write(name + "/model_index.json", kIndex);
+    Write(name + "/unet/config.json", kUnet);
+    Write(name + "/vae/config.json", kVae);
+    Write(name + "/text_encoder/config.json", kBert);
+    Write(name + "/tokenizer/tokenizer_config.json", R"({"model_max_length": 512})");
+    Write(name + "/scheduler/scheduler_config.json", kPndm);
+  }
+
+  ModelSpec Only() {
+    auto scan = ScanRepository(root_.string());
+    EXPECT_TRUE(scan.ok()) << scan.status();
+    EXPECT_EQ(scan->models.size(), 1u);
+    return scan->models.at(0);
+  }
+
+  const fs::path root_;
+};
+
+TEST_F(RepositoryTest, ListsModelsByNameAndSkipsOtherFolders) {
+  WritePictureModel("taiyi");
+  Write("gpt2/config.json", kGpt2);
+  Write("recipes/train.py", "");
+  Write(".hidden/config.json", kGpt2);
+  Write("bad name/config.json", kGpt2);
+  Write("README.md", "");
+  auto scan = ScanRepository(root_.string());
+  ASSERT_TRUE(scan.ok()) << scan.status();
+  ASSERT_EQ(scan->models.size(), 2u);
+  EXPECT_EQ(scan->models[0].name, "gpt2");
+  EXPECT_EQ(scan->models[0].id, 0u);
+  EXPECT_EQ(scan->models[1].name, "taiyi");
+  EXPECT_EQ(scan->models[1].id, 1u);
+  EXPECT_THAT(scan->skipped, ElementsAre(HasSubstr("bad name: a model's name"),
+                                         HasSubstr("recipes: model_index.json")));
+}
+
+TEST_F(RepositoryTest, ReadsTextModel) {
+  Write("m/config.json", kGpt2);
+  const ModelSpec spec = Only();
+  EXPECT_TRUE(spec.status.ok()) << spec.status;
+  EXPECT_EQ(spec.kind, ModelKind::kText);
+  EXPECT_EQ(spec.architecture, "GPT2LMHeadModel");
+  EXPECT_EQ(spec.text.context_tokens, 1024u);
+  EXPECT_EQ(spec.text.vocabulary_size, 50258u);
+  EXPECT_THAT(spec.text.eos_token_ids, ElementsAre(50256));
+  EXPECT_EQ(spec.text.temperature, 1);
+  EXPECT_EQ(spec.text.max_tokens, 256u);
+}
+
+TEST_F(RepositoryTest, GenerationConfigGivesDefaults) {
+  Write("m/config.json", kGpt2);
+  Write("m/generation_config.json",
+        R"({"eos_token_id": [7, 9], "temperature": 0.7, "top_k": 50, "top_p": 0.6,
+            "repetition_penalty": 1.2, "max_new_tokens": 64})");
+  const TextModelSpec text = Only().text;
+  EXPECT_THAT(text.eos_token_ids, ElementsAre(7, 9));
+  EXPECT_FLOAT_EQ(text.temperature, 0.7f);
+  EXPECT_EQ(text.top_k, 50u);
+  EXPECT_FLOAT_EQ(text.top_p, 0.6f);
+  EXPECT_FLOAT_EQ(text.repetition_penalty, 1.2f);
+  EXPECT_EQ(text.max_tokens, 64u);
+}
+
+TEST_F(RepositoryTest, ReadsPictureModel) {
+  WritePictureModel("m");
+  const ModelSpec spec = Only();
+  EXPECT_TRUE(spec.status.ok()) << spec.status;
+  EXPECT_EQ(spec.kind, ModelKind::kPicture);
+  EXPECT_EQ(spec.architecture, "StableDiffusionPipeline");
+  EXPECT_EQ(spec.picture.width, 512u);
+  EXPECT_EQ(spec.picture.height, 512u);
+  EXPECT_EQ(spec.picture.size_multiple, 8u);
+  EXPECT_EQ(spec.picture.sampler, "pndm");
+  EXPECT_EQ(spec.picture.prompt_tokens, 512u);
+  EXPECT_EQ(spec.picture.steps, 50u);
+}
+
+TEST_F(RepositoryTest, SizesFollowTheCheckpoint) {
+  WritePictureModel("m");
+  Write("m/vae/config.json", R"({"block_out_channels": [8, 8, 8, 8, 8]})");
+  Write("m/unet/config.json", R"({"sample_size": [4, 6]})");
+  Write("m/tokenizer/tokenizer_config.json", R"({"model_max_length": 77})");
+  const PictureModelSpec picture = Only().picture;
+  EXPECT_EQ(picture.size_multiple, 16u);
+  EXPECT_EQ(picture.height, 64u);
+  EXPECT_EQ(picture.width, 96u);
+  EXPECT_EQ(picture.prompt_tokens, 77u);
+}
+
+TEST_F(RepositoryTest, ShallowVaeStillNeedsMultiplesOfEight) {
+  WritePictureModel("m");
+  Write("m/vae/config.json", R"({"block_out_channels": [8, 8]})");
+  Write("m/unet/config.json", R"({"sample_size": 9})");
+  EXPECT_EQ(Only().picture.size_multiple, 8u);
+  EXPECT_EQ(Only().picture.width, 16u);
+}
+
+TEST_F(RepositoryTest, UnlimitedTokenizerLengthTakesTheEncoders) {
+  WritePictureModel("m");
+  Write("m/tokenizer/tokenizer_config.json", R"({"model_max_length": 1e30})");
+  EXPECT_TRUE(Only().status.ok()) << Only().status;
+  EXPECT_EQ(Only().picture.prompt_tokens, 512u);
+}
+
+TEST_F(RepositoryTest, OldDiffusersSampleSizeReadsAs64) {
+  WritePictureModel("m");
+  Write("m/unet/config.json", R"({"sample_size": 32, "_diffusers_version": "0.2.2"})");
+  EXPECT_EQ(Only().picture.width, 512u);
+  Write("m/unet/config.json", R"({"sample_size": 32, "_diffusers_version": "0.10.0"})");
+  EXPECT_EQ(Only().picture.width, 256u);
+}
+
+TEST_F(RepositoryTest, AModelFolderServesItself) {
+  Write("m/config.json", kGpt2);
+  auto scan = ScanRepository((root_ / "m" / ".").string());
+  ASSERT_TRUE(scan.ok()) << scan.status();
+  ASSERT_EQ(scan->models.size(), 1u);
+  EXPECT_EQ(scan->models[0].name, "m");
+}
+
+TEST_F(RepositoryTest, BrokenFoldersAreModelsWithAReason) {
+  Write("m/config.json", kGpt2);
+  const auto reason = [&](const std::string& file, const std::string& content) {
+    Write(file, content);
+    return std::string(Only().status.message());
+  };
+  EXPECT_THAT(reason("m/config.json", "{"), HasSubstr("config.json is not a JSON object"));
+  EXPECT_THAT(reason("m/config.json", "[]"), HasSubstr("config.json is not a JSON object"));
+  EXPECT_THAT(reason("m/config.json", R"({"model_type": "gpt2"})"), HasSubstr("lacks n_positions"));
+  EXPECT_THAT(reason("m/config.json", R"({"architectures": ["LlamaForCausalLM"]})"),
+              HasSubstr("\"LlamaForCausalLM\"; GPT2LMHeadModel is served"));
+  EXPECT_THAT(
+      reason("m/config.json", R"({"model_type": "gpt2", "n_positions": -4, "vocab_size": 5})"),
+      HasSubstr("n_positions outside 1 to"));
+  EXPECT_THAT(reason("m/config.json",
+                     R"({"model_type": "gpt2", "n_positions": 4, "vocab_size": 5,
+                         "eos_token_id": 5})"),
+              HasSubstr("eos_token_id 5 outside its vocabulary of 5"));
+  Write("m/config.json", kGpt2);
+  EXPECT_THAT(reason("m/generation_config.json", R"({"top_p": "high"})"),
+              HasSubstr("generation_config.json has top_p outside"));
+}
+
+TEST_F(RepositoryTest, PictureFoldersNameTheMissingPart) {
+  WritePictureModel("m");
+  fs::remove(root_ / "m/vae/config.json");
+  EXPECT_THAT(std::string(Only().status.message()), HasSubstr("vae/config.json is missing"));
+  fs::remove(root_ / "m/model_index.json");
+  EXPECT_THAT(std::string(Only().status.message()),
+              HasSubstr("model_index.json and config.json are missing"));
+}
+
+TEST_F(RepositoryTest, TheRepositoryMustBeAFolder) {
+  EXPECT_EQ(ScanRepository((root_ / "none").string()).status().code(), absl::StatusCode::kNotFound);
+  EXPECT_THAT(ScanRepository(root_.string())->models, IsEmpty());
+}
+
+TEST(ModelNameTest, OneToOneHundredTwentyEightPlainCharacters) {
+  EXPECT_TRUE(IsModelName("Taiyi-Stable-Diffusion-1B_v0.1"));
+  EXPECT_TRUE(IsModelName(std::string(128, 'a')));
+  EXPECT_FALSE(IsModelName(std::string(129, 'a')));
+  for (const char* name : {"", ".", "..", ".a", "a/b", "a b", "模型", "a\\b"}) {
+    EXPECT_FALSE(IsModelName(name)) << name;
+  }
+}
+
+}  // namespace
+}  // namespace hanmo
