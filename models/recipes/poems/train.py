@@ -1,0 +1,239 @@
+"""Trains the GPT-2 model on packed rows of poems; stops and resumes at any time with the same result."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+
+import poem
+import prompts
+
+IGNORED = -100  # cross entropy skips these targets
+OPEN_ROWS = 32  # rows that packing tries before it opens another
+ROW_LENGTHS = (128, 256)  # alternate batch by batch: early positions often, late ones too
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    steps: int
+    warmup: int
+    peak: float
+
+    def rate(self, step: int) -> float:
+        """Linear rise, level, then a linear fall to zero over the last third of `steps`."""
+        return self.peak * min((step + 1) / self.warmup, 3 * (1 - step / self.steps), 1.0)
+
+
+@dataclasses.dataclass
+class Row:
+    ids: list[int] = dataclasses.field(default_factory=list)
+    targets: list[int] = dataclasses.field(default_factory=list)
+
+    def add(self, ids: list[int], free: int) -> None:
+        """Appends a text whose first `free` ids are given, not to be predicted."""
+        self.ids += ids
+        self.targets += [IGNORED] * free + ids[free:]
+
+
+def copies(each: poem.Poem) -> int:
+    """Tang poems count twice, and so do the rare five-character quatrains."""
+    short = len(each.lines) == 4 and len(each.lines[0]) == 5
+    return (2 if each.era == "tang" else 1) * (2 if short else 1)
+
+
+class Corpus:
+    """Endless training batches, a pure function of the seed."""
+
+    def __init__(
+        self, poems: list[poem.Poem], themes: list[str], tokenizer: GPT2TokenizerFast, args: argparse.Namespace
+    ):
+        self._poems = poems
+        self._themes = themes
+        self._tokenizer = tokenizer
+        self._end = tokenizer.convert_tokens_to_ids(prompts.END)
+        self._batch_tokens = args.batch_tokens
+        self._seed = args.seed
+
+    def _texts(self) -> Iterator[tuple[list[int], int]]:
+        for epoch in itertools.count():
+            order = random.Random(f"{self._seed} {epoch}")
+            writer = prompts.PromptWriter(self._themes, seed=order.getrandbits(32))
+            for each in order.sample(self._poems, len(self._poems)):
+                prompt = writer.write(each)
+                ids = self._tokenizer(each.text).input_ids + [self._end]
+                if prompt is None:
+                    yield ids, 0
+                else:
+                    # The line feed is predicted, so that a bare title is answered on the next line.
+                    head = self._tokenizer(prompt).input_ids
+                    yield head + self._tokenizer("\n").input_ids + ids, len(head)
+
+    def _rows(self, texts: Iterator[tuple[list[int], int]], length: int) -> Iterator[Row]:
+        rows: list[Row] = []
+        for ids, free in texts:
+            if len(ids) > min(ROW_LENGTHS):
+                continue
+            row = next((r for r in rows if len(r.ids) + len(ids) <= length), None)
+            if row is None:
+                if len(rows) == OPEN_ROWS:
+                    fullest = max(rows, key=lambda r: len(r.ids))
+                    rows.remove(fullest)
+                    yield fullest
+                row = Row()
+                rows.append(row)
+            row.add(ids, free)
+
+    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Pairs of ids and targets, both [rows, length]; a target is the id at the same place."""
+        texts = self._texts()
+        sources = [(length, self._rows(texts, length)) for length in ROW_LENGTHS]
+        for length, rows in itertools.cycle(sources):
+            taken = list(itertools.islice(rows, self._batch_tokens // length))
+            ids = torch.full((len(taken), length), self._end)
+            targets = torch.full((len(taken), length), IGNORED)
+            for number, row in enumerate(taken):
+                ids[number, : len(row.ids)] = torch.tensor(row.ids)
+                targets[number, : len(row.ids)] = torch.tensor(row.targets)
+            yield ids, targets
+
+
+def loss_of(model: GPT2LMHeadModel, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross entropy; the vocabulary projection runs only where a target counts."""
+    hidden = model.transformer(ids).last_hidden_state[:, :-1]
+    wanted = targets[:, 1:]
+    counts = wanted != IGNORED
+    return torch.nn.functional.cross_entropy(model.lm_head(hidden[counts]), wanted[counts])
+
+
+def new_model(tokenizer: GPT2TokenizerFast, args: argparse.Namespace) -> GPT2LMHeadModel:
+    end = tokenizer.convert_tokens_to_ids(prompts.END)
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=max(ROW_LENGTHS),
+        n_embd=args.width,
+        n_layer=args.layers,
+        n_head=args.width // 32,
+        # The fused form of gelu_fast: the same function, faster to train with.
+        activation_function="gelu_pytorch_tanh",
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=end,
+        eos_token_id=end,
+    )
+    return GPT2LMHeadModel(config)
+
+
+def optimizers_of(model: GPT2LMHeadModel) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the layers, AdamW for embeddings, norms and biases."""
+    matrices = [p for p in model.transformer.h.parameters() if p.ndim == 2]
+    chosen = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in chosen]
+    muon = torch.optim.Muon(
+        matrices, weight_decay=0.05, momentum=0.95, adjust_lr_fn="match_rms_adamw"
+    )
+    return [muon, torch.optim.AdamW(others, betas=(0.9, 0.95), weight_decay=0.0, fused=True)]
+
+
+@torch.no_grad()
+def heldout_loss(model: GPT2LMHeadModel, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    model.eval()
+    losses = [loss_of(model, ids, targets).item() for ids, targets in batches]
+    model.train()
+    return sum(losses) / len(losses)
+
+
+def save(path: Path, state: dict) -> None:
+    partial = path.with_suffix(".partial")
+    torch.save(state, partial)
+    partial.replace(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--corpus", type=Path, required=True)
+    parser.add_argument("--tokenizer", type=Path, required=True)
+    parser.add_argument("--output", type=Path, required=True, help="folder of state.pt and log.jsonl")
+    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--width", type=int, default=160)
+    parser.add_argument("--layers", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--save-seconds", type=float, default=180)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(args.seed)
+    args.output.mkdir(parents=True, exist_ok=True)
+    tokenizer = GPT2TokenizerFast.from_pretrained(args.tokenizer)
+    model = new_model(tokenizer, args)
+    optimizers = optimizers_of(model)
+    schedule = Schedule(args.steps, warmup=100, peak=args.learning_rate)
+    state_path = args.output / "state.pt"
+    first, seconds = 0, 0.0
+    if state_path.exists():
+        state = torch.load(state_path, weights_only=True)
+        model.load_state_dict(state["model"])
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        first, seconds = state["step"], state["seconds"]
+
+    def checkpoint(step: int) -> None:
+        save(
+            state_path,
+            {
+                "model": model.state_dict(),
+                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
+                "config": model.config.to_dict(),
+                "step": step,
+                "seconds": seconds,
+                "arguments": {k: str(v) for k, v in vars(args).items()},
+            },
+        )
+
+    themes = (args.corpus / "themes.txt").read_text(encoding="utf-8").split()
+    heldout = poem.read(args.corpus / "heldout.jsonl")
+    watched = list(itertools.islice(Corpus(heldout, themes, tokenizer, args).batches(), 8))
+    train = [p for p in poem.read(args.corpus / "train.jsonl") for _ in range(copies(p))]
+    batches = Corpus(train, themes, tokenizer, args).batches()
+    started, saved_at = time.process_time(), time.monotonic()
+    print(f"{model.num_parameters()} parameters, from step {first}", flush=True)
+    for step, (ids, targets) in enumerate(itertools.islice(batches, args.steps)):
+        if step < first:
+            continue
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = schedule.rate(step)
+        loss = loss_of(model, ids, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        seconds, started = seconds + time.process_time() - started, time.process_time()
+        if (step + 1) % 20 == 0 or step + 1 == args.steps:
+            row = {"step": step + 1, "cpu_seconds": round(seconds), "loss": round(loss.item(), 4)}
+            if (step + 1) % 200 == 0 or step + 1 == args.steps:
+                row["heldout"] = round(heldout_loss(model, watched), 4)
+            with (args.output / "log.jsonl").open("a") as log:
+                log.write(json.dumps(row) + "\n")
+            print(row, flush=True)
+        if time.monotonic() - saved_at > args.save_seconds:
+            checkpoint(step + 1)
+            saved_at = time.monotonic()
+    checkpoint(args.steps)
+
+
+if __name__ == "__main__":
+    main()
