@@ -270,4 +270,15 @@ std::vector<std::string> Checkpoint::Unused() const {
   return unused;
 }
 
+uint64_t Checkpoint::taken_bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& [name, weight] : weights_) {
+    if (!weight.taken) continue;
+    const at::ScalarType stored = ScalarTypeOf(weight.entry.type);
+    const at::ScalarType served = at::isFloatingType(stored) ? options_.dtype : stored;
+    bytes += weight.entry.elements() * c10::elementSize(served);
+  }
+  return bytes;
+}
+
 }  // namespace hanmo

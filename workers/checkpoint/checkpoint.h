@@ -69,6 +69,8 @@ class Checkpoint {
   // Names never taken, sorted, without those that hold no weight: attention mask buffers
   // (".attn.bias", ".attn.masked_bias"), "position_ids", "num_batches_tracked".
   std::vector<std::string> Unused() const;
+  // Memory of the tensors taken so far, each once, in the serving type.
+  uint64_t taken_bytes() const;
 
  private:
   struct Weight {
