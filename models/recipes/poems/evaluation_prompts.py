@@ -1,4 +1,4 @@
-"""The messages that the evaluation sends: drawn from held-out poems, and what a newcomer may type."""
+"""The messages that the evaluation sends: from held-out poems, and what a newcomer may type."""
 
 from __future__ import annotations
 
@@ -45,14 +45,18 @@ def heldout_requests(
     return {
         "title": [Request(p.title) for p in titled],
         "instruction": [
-            _instruction(prompts.WORDINGS, p, draw.choice(themes), draw) for p in poems[count : 2 * count]
+            _instruction(prompts.WORDINGS, p, draw.choice(themes), draw)
+            for p in poems[count : 2 * count]
         ],
         "instruction_in_unseen_words": [
-            _instruction(prompts.WORDINGS_HELDOUT, p, draw.choice(themes), draw) for p in poems[2 * count :]
+            _instruction(prompts.WORDINGS_HELDOUT, p, draw.choice(themes), draw)
+            for p in poems[2 * count :]
         ],
         "first_line": first_lines,
         "raw_title": [Request(p.title, raw=True) for p in titled],
-        "raw_first_line": [Request(f"{p.lines[0]}，", first_line=p.lines[0], raw=True) for p in poems[:count]],
+        "raw_first_line": [
+            Request(f"{p.lines[0]}，", first_line=p.lines[0], raw=True) for p in poems[:count]
+        ],
     }
 
 

@@ -49,7 +49,11 @@ def main() -> None:
     model = GPT2LMHeadModel(config)
     model.load_state_dict(state["model"])
     model.generation_config.update(
-        do_sample=True, temperature=0.8, top_p=0.9, max_new_tokens=96, pad_token_id=config.eos_token_id
+        do_sample=True,
+        temperature=0.8,
+        top_p=0.9,
+        max_new_tokens=96,
+        pad_token_id=config.eos_token_id,
     )
     args.output.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(args.output)

@@ -1,7 +1,7 @@
 """What a user may type, and how it precedes a poem.
 
-A training text is `<prompt>\\n<poem><end>`, or the poem alone. The chat template renders the same text, so a
-user's message meets the model exactly as a training prompt did.
+A training text is `<prompt>\\n<poem><end>`, or the poem alone. The chat template renders the same
+text, so a user's message meets the model exactly as a training prompt did.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ END = "<|endoftext|>"
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
     "{%- if message['role'] == 'user' -%}{{ message['content'] | trim }}{{ '\\n' }}"
-    "{%- elif message['role'] == 'assistant' -%}{{ message['content'] | trim }}" + END + "{%- endif -%}"
+    "{%- elif message['role'] == 'assistant' -%}{{ message['content'] | trim }}"
+    + END
+    + "{%- endif -%}"
     "{%- endfor -%}"
 )
 
@@ -107,4 +109,3 @@ class PromptWriter:
         if draw < 0.7:
             return _SHORT[form]
         return form[2:] if draw < 0.8 else self._random.choice(("诗", "诗", "古诗"))
-

@@ -1,4 +1,4 @@
-"""Trains the GPT-2 model on packed rows of poems; stops and resumes at any time with the same result."""
+"""Trains the GPT-2 model on packed rows of poems; a stopped run resumes from its last save."""
 
 from __future__ import annotations
 
@@ -54,7 +54,11 @@ class Corpus:
     """Endless training batches, a pure function of the seed."""
 
     def __init__(
-        self, poems: list[poem.Poem], themes: list[str], tokenizer: GPT2TokenizerFast, args: argparse.Namespace
+        self,
+        poems: list[poem.Poem],
+        themes: list[str],
+        tokenizer: GPT2TokenizerFast,
+        args: argparse.Namespace,
     ):
         self._poems = poems
         self._themes = themes
@@ -69,7 +73,7 @@ class Corpus:
             writer = prompts.PromptWriter(self._themes, seed=order.getrandbits(32))
             for each in order.sample(self._poems, len(self._poems)):
                 prompt = writer.write(each)
-                ids = self._tokenizer(each.text).input_ids + [self._end]
+                ids = [*self._tokenizer(each.text).input_ids, self._end]
                 if prompt is None:
                     yield ids, 0
                 else:
@@ -152,18 +156,63 @@ def heldout_loss(model: GPT2LMHeadModel, batches: list[tuple[torch.Tensor, torch
     return sum(losses) / len(losses)
 
 
-def save(path: Path, state: dict) -> None:
-    partial = path.with_suffix(".partial")
-    torch.save(state, partial)
-    partial.replace(path)
+class Run:
+    """A model, its optimizers and how far they are; saved to and resumed from one file."""
+
+    def __init__(self, model: GPT2LMHeadModel, args: argparse.Namespace):
+        self.model = model
+        self.step = 0
+        self.cpu_seconds = 0.0
+        self._optimizers = optimizers_of(model)
+        self._schedule = Schedule(args.steps, warmup=100, peak=args.learning_rate)
+        self._arguments = {name: str(value) for name, value in vars(args).items()}
+        self._path = args.output / "state.pt"
+
+    def resume(self) -> None:
+        if not self._path.exists():
+            return
+        state = torch.load(self._path, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.cpu_seconds = state["step"], state["seconds"]
+
+    def save(self) -> None:
+        partial = self._path.with_suffix(".partial")
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "config": self.model.config.to_dict(),
+            "step": self.step,
+            "seconds": self.cpu_seconds,
+            "arguments": self._arguments,
+        }
+        torch.save(state, partial)
+        partial.replace(self._path)
+
+    def advance(self, ids: torch.Tensor, targets: torch.Tensor) -> float:
+        """One step of the optimizers; returns the loss before it."""
+        started = time.process_time()
+        for optimizer in self._optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self._schedule.rate(self.step)
+        loss = loss_of(self.model, ids, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self._optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.cpu_seconds += time.process_time() - started
+        return loss.item()
 
 
-def main() -> None:
+def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--tokenizer", type=Path, required=True)
-    parser.add_argument("--output", type=Path, required=True, help="folder of state.pt and log.jsonl")
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--output", type=Path, required=True, help="folder: state.pt, log.jsonl")
+    parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--width", type=int, default=160)
@@ -171,68 +220,38 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save-seconds", type=float, default=180)
     parser.add_argument("--seed", type=int, default=0)
-    args = parser.parse_args()
+    return parser.parse_args()
 
+
+def main() -> None:
+    args = parse_arguments()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     args.output.mkdir(parents=True, exist_ok=True)
     tokenizer = GPT2TokenizerFast.from_pretrained(args.tokenizer)
-    model = new_model(tokenizer, args)
-    optimizers = optimizers_of(model)
-    schedule = Schedule(args.steps, warmup=100, peak=args.learning_rate)
-    state_path = args.output / "state.pt"
-    first, seconds = 0, 0.0
-    if state_path.exists():
-        state = torch.load(state_path, weights_only=True)
-        model.load_state_dict(state["model"])
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        first, seconds = state["step"], state["seconds"]
-
-    def checkpoint(step: int) -> None:
-        save(
-            state_path,
-            {
-                "model": model.state_dict(),
-                "optimizers": [optimizer.state_dict() for optimizer in optimizers],
-                "config": model.config.to_dict(),
-                "step": step,
-                "seconds": seconds,
-                "arguments": {k: str(v) for k, v in vars(args).items()},
-            },
-        )
-
     themes = (args.corpus / "themes.txt").read_text(encoding="utf-8").split()
     heldout = poem.read(args.corpus / "heldout.jsonl")
     watched = list(itertools.islice(Corpus(heldout, themes, tokenizer, args).batches(), 8))
     train = [p for p in poem.read(args.corpus / "train.jsonl") for _ in range(copies(p))]
     batches = Corpus(train, themes, tokenizer, args).batches()
-    started, saved_at = time.process_time(), time.monotonic()
-    print(f"{model.num_parameters()} parameters, from step {first}", flush=True)
-    for step, (ids, targets) in enumerate(itertools.islice(batches, args.steps)):
-        if step < first:
-            continue
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = schedule.rate(step)
-        loss = loss_of(model, ids, targets)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        seconds, started = seconds + time.process_time() - started, time.process_time()
-        if (step + 1) % 20 == 0 or step + 1 == args.steps:
-            row = {"step": step + 1, "cpu_seconds": round(seconds), "loss": round(loss.item(), 4)}
-            if (step + 1) % 200 == 0 or step + 1 == args.steps:
-                row["heldout"] = round(heldout_loss(model, watched), 4)
+
+    run = Run(new_model(tokenizer, args), args)
+    run.resume()
+    saved_at = time.monotonic()
+    print(f"{run.model.num_parameters()} parameters, from step {run.step}", flush=True)
+    for ids, targets in itertools.islice(batches, run.step, args.steps):
+        loss = run.advance(ids, targets)
+        last = run.step == args.steps
+        if run.step % 20 == 0 or last:
+            row = {"step": run.step, "cpu_seconds": round(run.cpu_seconds), "loss": round(loss, 4)}
+            if run.step % 200 == 0 or last:
+                row["heldout"] = round(heldout_loss(run.model, watched), 4)
             with (args.output / "log.jsonl").open("a") as log:
                 log.write(json.dumps(row) + "\n")
             print(row, flush=True)
-        if time.monotonic() - saved_at > args.save_seconds:
-            checkpoint(step + 1)
+        if last or time.monotonic() - saved_at > args.save_seconds:
+            run.save()
             saved_at = time.monotonic()
-    checkpoint(args.steps)
 
 
 if __name__ == "__main__":

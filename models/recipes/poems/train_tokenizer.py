@@ -1,4 +1,4 @@
-"""Trains the GPT-2 byte-level BPE: vocab.json and merges.txt, as transformers' GPT2Tokenizer reads them.
+"""Trains the GPT-2 byte-level BPE: vocab.json and merges.txt, as GPT2Tokenizer reads them.
 
 Merges never cross a character, so that a token is one character (or, for a rare one, a part of it):
 counting characters in a line is then counting tokens.
@@ -23,7 +23,7 @@ def training_texts(corpus: Path, repeats: int) -> Iterator[str]:
     writer = prompts.PromptWriter(themes, seed=0)
     for each in poem.read(corpus / "train.jsonl"):
         yield f"{writer.write(each) or ''}\n{each.text}"
-    # What a user may type besides the characters of the corpus: ASCII and the wordings in the recipe.
+    # What a user may type besides the characters of the corpus.
     yield from ["".join(map(chr, range(32, 127))) + "".join(prompts.WORDINGS_HELDOUT)] * repeats
 
 
@@ -52,7 +52,9 @@ def main() -> None:
     tokenizer.train_from_iterator(training_texts(args.corpus, args.min_frequency), trainer)
 
     model = json.loads(tokenizer.to_str())["model"]
-    vocabulary = {token: number for token, number in sorted(model["vocab"].items(), key=lambda i: i[1])}
+    vocabulary = {
+        token: number for token, number in sorted(model["vocab"].items(), key=lambda i: i[1])
+    }
     vocabulary[prompts.END] = len(vocabulary)
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / "vocab.json").write_text(

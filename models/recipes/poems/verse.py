@@ -1,8 +1,8 @@
 """Checks of classical Chinese regular verse: shape, rhyme and tones.
 
 A poem is written with one couplet a line, `上句，下句。`. The four shapes that the recipe knows are
-the quatrain and the eight-line verse, each with five or with seven characters a line. The shape check needs
-no data. Rhyme and tones need a `RhymeBook`, built from the Pingshui rhyme lists.
+the quatrain and the eight-line verse, each with five or with seven characters a line. The shape
+check needs no data. Rhyme and tones need a `RhymeBook`, built from the Pingshui rhyme lists.
 """
 
 from __future__ import annotations
@@ -49,7 +49,9 @@ def parse(text: str) -> Shape:
     if len(lengths) != 1:
         return Shape(fault=f"lines of different lengths {sorted(lengths)}")
     if (lengths.pop(), len(lines)) not in FORMS:
-        return Shape(fault=f"{len(lines)} lines of {len(lines[0])} characters are none of the forms")
+        return Shape(
+            fault=f"{len(lines)} lines of {len(lines[0])} characters are none of the forms"
+        )
     return Shape(lines=tuple(lines))
 
 
@@ -84,8 +86,9 @@ class RhymeBook:
     def tone_share(self, lines: tuple[str, ...]) -> float:
         """Share of the tone rules of regulated verse that hold, in 0..1.
 
-        The rules compare characters two, four (and six): they alternate within a line, differ within a
-        couplet, and agree across neighbouring couplets. A character with both tones fits either way.
+        The rules compare characters two, four (and six): they alternate within a line, differ
+        within a couplet, and agree across neighbouring couplets. A character with both tones, or
+        one that the book lacks, fits either way.
         """
         places = range(1, len(lines[0]) - 1, 2)
         rules = [self._can(line[p], line[p + 2], False) for line in lines for p in places[:-1]]

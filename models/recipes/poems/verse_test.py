@@ -78,7 +78,7 @@ def test_repeating_the_rhyme_character_is_no_rhyme(book: verse.RhymeBook) -> Non
 
 def test_tones_of_regulated_verse_hold_and_break(book: verse.RhymeBook) -> None:
     assert book.tone_share(verse.parse(STORK_TOWER).lines) == 1.0
-    # With its first couplet's halves swapped, the two rules that join it to the second fail, of ten.
+    # Swapping the first couplet's halves breaks two of the ten rules, which join it to the next.
     swapped = STORK_TOWER.replace("白日依山尽，黄河入海流。", "黄河入海流，白日依山尽。")
     assert book.tone_share(verse.parse(swapped).lines) == pytest.approx(0.8)
 
