@@ -79,3 +79,12 @@ pub unsafe fn slice<'a, T>(data: *const T, size: usize) -> &'a [T] {
 pub unsafe extern "C" fn hanmo_bridge_free_string(string: *mut c_char) {
     libc::free(string.cast());
 }
+
+/// Frees ids this library returned.
+///
+/// # Safety
+/// As for [`hanmo_bridge_free_string`].
+#[no_mangle]
+pub unsafe extern "C" fn hanmo_bridge_free_ids(ids: *mut u32) {
+    libc::free(ids.cast());
+}

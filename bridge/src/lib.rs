@@ -1,5 +1,10 @@
-//! The C ABI that `hanmo_bridge.h` documents. Every entry point runs inside [`guard`], so a panic in
-//! any crate below ends as an error string and never unwinds into C++.
+//! The C ABI that `hanmo_bridge.h` documents. Every entry point runs inside [`boundary::guard`], so a
+//! panic in any crate below ends as an error string and never unwinds into C++.
 
 mod boundary;
+mod chat_template;
 mod checkpoint;
+mod python_text;
+mod special_tokens;
+mod tokenizer;
+mod tokenizer_folder;

@@ -1,0 +1,223 @@
+//! Values written as Python writes them, because chat templates are written against Jinja2: `str()`
+//! for `{{ … }}` and `json.dumps` for the `tojson` filter.
+
+use std::fmt::Write;
+
+use minijinja::value::{Kwargs, Value, ValueKind};
+use minijinja::{Error, ErrorKind};
+
+/// `str(value)`.
+pub fn str(value: &Value) -> Result<String, Error> {
+    match value.kind() {
+        ValueKind::Undefined => Ok(String::new()),
+        ValueKind::String => Ok(value.as_str().unwrap_or_default().to_owned()),
+        _ => repr(value),
+    }
+}
+
+fn repr(value: &Value) -> Result<String, Error> {
+    Ok(match value.kind() {
+        ValueKind::None => "None".into(),
+        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.into(),
+        ValueKind::Number => number(value),
+        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
+        ValueKind::Seq => {
+            let items = value.try_iter()?.map(|item| repr(&item)).collect::<Result<Vec<_>, _>>()?;
+            format!("[{}]", items.join(", "))
+        }
+        ValueKind::Map => {
+            let mut items = Vec::new();
+            for key in value.try_iter()? {
+                items.push(format!("{}: {}", repr(&key)?, repr(&value.get_item(&key)?)?));
+            }
+            format!("{{{}}}", items.join(", "))
+        }
+        _ => value.to_string(),
+    })
+}
+
+fn quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut out = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\\' => out.push_str("\\\\"),
+            c if c == quote => out.extend(['\\', c]),
+            '\0'..='\x1f' | '\x7f'..='\u{a0}' | '\u{ad}' => {
+                let _ = write!(out, "\\x{:02x}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
+}
+
+fn number(value: &Value) -> String {
+    match f64::try_from(value.clone()) {
+        Ok(float) if !value.is_integer() => float_repr(float),
+        _ => value.to_string(),
+    }
+}
+
+/// Python's shortest form: plain between 1e-4 and 1e16, else with an exponent of two digits or more.
+fn float_repr(float: f64) -> String {
+    if !float.is_finite() {
+        return if float.is_nan() { "nan" } else if float > 0.0 { "inf" } else { "-inf" }.into();
+    }
+    let scientific = format!("{float:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if (-4..16).contains(&exponent) {
+        let text = format!("{float}");
+        return if text.contains('.') { text } else { text + ".0" };
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+/// The arguments of `tojson` that templates use, with the defaults of `json.dumps`.
+pub struct JsonStyle {
+    indent: Option<String>,
+    item_separator: String,
+    key_separator: String,
+    sort_keys: bool,
+    ensure_ascii: bool,
+}
+
+impl JsonStyle {
+    pub fn from_kwargs(kwargs: &Kwargs) -> Result<Self, Error> {
+        let indent = match kwargs.get::<Option<Value>>("indent")? {
+            Some(value) if value.kind() == ValueKind::Number => {
+                Some(" ".repeat(usize::try_from(value).unwrap_or(0).min(64)))
+            }
+            Some(value) => value.as_str().map(str::to_owned),
+            None => None,
+        };
+        let separators = kwargs.get::<Option<Vec<String>>>("separators")?;
+        let (item_separator, key_separator) = match separators.as_deref() {
+            Some([item, key]) => (item.clone(), key.clone()),
+            Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators needs two items")),
+            None if indent.is_some() => (",".into(), ": ".into()),
+            None => (", ".into(), ": ".into()),
+        };
+        let flag = |name| kwargs.get::<Option<bool>>(name).map(|f| f.unwrap_or(false));
+        let style = Self {
+            indent,
+            item_separator,
+            key_separator,
+            sort_keys: flag("sort_keys")?,
+            ensure_ascii: flag("ensure_ascii")?,
+        };
+        kwargs.assert_all_used()?;
+        Ok(style)
+    }
+
+    /// `json.dumps(value)`.
+    pub fn dumps(&self, value: &Value) -> Result<String, Error> {
+        let mut out = String::new();
+        self.write(value, 0, &mut out)?;
+        Ok(out)
+    }
+
+    fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+        match value.kind() {
+            ValueKind::None => out.push_str("null"),
+            ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+            ValueKind::Number => out.push_str(&json_number(value)),
+            ValueKind::String => self.write_string(value.as_str().unwrap_or_default(), out),
+            ValueKind::Seq | ValueKind::Iterable => {
+                let items: Vec<Value> = value.try_iter()?.collect();
+                self.write_items(['[', ']'], items.len(), depth, out, |style, i, out| {
+                    style.write(&items[i], depth + 1, out)
+                })?;
+            }
+            ValueKind::Map => {
+                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                if self.sort_keys {
+                    keys.sort();
+                }
+                self.write_items(['{', '}'], keys.len(), depth, out, |style, i, out| {
+                    let name = match keys[i].as_str() {
+                        Some(name) => name.to_owned(),
+                        None => style.dumps(&keys[i])?,
+                    };
+                    style.write_string(&name, out);
+                    out.push_str(&style.key_separator);
+                    style.write(&value.get_item(&keys[i])?, depth + 1, out)
+                })?;
+            }
+            kind => {
+                let message = format!("a value of type {kind} is not JSON serializable");
+                return Err(Error::new(ErrorKind::BadSerialization, message));
+            }
+        }
+        Ok(())
+    }
+
+    fn write_items(
+        &self,
+        brackets: [char; 2],
+        count: usize,
+        depth: usize,
+        out: &mut String,
+        item: impl Fn(&Self, usize, &mut String) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let new_line = |depth: usize, out: &mut String| {
+            if let Some(indent) = &self.indent {
+                out.push('\n');
+                out.push_str(&indent.repeat(depth));
+            }
+        };
+        out.push(brackets[0]);
+        for i in 0..count {
+            if i > 0 {
+                out.push_str(&self.item_separator);
+            }
+            new_line(depth + 1, out);
+            item(self, i, out)?;
+        }
+        if count > 0 {
+            new_line(depth, out);
+        }
+        out.push(brackets[1]);
+        Ok(())
+    }
+
+    fn write_string(&self, text: &str, out: &mut String) {
+        out.push('"');
+        for c in text.chars() {
+            match c {
+                '"' => out.push_str("\\\""),
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\u{8}' => out.push_str("\\b"),
+                '\u{c}' => out.push_str("\\f"),
+                '\0'..='\x1f' => push_escape(c as u16, out),
+                c if self.ensure_ascii && !c.is_ascii() => {
+                    c.encode_utf16(&mut [0; 2]).iter().for_each(|&unit| push_escape(unit, out));
+                }
+                c => out.push(c),
+            }
+        }
+        out.push('"');
+    }
+}
+
+fn push_escape(unit: u16, out: &mut String) {
+    let _ = write!(out, "\\u{unit:04x}");
+}
+
+fn json_number(value: &Value) -> String {
+    match number(value).as_str() {
+        "nan" => "NaN".into(),
+        "inf" => "Infinity".into(),
+        "-inf" => "-Infinity".into(),
+        text => text.to_owned(),
+    }
+}
