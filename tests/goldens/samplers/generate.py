@@ -1,0 +1,410 @@
+#!/usr/bin/env python3
+"""Records what diffusers' schedulers do, for workers/samplers/*_test.cc.
+
+    python3 tests/goldens/samplers/generate.py
+
+Needs torch 2.11.0, diffusers 0.42.1 and numpy on x86-64 with AVX2 (torch draws other normal
+numbers without). Writes configs.json, cases.json, cases.bin, noise.json and noise.bin beside
+itself; README.md says what they hold.
+"""
+
+import json
+import pathlib
+import warnings
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.utils.torch_utils import randn_tensor
+
+HERE = pathlib.Path(__file__).parent
+SHAPE = (1, 4, 4, 4)
+SEED = 7
+STEPS = [1, 2, 3, 4, 5, 10, 20, 25, 50]
+FEW_STEPS = [1, 3, 10, 25]
+CLASSES = {
+    "ddim": "DDIMScheduler",
+    "pndm": "PNDMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "euler_a": "EulerAncestralDiscreteScheduler",
+    "dpmpp_2m": "DPMSolverMultistepScheduler",
+    "lcm": "LCMScheduler",
+    "unipc": "UniPCMultistepScheduler",
+}
+SD_BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+
+# Name: (scheduler_config.json, samplers to try, numbers of steps).
+CONFIGS = {
+    "taiyi": (
+        {
+            "_class_name": "PNDMScheduler",
+            **SD_BETAS,
+            "num_train_timesteps": 1000,
+            "skip_prk_steps": True,
+            "trained_betas": None,
+        },
+        CLASSES,
+        STEPS,
+    ),
+    "sd15": (
+        {
+            "_class_name": "PNDMScheduler",
+            **SD_BETAS,
+            "num_train_timesteps": 1000,
+            "skip_prk_steps": True,
+            "set_alpha_to_one": False,
+            "steps_offset": 1,
+            "trained_betas": None,
+            "clip_sample": False,
+        },
+        CLASSES,
+        [20, 50],
+    ),
+    "ddim": (
+        {
+            "_class_name": "DDIMScheduler",
+            **SD_BETAS,
+            "clip_sample": False,
+            "num_train_timesteps": 1000,
+            "prediction_type": "epsilon",
+            "set_alpha_to_one": True,
+            "steps_offset": 1,
+        },
+        CLASSES,
+        FEW_STEPS,
+    ),
+    "minimal": ({"_class_name": "DDIMScheduler"}, CLASSES, FEW_STEPS),
+    "zero_snr": (
+        {
+            "_class_name": "DDIMScheduler",
+            **SD_BETAS,
+            "prediction_type": "v_prediction",
+            "rescale_betas_zero_snr": True,
+            "timestep_spacing": "trailing",
+            "set_alpha_to_one": False,
+        },
+        CLASSES,
+        FEW_STEPS + [50],
+    ),
+    "zero_snr_epsilon": (
+        {"_class_name": "DDIMScheduler", **SD_BETAS, "rescale_betas_zero_snr": True},
+        CLASSES,
+        [5, 1000],
+    ),
+    "karras": (
+        {
+            "_class_name": "DPMSolverMultistepScheduler",
+            **SD_BETAS,
+            "use_karras_sigmas": True,
+            "lambda_min_clipped": "-Infinity",
+            "algorithm_type": "dpmsolver++",
+            "solver_type": "midpoint",
+            "steps_offset": 1,
+        },
+        ["euler", "dpmpp_2m", "unipc"],
+        STEPS,
+    ),
+    "karras_bounds": (
+        {
+            "_class_name": "EulerDiscreteScheduler",
+            **SD_BETAS,
+            "use_karras_sigmas": True,
+            "sigma_min": 0.05,
+            "sigma_max": 12.5,
+            "final_sigmas_type": "sigma_min",
+        },
+        ["euler", "euler_a", "dpmpp_2m", "unipc"],
+        FEW_STEPS,
+    ),
+    "exponential": (
+        {"_class_name": "EulerDiscreteScheduler", **SD_BETAS, "use_exponential_sigmas": True},
+        ["euler", "dpmpp_2m", "unipc"],
+        FEW_STEPS,
+    ),
+    "log_linear": (
+        {
+            "_class_name": "EulerDiscreteScheduler",
+            **SD_BETAS,
+            "interpolation_type": "log_linear",
+            "timestep_spacing": "leading",
+        },
+        ["euler"],
+        FEW_STEPS,
+    ),
+    "continuous": (
+        {
+            "_class_name": "EulerDiscreteScheduler",
+            **SD_BETAS,
+            "timestep_type": "continuous",
+            "prediction_type": "v_prediction",
+            "use_karras_sigmas": True,
+        },
+        ["euler"],
+        FEW_STEPS,
+    ),
+    "linspace": (
+        {"_class_name": "DDIMScheduler", **SD_BETAS, "timestep_spacing": "linspace"},
+        ["ddim", "pndm"],
+        FEW_STEPS,
+    ),
+    "trailing": (
+        {
+            "_class_name": "PNDMScheduler",
+            **SD_BETAS,
+            "timestep_spacing": "trailing",
+            "skip_prk_steps": True,
+        },
+        CLASSES,
+        FEW_STEPS + [61],
+    ),
+    "runge_kutta": (
+        {"_class_name": "PNDMScheduler", **SD_BETAS},
+        ["pndm"],
+        [1, 3, 4, 5, 10, 20, 50],
+    ),
+    "dpm_leading": (
+        {
+            "_class_name": "DPMSolverMultistepScheduler",
+            **SD_BETAS,
+            "timestep_spacing": "leading",
+            "solver_type": "heun",
+            "final_sigmas_type": "sigma_min",
+            "euler_at_final": True,
+        },
+        ["euler", "dpmpp_2m", "unipc"],
+        FEW_STEPS,
+    ),
+    "cosine": (
+        {
+            "_class_name": "DPMSolverMultistepScheduler",
+            "beta_schedule": "squaredcos_cap_v2",
+            "lambda_min_clipped": -5.1,
+        },
+        CLASSES,
+        [3, 20],
+    ),
+    "cosine_karras": (
+        {
+            "_class_name": "DPMSolverMultistepScheduler",
+            "beta_schedule": "squaredcos_cap_v2",
+            "use_karras_sigmas": True,
+        },
+        ["euler", "dpmpp_2m", "unipc"],
+        [3, 20],
+    ),
+    "lu": (
+        {
+            "_class_name": "DPMSolverMultistepScheduler",
+            **SD_BETAS,
+            "use_lu_lambdas": True,
+            "solver_type": "bh2",
+        },
+        ["dpmpp_2m"],
+        FEW_STEPS,
+    ),
+    "order3": (
+        {"_class_name": "DPMSolverMultistepScheduler", **SD_BETAS, "solver_order": 3},
+        ["dpmpp_2m", "unipc"],
+        STEPS,
+    ),
+    "order1": (
+        {"_class_name": "UniPCMultistepScheduler", **SD_BETAS, "solver_order": 1},
+        ["dpmpp_2m", "unipc"],
+        FEW_STEPS,
+    ),
+    "no_lower_order": (
+        {
+            "_class_name": "UniPCMultistepScheduler",
+            **SD_BETAS,
+            "lower_order_final": False,
+            "final_sigmas_type": "sigma_min",
+            "disable_corrector": [0, 2],
+        },
+        ["dpmpp_2m", "unipc"],
+        FEW_STEPS,
+    ),
+    "no_lower_order_zero": (
+        {"_class_name": "UniPCMultistepScheduler", **SD_BETAS, "lower_order_final": False},
+        ["dpmpp_2m", "unipc"],
+        [10],
+    ),
+    "unipc_bh1": (
+        {
+            "_class_name": "UniPCMultistepScheduler",
+            **SD_BETAS,
+            "solver_type": "bh1",
+            "final_sigmas_type": "sigma_min",
+        },
+        ["dpmpp_2m", "unipc"],
+        FEW_STEPS,
+    ),
+    "unipc_bh1_zero": (
+        {"_class_name": "UniPCMultistepScheduler", **SD_BETAS, "solver_type": "bh1"},
+        ["unipc"],
+        [5],
+    ),
+    "unipc_noise": (
+        {
+            "_class_name": "UniPCMultistepScheduler",
+            **SD_BETAS,
+            "predict_x0": False,
+            "final_sigmas_type": "sigma_min",
+        },
+        ["unipc"],
+        FEW_STEPS,
+    ),
+    "lcm": (
+        {
+            "_class_name": "LCMScheduler",
+            **SD_BETAS,
+            "clip_sample": False,
+            "num_train_timesteps": 1000,
+            "original_inference_steps": 40,
+            "set_alpha_to_one": False,
+            "steps_offset": 1,
+            "timestep_scaling": 8.0,
+            "timestep_spacing": "leading",
+        },
+        ["lcm", "ddim"],
+        [1, 2, 3, 4, 8, 40, 41],
+    ),
+    "used_defaults": (
+        {
+            "_class_name": "DDIMScheduler",
+            **SD_BETAS,
+            "prediction_type": "v_prediction",
+            "timestep_spacing": "leading",
+            "_use_default_values": ["prediction_type", "timestep_spacing"],
+        },
+        ["ddim", "euler"],
+        [5],
+    ),
+    "trained_betas": (
+        {
+            "_class_name": "DDIMScheduler",
+            "num_train_timesteps": 60,
+            "trained_betas": [0.001 + 0.0007 * i for i in range(60)],
+        },
+        CLASSES,
+        [7, 59, 60],
+    ),
+    "all_steps": (
+        {"_class_name": "DDIMScheduler", "num_train_timesteps": 20, "timestep_spacing": "leading"},
+        CLASSES,
+        [19, 20],
+    ),
+}
+# Pixel-space models: the pipeline's overrides do not apply.
+PIXEL_CONFIGS = {
+    "clip": ({"_class_name": "DDIMScheduler", "clip_sample_range": 0.9}, ["ddim"], FEW_STEPS),
+    "lcm_clip": ({"_class_name": "LCMScheduler", "clip_sample": True}, ["lcm"], [4]),
+    "threshold": (
+        {
+            "_class_name": "DDIMScheduler",
+            "thresholding": True,
+            "dynamic_thresholding_ratio": 0.9,
+            "sample_max_value": 1.5,
+            "steps_offset": 3,
+        },
+        ["ddim", "dpmpp_2m", "lcm", "unipc"],
+        FEW_STEPS,
+    ),
+}
+
+
+def fake_model(x, t):
+    """A function of latent and timestep made of exactly rounded operations only."""
+    return x * 0.8 + x.flip(-1).clamp(-2, 2) * 0.15 + (float(t) * 0.0001 - 0.03)
+
+
+def run(config, sampler, steps, latent):
+    file = {k: (float("-inf") if v == "-Infinity" else v) for k, v in config.items()}
+    scheduler = getattr(diffusers, CLASSES[sampler]).from_config(file)
+    pipe = None
+    if latent:
+        pipe = StableDiffusionPipeline(
+            vae=None, text_encoder=None, tokenizer=None, unet=None, scheduler=scheduler,
+            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+        )
+        scheduler = pipe.scheduler
+    generator = torch.Generator("cpu").manual_seed(SEED)
+    scheduler.set_timesteps(steps)
+    if sampler in ("ddim", "pndm") and scheduler.timesteps.min() < 0:
+        # numpy's arange is one too long for some steps; -1 then reads the table's noisy end.
+        raise ValueError("timestep -1")
+    x = randn_tensor(SHAPE, generator=generator, dtype=torch.float32)
+    sigma = float(scheduler.init_noise_sigma)
+    x = x * scheduler.init_noise_sigma
+    extra = StableDiffusionPipeline.prepare_extra_step_kwargs(
+        type("P", (), {"scheduler": scheduler})(), generator, 0.0
+    )
+    for t in scheduler.timesteps:
+        output = fake_model(scheduler.scale_model_input(x, t), t)
+        x = scheduler.step(output, t, x, **extra, return_dict=False)[0]
+    if not torch.isfinite(x).all() or x.dtype != torch.float32:
+        raise ValueError("not finite")
+    return sigma, scheduler.timesteps.to(torch.float32).numpy(), x.numpy().reshape(-1)
+
+
+def record_cases():
+    configs, cases, numbers = {}, [], []
+    for group, latent in ((CONFIGS, True), (PIXEL_CONFIGS, False)):
+        for name, (config, samplers, all_steps) in group.items():
+            configs[name] = config
+            predictions = [""]
+            if name == "taiyi":
+                predictions = ["epsilon", "v_prediction", "sample"]
+            elif name in ("karras", "order3", "unipc_noise"):
+                predictions = ["", "v_prediction", "sample"]
+            for sampler in samplers:
+                for prediction in predictions:
+                    for steps in all_steps:
+                        if prediction and name != "taiyi" and steps not in (4, 10):
+                            continue
+                        asked = {**config, "prediction_type": prediction} if prediction else config
+                        case = {"config": name, "sampler": sampler, "steps": steps}
+                        if prediction:
+                            case["prediction"] = prediction
+                        if not latent:
+                            case["pixel"] = True
+                        try:
+                            sigma, timesteps, x = run(asked, sampler, steps, latent)
+                        except (ValueError, IndexError, NotImplementedError, AssertionError) as error:
+                            case["error"] = (str(error).strip() or type(error).__name__).splitlines()[0][:60]
+                        else:
+                            # A thousand timesteps say no more than the first ones.
+                            case["calls"] = len(timesteps)
+                            numbers += [np.float32([sigma]), timesteps[:64], x]
+                        cases.append(case)
+    (HERE / "configs.json").write_text(json.dumps(configs, indent=1) + "\n")
+    lines = ",\n".join(json.dumps(case) for case in cases)
+    (HERE / "cases.json").write_text(f"[\n{lines}\n]\n")
+    np.concatenate(numbers).astype("<f4").tofile(HERE / "cases.bin")
+    failed = [case for case in cases if "error" in case]
+    print(len(cases), "cases,", len(failed), "refused by diffusers")
+    for case in failed:
+        print("  ", case)
+
+
+def record_noise():
+    rows, numbers = [], []
+    for seed in (0, 1, 42, 2**32 + 42, 2**63 - 1):
+        for shape in ((1, 1, 1), (1, 3, 5), (1, 4, 4), (1, 1, 17), (4, 4, 4), (3, 5, 7), (4, 8, 8)):
+            generator = torch.Generator("cpu").manual_seed(seed)
+            draws = [randn_tensor((1, *shape), generator=generator) for _ in range(3)]
+            rows.append({"seed": seed, "shape": shape})
+            numbers += [draw.numpy().reshape(-1) for draw in draws]
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    (HERE / "noise.json").write_text(f"[\n{lines}\n]\n")
+    np.concatenate(numbers).astype("<f4").tofile(HERE / "noise.bin")
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore")
+    diffusers.utils.logging.set_verbosity_error()
+    assert diffusers.__version__ == "0.42.1" and torch.__version__.startswith("2.11.0")
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        record_cases()
+        record_noise()
