@@ -18,7 +18,8 @@ file(GLOB _gomp ${HANMO_TORCH_DIR}/lib/libgomp*.so* ${HANMO_TORCH_DIR}/../torch.
 target_link_libraries(hanmo_torch INTERFACE
   ${HANMO_TORCH_DIR}/lib/libtorch_cpu.so ${HANMO_TORCH_DIR}/lib/libc10.so ${_gomp})
 
-file(WRITE ${PROJECT_BINARY_DIR}/torch_pch.cc "")
+# Not file(WRITE): a new time stamp would rebuild everything after each configuration.
+file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/torch_pch.cc CONTENT "")
 add_library(hanmo_torch_pch OBJECT ${PROJECT_BINARY_DIR}/torch_pch.cc)
 target_link_libraries(hanmo_torch_pch PUBLIC hanmo_torch)
 target_precompile_headers(hanmo_torch_pch PRIVATE <ATen/ATen.h> <string> <vector> <memory>)

@@ -25,7 +25,9 @@ int64_t WeightBytes(const Gpt2Config& config, at::ScalarType dtype) {
 
 absl::StatusOr<std::unique_ptr<Gpt2>> Gpt2::Load(Checkpoint& checkpoint, Gpt2Options options) {
   HANMO_ASSIGN_OR_RETURN(const Gpt2Config config, ParseGpt2Config(checkpoint.config()));
-  HANMO_RETURN_IF_ERROR(checkpoint.Rename([](absl::string_view name) {
+  HANMO_RETURN_IF_ERROR(checkpoint.Rename([&](absl::string_view name) {
+    // A copy of the tied embedding, which .bin files repeat.
+    if (name == "lm_head.weight" && config.tie_word_embeddings) return std::string();
     return std::string(absl::StripPrefix(name, "transformer."));
   }));
   const WeightScope weights(checkpoint);

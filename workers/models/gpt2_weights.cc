@@ -30,15 +30,9 @@ Gpt2OuterWeights TakeGpt2Outer(const WeightScope& weights, const Gpt2Config& con
   outer.tokens = weights.Take("wte.weight", {config.vocab_size, config.n_embd});
   outer.positions = weights.Take("wpe.weight", {config.n_positions, config.n_embd});
   outer.ln_f = TakeNorm(weights.Sub("ln_f"), config.n_embd);
-  // A tied checkpoint may hold a copy of the embedding as its head; it is the same tensor.
-  const bool has_head = weights.Has("lm_head.weight");
-  const bool own_head = has_head && !config.tie_word_embeddings;
-  outer.head = own_head ? weights.Take("lm_head.weight", {config.vocab_size, config.n_embd})
-                        : outer.tokens;
-  if (!has_head && !config.tie_word_embeddings) {
-    weights.Fail(absl::NotFoundError("tie_word_embeddings is false, but there is no tensor "
-                                     "lm_head.weight"));
-  }
+  outer.head = config.tie_word_embeddings
+                   ? outer.tokens
+                   : weights.Take("lm_head.weight", {config.vocab_size, config.n_embd});
   return outer;
 }
 

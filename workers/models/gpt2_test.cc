@@ -1,0 +1,205 @@
+#include "workers/models/gpt2.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <random>
+#include <string>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace hanmo {
+namespace {
+
+using ::testing::HasSubstr;
+
+constexpr char kGoldens[] = "tests/goldens/gpt2/";
+
+std::unique_ptr<Gpt2> LoadModel(const std::string& name, at::ScalarType dtype,
+                                Gpt2Options options = {}) {
+  auto checkpoint = Checkpoint::Open(kGoldens + name, {.dtype = dtype});
+  if (!checkpoint.ok()) {
+    ADD_FAILURE() << checkpoint.status();
+    return nullptr;
+  }
+  auto model = Gpt2::Load(*checkpoint, options);
+  if (!model.ok()) {
+    ADD_FAILURE() << model.status();
+    return nullptr;
+  }
+  EXPECT_THAT(checkpoint->Unused(), ::testing::IsEmpty());
+  return *std::move(model);
+}
+
+struct Golden {
+  std::vector<int32_t> prompt;
+  at::Tensor logits;
+  std::vector<int32_t> greedy;
+};
+
+std::vector<int32_t> TakeIds(Checkpoint& file, const std::string& name) {
+  const at::Tensor ids = *file.TakeAs(name, *file.Shape(name), at::kInt);
+  return {ids.data_ptr<int32_t>(), ids.data_ptr<int32_t>() + ids.numel()};
+}
+
+std::vector<Golden> ReadGoldens(const std::string& name) {
+  Checkpoint file = *Checkpoint::OpenFile(absl::StrCat(kGoldens, name, "/golden.safetensors"));
+  std::vector<Golden> goldens;
+  for (int i = 0; file.Has(absl::StrCat("prompt.", i)); ++i) {
+    const std::string logits = absl::StrCat("logits.", i);
+    goldens.push_back({TakeIds(file, absl::StrCat("prompt.", i)),
+                       *file.Take(logits, *file.Shape(logits)),
+                       TakeIds(file, absl::StrCat("greedy.", i))});
+  }
+  return goldens;
+}
+
+// A sample as the batcher sees it: all its known tokens, how many are cached, and its pages.
+struct Sample {
+  std::vector<int32_t> tokens;
+  int64_t cached = 0;
+  std::vector<int32_t> pages;
+
+  Gpt2Row NextRow(int64_t count, LogitsOf logits = LogitsOf::kLastToken) const {
+    return {.tokens = absl::MakeConstSpan(tokens).subspan(cached, count),
+            .start = cached,
+            .page_table = pages,
+            .logits = logits};
+  }
+  int64_t waiting() const { return static_cast<int64_t>(tokens.size()) - cached; }
+};
+
+// Page ids 0 to count - 1 in random order, dealt out one by one.
+class PageDeck {
+ public:
+  PageDeck(int32_t count, uint32_t seed) : ids_(count) {
+    std::iota(ids_.begin(), ids_.end(), 0);
+    std::shuffle(ids_.begin(), ids_.end(), std::mt19937(seed));
+  }
+  void Deal(Sample& sample, int64_t tokens) {
+    while (static_cast<int64_t>(sample.pages.size()) * Gpt2::kPageTokens < tokens) {
+      sample.pages.push_back(ids_.back());
+      ids_.pop_back();
+    }
+  }
+
+ private:
+  std::vector<int32_t> ids_;
+};
+
+int32_t ArgMax(const at::Tensor& row) { return row.argmax().item<int64_t>(); }
+
+struct GoldenCase {
+  std::string folder;
+  bool force_aten;
+};
+
+class Gpt2GoldenTest : public ::testing::TestWithParam<GoldenCase> {};
+
+TEST_P(Gpt2GoldenTest, LogitsAndGreedyIdsAreThoseOfTransformers) {
+  const auto model =
+      LoadModel(GetParam().folder, at::kFloat, {.force_aten = GetParam().force_aten});
+  ASSERT_NE(model, nullptr);
+  const std::vector<Golden> goldens = ReadGoldens(GetParam().folder);
+  ASSERT_EQ(goldens.size(), 4u);
+  Gpt2Cache cache = model->MakeCache(64);
+  PageDeck deck(64, 1);
+  std::vector<Sample> samples;
+  for (const Golden& golden : goldens) {
+    samples.push_back({.tokens = golden.prompt});
+    deck.Deal(samples.back(), model->config().n_positions);
+  }
+  for (size_t step = 0; step < 64; ++step) {
+    std::vector<Gpt2Row> rows;
+    for (const Sample& sample : samples) rows.push_back(sample.NextRow(sample.waiting()));
+    const auto logits = model->Run(rows, cache);
+    ASSERT_TRUE(logits.ok()) << logits.status();
+    for (size_t i = 0; i < samples.size(); ++i) {
+      const at::Tensor row = logits->values[logits->first[i]];
+      if (step == 0) {
+        EXPECT_LE((row - goldens[i].logits).abs().max().item<float>(), 1e-4f) << "prompt " << i;
+      }
+      ASSERT_EQ(ArgMax(row), goldens[i].greedy[step]) << "prompt " << i << " step " << step;
+      samples[i].cached = static_cast<int64_t>(samples[i].tokens.size());
+      samples[i].tokens.push_back(ArgMax(row));
+    }
+  }
+}
+
+std::vector<GoldenCase> GoldenCases() {
+  std::vector<GoldenCase> cases;
+  for (const char* folder : {"wenzhong", "bin", "odd", "sharded", "untied"}) {
+    for (bool force_aten : {false, true}) cases.push_back({folder, force_aten});
+  }
+  return cases;
+}
+
+INSTANTIATE_TEST_SUITE_P(Folders, Gpt2GoldenTest, ::testing::ValuesIn(GoldenCases()),
+                         [](const auto& info) {
+                           return info.param.folder + (info.param.force_aten ? "Aten" : "Cpu");
+                         });
+
+TEST(Gpt2Test, LowerPrecisionStaysCloseToFloat32) {
+  for (const auto& [dtype, tolerance] :
+       {std::pair{at::kBFloat16, 0.25f}, std::pair{at::kHalf, 0.03f}}) {
+    for (const bool force_aten : {false, true}) {
+      const auto model = LoadModel("odd", dtype, {.force_aten = force_aten});
+      ASSERT_NE(model, nullptr);
+      Gpt2Cache cache = model->MakeCache(4);
+      const Golden golden = ReadGoldens("odd")[3];
+      const std::vector<int32_t> pages = {2, 0};
+      const Gpt2Row row{.tokens = golden.prompt, .page_table = pages};
+      const auto logits = model->Run({row}, cache);
+      ASSERT_TRUE(logits.ok()) << logits.status();
+      const at::Tensor difference = (logits->values[0] - golden.logits).abs();
+      // Relative to logits that spread over ±4: the types keep 8 and 11 bits of every activation.
+      EXPECT_LE(difference.max().item<float>(), tolerance) << at::toString(dtype);
+      EXPECT_GT(difference.max().item<float>(), 0) << "not computed in " << at::toString(dtype);
+    }
+  }
+}
+
+TEST(Gpt2Test, RejectsRowsOutOfRange) {
+  const auto model = LoadModel("bin", at::kFloat);
+  ASSERT_NE(model, nullptr);
+  Gpt2Cache cache = model->MakeCache(2);
+  const std::vector<int32_t> token = {1}, bad_token = {61}, negative = {-1}, none;
+  const std::vector<int32_t> pages = {0, 1}, bad_page = {2};
+  const std::pair<Gpt2Row, const char*> cases[] = {
+      {{.tokens = none, .page_table = pages}, "row 0: tokens must not be empty"},
+      {{.tokens = bad_token, .page_table = pages}, "token id 61 is not within 0 to 60"},
+      {{.tokens = negative, .page_table = pages}, "token id -1"},
+      {{.tokens = token, .start = 96, .page_table = pages}, "not within 0 to 95"},
+      {{.tokens = token, .start = -1, .page_table = pages}, "not within 0 to 95"},
+      {{.tokens = token, .start = 32, .page_table = pages}, "2 pages, 3 are needed"},
+      {{.tokens = token, .page_table = bad_page}, "page 2 is not within 0 to 1"},
+  };
+  for (const auto& [row, message] : cases) {
+    const auto logits = model->Run({row}, cache);
+    EXPECT_EQ(logits.status().code(), absl::StatusCode::kInvalidArgument);
+    EXPECT_THAT(logits.status().message(), HasSubstr(message));
+  }
+}
+
+TEST(Gpt2ConfigTest, NamesTheBadField) {
+  const std::pair<const char*, const char*> cases[] = {
+      {R"({"model_type": "llama"})", "model_type"},
+      {R"({"n_head": 7})", "n_head"},
+      {R"({"activation_function": "sin"})", "activation_function"},
+      {R"({"n_embd": -1})", "n_embd"},
+      {R"({"n_layer": "two"})", "n_layer"},
+      {R"({"vocab_size": 1e30})", "vocab_size"},
+  };
+  for (const auto& [text, field] : cases) {
+    const auto config = ParseGpt2Config(nlohmann::json::parse(text));
+    EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument) << text;
+    EXPECT_THAT(config.status().message(), HasSubstr(field));
+  }
+}
+
+}  // namespace
+}  // namespace hanmo
