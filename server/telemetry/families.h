@@ -1,0 +1,41 @@
+// Names, help texts and buckets of everything on /metrics: the one place where they are chosen.
+#ifndef HANMO_SERVER_TELEMETRY_FAMILIES_H_
+#define HANMO_SERVER_TELEMETRY_FAMILIES_H_
+
+#include "prometheus/counter.h"
+#include "prometheus/family.h"
+#include "prometheus/gauge.h"
+#include "prometheus/histogram.h"
+#include "prometheus/registry.h"
+
+namespace hanmo {
+
+struct MetricFamilies {
+  explicit MetricFamilies(prometheus::Registry* registry);
+
+  using Counters = prometheus::Family<prometheus::Counter>&;
+  using Gauges = prometheus::Family<prometheus::Gauge>&;
+  using Histograms = prometheus::Family<prometheus::Histogram>&;
+
+  // A request's way, in order.
+  Histograms tokenize_seconds, queue_seconds, text_encode_seconds, prefill_seconds, step_seconds,
+      vae_decode_seconds, picture_encode_seconds, send_seconds;
+  Histograms first_token_seconds, inter_token_seconds, request_seconds, batch_size, tick_seconds;
+  Counters requests, rejections, cancelled, deadline_missed, worker_restarts;
+  Counters prompt_tokens, completion_tokens, pictures, steps, steps_redone;
+  Gauges waiting, running, model_state, load_seconds, pages_used, pages_total, memory_used,
+      worker_up, build_info;
+};
+
+// Seconds. The text ones contain vLLM's, which dashboards are built on, and add what a small model
+// or a fast picture needs below them.
+prometheus::Histogram::BucketBoundaries RequestBuckets();  // 5 ms to 7680 s
+prometheus::Histogram::BucketBoundaries TokenBuckets();    // 1 ms to 80 s
+prometheus::Histogram::BucketBoundaries StepBuckets();     // 1 ms to 60 s
+prometheus::Histogram::BucketBoundaries FineBuckets();     // 1 µs to 10 s
+// Rows.
+prometheus::Histogram::BucketBoundaries SizeBuckets();  // 1 to 256
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_TELEMETRY_FAMILIES_H_

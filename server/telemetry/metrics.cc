@@ -1,0 +1,219 @@
+#include "server/telemetry/metrics.h"
+
+#include <array>
+
+#include "absl/strings/str_cat.h"
+#include "prometheus/counter.h"
+#include "prometheus/gauge.h"
+#include "prometheus/histogram.h"
+#include "server/telemetry/families.h"
+
+namespace hanmo {
+
+using prometheus::Counter;
+using prometheus::Gauge;
+using prometheus::Histogram;
+
+namespace {
+
+constexpr size_t kCodes = 17;
+constexpr std::array<const char*, 4> kStepKinds = {"text_encode", "denoise", "vae_decode", "text"};
+
+size_t Index(StepKind kind) { return static_cast<size_t>(kind); }
+
+void Count(Counter* counter, double amount) {
+  if (amount > 0) counter->Increment(amount);
+}
+
+}  // namespace
+
+struct Metrics::Families : MetricFamilies {
+  using MetricFamilies::MetricFamilies;
+  std::array<Counter*, 5> rejected = {};  // by Rejection, then what the front end refused
+  Histogram* tick = nullptr;
+  std::array<Counter*, kCodes> unknown_model = {};  // requests by code
+};
+
+struct Metrics::ModelSeries {
+  std::array<Counter*, kCodes> requests;
+  Histogram *request_seconds, *queue, *tokenize, *prefill, *picture_encode, *send;
+  Histogram *first_token, *inter_token;
+  std::array<Histogram*, kStepKinds.size()> step_seconds;
+  std::array<Histogram*, kStepKinds.size()> batch_size;
+  Counter *cancelled, *missed_waiting, *missed_running;
+  Counter *prompt_tokens, *completion_tokens, *pictures, *steps, *steps_redone;
+  Gauge *waiting, *running, *load_seconds;
+  std::array<Gauge*, std::size(kModelStates)> states;
+  std::vector<Gauge*> pages_used, pages_total;  // by WorkerId
+};
+
+struct Metrics::WorkerSeries {
+  Counter* restarts;
+  Gauge *up, *memory_used;
+  bool was_up = false;  // touched by the fleet's thread of this worker
+};
+
+Metrics::Metrics(const std::vector<ModelLabel>& models, uint32_t workers,
+                 const std::string& version)
+    : registry_(std::make_shared<prometheus::Registry>()),
+      families_(std::make_unique<Families>(registry_.get())) {
+  Families& f = *families_;
+  f.build_info.Add({{"version", version}}).Set(1);
+  const std::array<const char*, 5> reasons = {"queue_full", "draining", "no_worker", "deadline",
+                                              "invalid"};
+  for (size_t i = 0; i < reasons.size(); ++i)
+    f.rejected[i] = &f.rejections.Add({{"reason", reasons[i]}});
+  f.tick = &f.tick_seconds.Add({}, FineBuckets());
+  for (size_t code = 0; code < kCodes; ++code) {
+    const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+    f.unknown_model[code] = &f.requests.Add({{"model", ""}, {"task", ""}, {"code", name}});
+  }
+  for (const ModelLabel& model : models) {
+    const prometheus::Labels label = {{"model", model.name}};
+    ModelSeries s;
+    for (size_t code = 0; code < kCodes; ++code) {
+      const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+      s.requests[code] =
+          &f.requests.Add({{"model", model.name}, {"task", model.task}, {"code", name}});
+    }
+    s.request_seconds = &f.request_seconds.Add(label, RequestBuckets());
+    s.queue = &f.queue_seconds.Add(label, RequestBuckets());
+    s.tokenize = &f.tokenize_seconds.Add(label, FineBuckets());
+    s.prefill = &f.prefill_seconds.Add(label, StepBuckets());
+    s.picture_encode = &f.picture_encode_seconds.Add(label, FineBuckets());
+    s.send = &f.send_seconds.Add(label, FineBuckets());
+    s.first_token = &f.first_token_seconds.Add(label, StepBuckets());
+    s.inter_token = &f.inter_token_seconds.Add(label, TokenBuckets());
+    s.step_seconds[Index(StepKind::kTextEncode)] = &f.text_encode_seconds.Add(label, StepBuckets());
+    s.step_seconds[Index(StepKind::kDenoise)] = &f.step_seconds.Add(label, StepBuckets());
+    s.step_seconds[Index(StepKind::kVaeDecode)] = &f.vae_decode_seconds.Add(label, StepBuckets());
+    s.step_seconds[Index(StepKind::kText)] = s.step_seconds[Index(StepKind::kDenoise)];
+    for (size_t kind = 0; kind < kStepKinds.size(); ++kind) {
+      s.batch_size[kind] =
+          &f.batch_size.Add({{"model", model.name}, {"step", kStepKinds[kind]}}, SizeBuckets());
+    }
+    s.cancelled = &f.cancelled.Add(label);
+    s.missed_waiting = &f.deadline_missed.Add({{"model", model.name}, {"phase", "waiting"}});
+    s.missed_running = &f.deadline_missed.Add({{"model", model.name}, {"phase", "running"}});
+    s.prompt_tokens = &f.prompt_tokens.Add(label);
+    s.completion_tokens = &f.completion_tokens.Add(label);
+    s.pictures = &f.pictures.Add(label);
+    s.steps = &f.steps.Add(label);
+    s.steps_redone = &f.steps_redone.Add(label);
+    s.waiting = &f.waiting.Add(label);
+    s.running = &f.running.Add(label);
+    s.load_seconds = &f.load_seconds.Add(label);
+    for (size_t state = 0; state < std::size(kModelStates); ++state) {
+      s.states[state] =
+          &f.model_state.Add({{"model", model.name}, {"state", std::string(kModelStates[state])}});
+    }
+    for (uint32_t worker = 0; worker < workers && model.task == "text"; ++worker) {
+      const prometheus::Labels place = {{"model", model.name}, {"worker", absl::StrCat(worker)}};
+      s.pages_used.push_back(&f.pages_used.Add(place));
+      s.pages_total.push_back(&f.pages_total.Add(place));
+    }
+    models_.push_back(std::move(s));
+  }
+  for (uint32_t worker = 0; worker < workers; ++worker) {
+    const prometheus::Labels label = {{"worker", absl::StrCat(worker)}};
+    workers_.push_back(
+        {&f.worker_restarts.Add(label), &f.worker_up.Add(label), &f.memory_used.Add(label)});
+  }
+}
+
+Metrics::~Metrics() = default;
+
+void Metrics::RequestDone(std::optional<ModelId> model, absl::StatusCode code,
+                          absl::Duration total) {
+  const size_t index = static_cast<size_t>(code) < kCodes ? static_cast<size_t>(code) : 2;
+  if (!model) return families_->unknown_model[index]->Increment();
+  models_[*model].requests[index]->Increment();
+  models_[*model].request_seconds->Observe(absl::ToDoubleSeconds(total));
+}
+
+void Metrics::RefusedInvalid() { families_->rejected[4]->Increment(); }
+
+void Metrics::ObservePhase(ModelId model, FrontPhase phase, absl::Duration time) {
+  const ModelSeries& s = models_[model];
+  Histogram* histogram = phase == FrontPhase::kTokenize        ? s.tokenize
+                         : phase == FrontPhase::kPictureEncode ? s.picture_encode
+                                                               : s.send;
+  histogram->Observe(absl::ToDoubleSeconds(time));
+}
+
+void Metrics::ModelLoaded(ModelId model, absl::Duration time) {
+  models_[model].load_seconds->Set(absl::ToDoubleSeconds(time));
+}
+
+void Metrics::SetModelState(ModelId model, absl::string_view state) {
+  for (size_t i = 0; i < std::size(kModelStates); ++i) {
+    models_[model].states[i]->Set(kModelStates[i] == state ? 1 : 0);
+  }
+}
+
+void Metrics::WorkerUp(WorkerId worker) {
+  WorkerSeries& s = workers_.at(worker);
+  if (s.was_up) s.restarts->Increment();
+  s.was_up = true;
+  s.up->Set(1);
+}
+
+void Metrics::WorkerLost(WorkerId worker) { workers_.at(worker).up->Set(0); }
+
+void Metrics::OnRejected(ModelId, Rejection reason) {
+  families_->rejected[static_cast<size_t>(reason)]->Increment();
+}
+
+void Metrics::OnStarted(ModelId model, absl::Duration queued) {
+  models_[model].queue->Observe(absl::ToDoubleSeconds(queued));
+}
+
+void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result) {
+  const ModelSeries& s = models_[step.model];
+  s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
+  s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
+  workers_[worker].memory_used->Set(static_cast<double>(result.memory_used_bytes));
+}
+
+void Metrics::OnPrefill(ModelId model, absl::Duration time, uint32_t) {
+  models_[model].prefill->Observe(absl::ToDoubleSeconds(time));
+}
+
+void Metrics::OnFirstToken(ModelId model, absl::Duration since_arrival) {
+  models_[model].first_token->Observe(absl::ToDoubleSeconds(since_arrival));
+}
+
+void Metrics::OnInterToken(ModelId model, absl::Duration gap) {
+  models_[model].inter_token->Observe(absl::ToDoubleSeconds(gap));
+}
+
+void Metrics::OnCancelled(ModelId model) { models_[model].cancelled->Increment(); }
+
+void Metrics::OnDeadlineMissed(ModelId model, bool was_running) {
+  (was_running ? models_[model].missed_running : models_[model].missed_waiting)->Increment();
+}
+
+void Metrics::OnDone(ModelId model, absl::StatusCode, const Usage& usage, absl::Duration) {
+  const ModelSeries& s = models_[model];
+  Count(s.prompt_tokens, usage.prompt_tokens);
+  Count(s.completion_tokens, usage.completion_tokens);
+  Count(s.pictures, usage.pictures);
+  Count(s.steps, usage.steps);
+  Count(s.steps_redone, usage.steps_redone);
+}
+
+void Metrics::OnLoad(ModelId model, uint32_t waiting, uint32_t running) {
+  models_[model].waiting->Set(waiting);
+  models_[model].running->Set(running);
+}
+
+void Metrics::OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) {
+  const ModelSeries& s = models_[model];
+  if (worker >= s.pages_used.size()) return;  // a picture model has none
+  s.pages_used[worker]->Set(used);
+  s.pages_total[worker]->Set(total);
+}
+
+void Metrics::OnTick(absl::Duration time) { families_->tick->Observe(absl::ToDoubleSeconds(time)); }
+
+}  // namespace hanmo

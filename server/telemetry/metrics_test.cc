@@ -1,0 +1,123 @@
+#include "server/telemetry/metrics.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "prometheus/text_serializer.h"
+
+namespace hanmo {
+namespace {
+
+using ::testing::HasSubstr;
+
+class MetricsTest : public ::testing::Test {
+ protected:
+  std::string Text() const {
+    return prometheus::TextSerializer().Serialize(metrics_.registry()->Collect());
+  }
+
+  Metrics metrics_{{{"poet", "text"}, {"painter", "picture"}}, 2, "1.2.3"};
+};
+
+TEST_F(MetricsTest, EveryFamilyIsThereBeforeTheFirstRequest) {
+  for (const char* family :
+       {"hanmo_tokenize_seconds", "hanmo_queue_seconds", "hanmo_text_encode_seconds",
+        "hanmo_prefill_seconds", "hanmo_step_seconds", "hanmo_vae_decode_seconds",
+        "hanmo_picture_encode_seconds", "hanmo_send_seconds", "hanmo_time_to_first_token_seconds",
+        "hanmo_inter_token_seconds", "hanmo_request_seconds", "hanmo_batch_size",
+        "hanmo_tick_seconds"}) {
+    EXPECT_THAT(Text(), HasSubstr(std::string("# TYPE ") + family + " histogram"));
+  }
+  for (const char* family :
+       {"hanmo_requests_total", "hanmo_rejected_total", "hanmo_cancelled_total",
+        "hanmo_deadline_missed_total", "hanmo_worker_restarts_total", "hanmo_prompt_tokens_total",
+        "hanmo_completion_tokens_total", "hanmo_pictures_total", "hanmo_steps_total"}) {
+    EXPECT_THAT(Text(), HasSubstr(std::string("# TYPE ") + family + " counter"));
+  }
+  for (const char* family :
+       {"hanmo_requests_waiting", "hanmo_requests_running", "hanmo_model_state",
+        "hanmo_kv_pages_used", "hanmo_device_memory_used_bytes", "hanmo_worker_up"}) {
+    EXPECT_THAT(Text(), HasSubstr(std::string("# TYPE ") + family + " gauge"));
+  }
+  EXPECT_THAT(Text(), HasSubstr("hanmo_build_info{version=\"1.2.3\"} 1"));
+}
+
+TEST_F(MetricsTest, RequestsAreCountedByModelTaskAndCode) {
+  metrics_.RequestDone(0, absl::StatusCode::kOk, absl::Milliseconds(30));
+  metrics_.RequestDone(1, absl::StatusCode::kCancelled, absl::Seconds(2));
+  metrics_.RequestDone(std::nullopt, absl::StatusCode::kNotFound, absl::ZeroDuration());
+  const std::string text = Text();
+  EXPECT_THAT(text, HasSubstr("hanmo_requests_total{code=\"OK\",model=\"poet\",task=\"text\"} 1"));
+  EXPECT_THAT(
+      text,
+      HasSubstr("hanmo_requests_total{code=\"CANCELLED\",model=\"painter\",task=\"picture\"} 1"));
+  EXPECT_THAT(text, HasSubstr("hanmo_requests_total{code=\"NOT_FOUND\",model=\"\",task=\"\"} 1"));
+  EXPECT_THAT(text, HasSubstr("hanmo_request_seconds_bucket{model=\"poet\",le=\"0.05\"} 1"));
+  EXPECT_THAT(text, HasSubstr("hanmo_request_seconds_bucket{model=\"poet\",le=\"0.025\"} 0"));
+}
+
+TEST_F(MetricsTest, StepsGoToTheHistogramOfTheirKind) {
+  Step step;
+  step.model = 1;
+  step.kind = StepKind::kVaeDecode;
+  step.rows.resize(3);
+  StepResult result;
+  result.device_time = absl::Milliseconds(80);
+  result.memory_used_bytes = 12345;
+  metrics_.OnStep(1, step, result);
+  const std::string text = Text();
+  EXPECT_THAT(text, HasSubstr("hanmo_vae_decode_seconds_count{model=\"painter\"} 1"));
+  EXPECT_THAT(text, HasSubstr("hanmo_step_seconds_count{model=\"painter\"} 0"));
+  EXPECT_THAT(text, HasSubstr("hanmo_batch_size_sum{model=\"painter\",step=\"vae_decode\"} 3"));
+  EXPECT_THAT(text, HasSubstr("hanmo_device_memory_used_bytes{worker=\"1\"} 12345"));
+}
+
+TEST_F(MetricsTest, UsageAddsUp) {
+  Usage usage;
+  usage.prompt_tokens = 7;
+  usage.completion_tokens = 20;
+  metrics_.OnDone(0, absl::StatusCode::kOk, usage, absl::Seconds(1));
+  metrics_.OnDone(0, absl::StatusCode::kCancelled, usage, absl::Seconds(1));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_prompt_tokens_total{model=\"poet\"} 14"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_completion_tokens_total{model=\"poet\"} 40"));
+}
+
+TEST_F(MetricsTest, OnlyAWorkerThatComesBackIsARestart) {
+  metrics_.WorkerUp(0);
+  EXPECT_THAT(Text(), HasSubstr("hanmo_worker_restarts_total{worker=\"0\"} 0"));
+  metrics_.WorkerLost(0);
+  EXPECT_THAT(Text(), HasSubstr("hanmo_worker_up{worker=\"0\"} 0"));
+  metrics_.WorkerUp(0);
+  EXPECT_THAT(Text(), HasSubstr("hanmo_worker_restarts_total{worker=\"0\"} 1"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_worker_up{worker=\"0\"} 1"));
+}
+
+TEST_F(MetricsTest, GaugesShowTheLastValue) {
+  metrics_.OnLoad(0, 5, 3);
+  metrics_.OnLoad(0, 4, 2);
+  metrics_.OnPages(1, 0, 10, 100);
+  metrics_.OnPages(1, 1, 10, 100);  // a picture model has no pages
+  metrics_.SetModelState(0, "loading");
+  metrics_.SetModelState(0, "ready");
+  const std::string text = Text();
+  EXPECT_THAT(text, HasSubstr("hanmo_requests_waiting{model=\"poet\"} 4"));
+  EXPECT_THAT(text, HasSubstr("hanmo_requests_running{model=\"poet\"} 2"));
+  EXPECT_THAT(text, HasSubstr("hanmo_kv_pages_used{model=\"poet\",worker=\"1\"} 10"));
+  EXPECT_THAT(text, HasSubstr("hanmo_model_state{model=\"poet\",state=\"loading\"} 0"));
+  EXPECT_THAT(text, HasSubstr("hanmo_model_state{model=\"poet\",state=\"ready\"} 1"));
+}
+
+TEST_F(MetricsTest, RejectionsAndDeadlinesNameTheirReason) {
+  metrics_.OnRejected(0, Rejection::kQueueFull);
+  metrics_.OnRejected(0, Rejection::kDeadline);
+  metrics_.RefusedInvalid();
+  metrics_.OnDeadlineMissed(0, true);
+  const std::string text = Text();
+  EXPECT_THAT(text, HasSubstr("hanmo_rejected_total{reason=\"queue_full\"} 1"));
+  EXPECT_THAT(text, HasSubstr("hanmo_rejected_total{reason=\"deadline\"} 1"));
+  EXPECT_THAT(text, HasSubstr("hanmo_rejected_total{reason=\"invalid\"} 1"));
+  EXPECT_THAT(text, HasSubstr("hanmo_rejected_total{reason=\"draining\"} 0"));
+  EXPECT_THAT(text, HasSubstr("hanmo_deadline_missed_total{model=\"poet\",phase=\"running\"} 1"));
+}
+
+}  // namespace
+}  // namespace hanmo
