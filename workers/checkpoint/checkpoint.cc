@@ -24,20 +24,30 @@ constexpr uintmax_t kMaxJsonBytes = 64 << 20;
 
 // Buffers that old exporters saved although they hold no weight.
 constexpr absl::string_view kIgnorable[] = {".attn.bias", ".attn.masked_bias", "position_ids",
-                                           "num_batches_tracked"};
+                                            "num_batches_tracked"};
 
 at::ScalarType ScalarTypeOf(ElementType type) {
   switch (type) {
-    case ElementType::kFloat64: return at::kDouble;
-    case ElementType::kFloat32: return at::kFloat;
-    case ElementType::kFloat16: return at::kHalf;
-    case ElementType::kBFloat16: return at::kBFloat16;
-    case ElementType::kInt64: return at::kLong;
-    case ElementType::kInt32: return at::kInt;
-    case ElementType::kInt16: return at::kShort;
-    case ElementType::kInt8: return at::kChar;
-    case ElementType::kUint8: return at::kByte;
-    case ElementType::kBool: return at::kBool;
+    case ElementType::kFloat64:
+      return at::kDouble;
+    case ElementType::kFloat32:
+      return at::kFloat;
+    case ElementType::kFloat16:
+      return at::kHalf;
+    case ElementType::kBFloat16:
+      return at::kBFloat16;
+    case ElementType::kInt64:
+      return at::kLong;
+    case ElementType::kInt32:
+      return at::kInt;
+    case ElementType::kInt16:
+      return at::kShort;
+    case ElementType::kInt8:
+      return at::kChar;
+    case ElementType::kUint8:
+      return at::kByte;
+    case ElementType::kBool:
+      return at::kBool;
   }
   return at::kFloat;
 }
@@ -70,11 +80,14 @@ std::string WithVariant(const std::string& file, const std::string& variant) {
 }
 
 std::optional<fs::path> FindWeights(const fs::path& folder, const std::string& variant) {
-  constexpr const char* kFiles[] = {
-      "diffusion_pytorch_model.safetensors", "model.safetensors",
-      "diffusion_pytorch_model.safetensors.index.json", "model.safetensors.index.json",
-      "diffusion_pytorch_model.bin", "pytorch_model.bin",
-      "diffusion_pytorch_model.bin.index.json", "pytorch_model.bin.index.json"};
+  constexpr const char* kFiles[] = {"diffusion_pytorch_model.safetensors",
+                                    "model.safetensors",
+                                    "diffusion_pytorch_model.safetensors.index.json",
+                                    "model.safetensors.index.json",
+                                    "diffusion_pytorch_model.bin",
+                                    "pytorch_model.bin",
+                                    "diffusion_pytorch_model.bin.index.json",
+                                    "pytorch_model.bin.index.json"};
   std::error_code error;
   for (const char* file : kFiles) {
     if (!variant.empty() && fs::exists(folder / WithVariant(file, variant), error)) {
@@ -102,9 +115,9 @@ absl::StatusOr<Checkpoint> Checkpoint::Open(const std::string& folder, Checkpoin
   }
   const auto weights = FindWeights(folder, options.variant);
   if (!weights.has_value()) {
-    return absl::NotFoundError(
-        absl::StrCat(folder, ": no weights (model.safetensors, pytorch_model.bin, "
-                             "diffusion_pytorch_model.safetensors or .bin)"));
+    return absl::NotFoundError(absl::StrCat(folder,
+                                            ": no weights (model.safetensors, pytorch_model.bin, "
+                                            "diffusion_pytorch_model.safetensors or .bin)"));
   }
   Checkpoint checkpoint(folder, std::move(options));
   if (const fs::path config = fs::path(folder) / "config.json"; fs::exists(config, error)) {
@@ -148,8 +161,8 @@ absl::Status Checkpoint::AddShards(const std::string& index_path) {
   std::map<std::string, std::set<std::string>> names_by_shard;
   for (const auto& [name, shard] : map->items()) {
     if (!shard.is_string() || !IsPlainFileName(shard.get_ref<const std::string&>())) {
-      return absl::InvalidArgumentError(absl::StrCat(
-          index_path, ": the shard of ", name, " is not the name of a file in the folder"));
+      return absl::InvalidArgumentError(absl::StrCat(index_path, ": the shard of ", name,
+                                                     " is not the name of a file in the folder"));
     }
     names_by_shard[shard.get_ref<const std::string&>()].insert(name);
   }
@@ -206,16 +219,16 @@ absl::StatusOr<at::Tensor> Checkpoint::TakeAs(absl::string_view name, at::IntArr
   Weight& weight = it->second;
   const TensorEntry& entry = weight.entry;
   if (at::IntArrayRef(entry.shape) != shape) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        weight.file->path(), ": tensor ", name, " has shape ", ShapeText(entry.shape),
-        ", expected ", ShapeText({shape.data(), shape.size()})));
+    return absl::InvalidArgumentError(
+        absl::StrCat(weight.file->path(), ": tensor ", name, " has shape ", ShapeText(entry.shape),
+                     ", expected ", ShapeText({shape.data(), shape.size()})));
   }
   const at::ScalarType found = ScalarTypeOf(entry.type);
   const bool convertible = at::isFloatingType(found) && at::isFloatingType(dtype);
   if (found != dtype && !convertible) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(weight.file->path(), ": tensor ", name, " has type ",
-                     ElementTypeName(entry.type), ", expected ", at::toString(dtype)));
+    return absl::InvalidArgumentError(absl::StrCat(weight.file->path(), ": tensor ", name,
+                                                   " has type ", ElementTypeName(entry.type),
+                                                   ", expected ", at::toString(dtype)));
   }
   weight.taken = true;
   return Read(weight, dtype);
@@ -232,9 +245,9 @@ at::Tensor Checkpoint::Read(const Weight& weight, at::ScalarType dtype) const {
   auto* data = const_cast<uint8_t*>(file.bytes().data()) + entry.offset;
   const bool aligned = reinterpret_cast<uintptr_t>(data) % element == 0;
   if (found == dtype && aligned && options_.device.is_cpu()) {
-    return at::from_blob(data, entry.shape, entry.strides,
-                         [keep = weight.file](void*) mutable { keep.reset(); },
-                         at::dtype(found));
+    return at::from_blob(
+        data, entry.shape, entry.strides, [keep = weight.file](void*) mutable { keep.reset(); },
+        at::dtype(found));
   }
   at::Tensor out = at::empty(entry.shape, at::dtype(dtype).device(options_.device));
   if (!entry.contiguous()) {

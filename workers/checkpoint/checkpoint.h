@@ -93,8 +93,8 @@ class Checkpoint {
 // Takes tensors below a prefix and remembers the first error, so that the constructors of nested
 // blocks stay free of error plumbing:
 //   WeightScope weights(checkpoint);
-//   Unet unet(weights);                       // weights.Sub("conv_in").Take("weight", {320, 4, 3, 3})
-//   if (!weights.status().ok()) return weights.status();
+//   Unet unet(weights);                       // weights.Sub("conv_in").Take("weight", {320, 4, 3,
+//   3}) if (!weights.status().ok()) return weights.status();
 // After an error Take returns zeros of the asked shape that occupy no memory. Cheap to copy;
 // copies share the status. The checkpoint must outlive it.
 class WeightScope {

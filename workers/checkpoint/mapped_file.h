@@ -1,5 +1,5 @@
-// A read-only memory mapping of a whole file: checkpoints are read through it, so that weights whose
-// type already is the serving type need no copy and no anonymous memory.
+// A read-only memory mapping of a whole file: checkpoints are read through it, so that weights
+// whose type already is the serving type need no copy and no anonymous memory.
 #ifndef HANMO_WORKERS_CHECKPOINT_MAPPED_FILE_H_
 #define HANMO_WORKERS_CHECKPOINT_MAPPED_FILE_H_
 

@@ -70,15 +70,49 @@ class PickleMachine {
  private:
   // Opcodes, named and numbered as in Python's pickletools.
   enum Op : uint8_t {
-    kMark = '(', kStop = '.', kPop = '0', kPopMark = '1', kDup = '2', kBinFloat = 'G',
-    kBinInt = 'J', kBinInt1 = 'K', kBinInt2 = 'M', kNone = 'N', kBinPersId = 'Q', kReduce = 'R',
-    kBinString = 'T', kShortBinString = 'U', kBinUnicode = 'X', kAppend = 'a', kBuild = 'b',
-    kGlobal = 'c', kEmptyDict = '}', kAppends = 'e', kBinGet = 'h', kLongBinGet = 'j',
-    kEmptyList = ']', kBinPut = 'q', kLongBinPut = 'r', kSetItem = 's', kTuple = 't',
-    kEmptyTuple = ')', kSetItems = 'u', kBinBytes = 'B', kShortBinBytes = 'C', kProto = 0x80,
-    kTuple1 = 0x85, kTuple2 = 0x86, kTuple3 = 0x87, kNewTrue = 0x88, kNewFalse = 0x89,
-    kLong1 = 0x8a, kShortBinUnicode = 0x8c, kBinUnicode8 = 0x8d, kStackGlobal = 0x93,
-    kMemoize = 0x94, kFrame = 0x95,
+    kMark = '(',
+    kStop = '.',
+    kPop = '0',
+    kPopMark = '1',
+    kDup = '2',
+    kBinFloat = 'G',
+    kBinInt = 'J',
+    kBinInt1 = 'K',
+    kBinInt2 = 'M',
+    kNone = 'N',
+    kBinPersId = 'Q',
+    kReduce = 'R',
+    kBinString = 'T',
+    kShortBinString = 'U',
+    kBinUnicode = 'X',
+    kAppend = 'a',
+    kBuild = 'b',
+    kGlobal = 'c',
+    kEmptyDict = '}',
+    kAppends = 'e',
+    kBinGet = 'h',
+    kLongBinGet = 'j',
+    kEmptyList = ']',
+    kBinPut = 'q',
+    kLongBinPut = 'r',
+    kSetItem = 's',
+    kTuple = 't',
+    kEmptyTuple = ')',
+    kSetItems = 'u',
+    kBinBytes = 'B',
+    kShortBinBytes = 'C',
+    kProto = 0x80,
+    kTuple1 = 0x85,
+    kTuple2 = 0x86,
+    kTuple3 = 0x87,
+    kNewTrue = 0x88,
+    kNewFalse = 0x89,
+    kLong1 = 0x8a,
+    kShortBinUnicode = 0x8c,
+    kBinUnicode8 = 0x8d,
+    kStackGlobal = 0x93,
+    kMemoize = 0x94,
+    kFrame = 0x95,
   };
 
   absl::Status Step(uint8_t op);
@@ -136,18 +170,51 @@ absl::Status PickleMachine::Step(uint8_t op) {
       if (protocol < 2 || protocol > 5) return Bad("protocol is not 2 to 5");
       return absl::OkStatus();
     }
-    case kFrame: return TakeUnsigned(8).status();  // a hint for readers of streams
-    case kNone: case kNewTrue: case kNewFalse: case kBinInt: case kBinInt1: case kBinInt2:
-    case kLong1: case kBinFloat: case kShortBinString: case kShortBinUnicode: case kShortBinBytes:
-    case kBinString: case kBinUnicode: case kBinBytes: case kBinUnicode8:
+    case kFrame:
+      return TakeUnsigned(8).status();  // a hint for readers of streams
+    case kNone:
+    case kNewTrue:
+    case kNewFalse:
+    case kBinInt:
+    case kBinInt1:
+    case kBinInt2:
+    case kLong1:
+    case kBinFloat:
+    case kShortBinString:
+    case kShortBinUnicode:
+    case kShortBinBytes:
+    case kBinString:
+    case kBinUnicode:
+    case kBinBytes:
+    case kBinUnicode8:
       return StepScalar(op);
-    case kMark: case kPop: case kPopMark: case kDup: case kEmptyTuple: case kTuple: case kTuple1:
-    case kTuple2: case kTuple3: case kEmptyList: case kAppend: case kAppends: case kEmptyDict:
-    case kSetItem: case kSetItems:
+    case kMark:
+    case kPop:
+    case kPopMark:
+    case kDup:
+    case kEmptyTuple:
+    case kTuple:
+    case kTuple1:
+    case kTuple2:
+    case kTuple3:
+    case kEmptyList:
+    case kAppend:
+    case kAppends:
+    case kEmptyDict:
+    case kSetItem:
+    case kSetItems:
       return StepContainer(op);
-    case kBinPut: case kLongBinPut: case kMemoize: case kBinGet: case kLongBinGet:
+    case kBinPut:
+    case kLongBinPut:
+    case kMemoize:
+    case kBinGet:
+    case kLongBinGet:
       return StepMemo(op);
-    case kGlobal: case kStackGlobal: case kBinPersId: case kReduce: case kBuild:
+    case kGlobal:
+    case kStackGlobal:
+    case kBinPersId:
+    case kReduce:
+    case kBuild:
       return StepCall(op);
     default:
       return Bad(absl::StrCat("operation 0x", absl::Hex(op), " is not part of a state dict"));
@@ -156,16 +223,26 @@ absl::Status PickleMachine::Step(uint8_t op) {
 
 absl::Status PickleMachine::StepScalar(uint8_t op) {
   switch (op) {
-    case kNone: return Push(Kind::kNone).status();
-    case kLong1: return PushLong();
-    case kShortBinString: case kShortBinUnicode: case kShortBinBytes: return PushText(1);
-    case kBinString: case kBinUnicode: case kBinBytes: return PushText(4);
-    case kBinUnicode8: return PushText(8);
+    case kNone:
+      return Push(Kind::kNone).status();
+    case kLong1:
+      return PushLong();
+    case kShortBinString:
+    case kShortBinUnicode:
+    case kShortBinBytes:
+      return PushText(1);
+    case kBinString:
+    case kBinUnicode:
+    case kBinBytes:
+      return PushText(4);
+    case kBinUnicode8:
+      return PushText(8);
     case kBinFloat: {
       HANMO_RETURN_IF_ERROR(Take(8).status());
       return Push(Kind::kFloat).status();
     }
-    case kNewTrue: case kNewFalse: {
+    case kNewTrue:
+    case kNewFalse: {
       HANMO_ASSIGN_OR_RETURN(PickleValue * value, Push(Kind::kBool));
       value->integer = op == kNewTrue;
       return absl::OkStatus();
@@ -187,24 +264,33 @@ absl::Status PickleMachine::StepContainer(uint8_t op) {
       marks_.push_back(stack_.size());
       return absl::OkStatus();
     }
-    case kPop: return Pop().status();
-    case kPopMark: return PopToMark().status();
+    case kPop:
+      return Pop().status();
+    case kPopMark:
+      return PopToMark().status();
     case kDup: {
       HANMO_ASSIGN_OR_RETURN(PickleValue * value, Pop());
       stack_.insert(stack_.end(), 2, value);
       return absl::OkStatus();
     }
-    case kEmptyList: return Push(Kind::kList).status();
-    case kEmptyDict: return Push(Kind::kDict).status();
-    case kEmptyTuple: return Push(Kind::kTuple).status();
-    case kTuple1: case kTuple2: case kTuple3: return PushTuple(op - kTuple1 + 1);
+    case kEmptyList:
+      return Push(Kind::kList).status();
+    case kEmptyDict:
+      return Push(Kind::kDict).status();
+    case kEmptyTuple:
+      return Push(Kind::kTuple).status();
+    case kTuple1:
+    case kTuple2:
+    case kTuple3:
+      return PushTuple(op - kTuple1 + 1);
     case kTuple: {
       HANMO_ASSIGN_OR_RETURN(auto items, PopToMark());
       HANMO_ASSIGN_OR_RETURN(PickleValue * tuple, Push(Kind::kTuple));
       tuple->items.assign(items.begin(), items.end());
       return absl::OkStatus();
     }
-    default: break;
+    default:
+      break;
   }
   std::vector<PickleValue*> items;
   if (op == kAppends || op == kSetItems) {
@@ -244,8 +330,10 @@ absl::Status PickleMachine::StepCall(uint8_t op) {
       if (name->kind != Kind::kText || module->kind != Kind::kText) return Bad("unnamed class");
       return PushGlobal(module->text, name->text);
     }
-    case kBinPersId: return PushStorage();
-    case kReduce: return Reduce();
+    case kBinPersId:
+      return PushStorage();
+    case kReduce:
+      return Reduce();
     default: {  // BUILD sets attributes; an OrderedDict's are module versions, which say nothing
       HANMO_RETURN_IF_ERROR(Pop().status());
       HANMO_ASSIGN_OR_RETURN(PickleValue * object, Pop());
@@ -272,7 +360,8 @@ absl::StatusOr<uint64_t> PickleMachine::TakeUnsigned(size_t size) {
 
 absl::StatusOr<absl::string_view> PickleMachine::TakeLine() {
   const auto rest = bytes_.subspan(at_);
-  const auto end = std::find(rest.begin(), rest.begin() + std::min(rest.size(), kMaxPickleText), '\n');
+  const auto end =
+      std::find(rest.begin(), rest.begin() + std::min(rest.size(), kMaxPickleText), '\n');
   if (end == rest.end() || *end != '\n') return Bad("a name does not end");
   const absl::string_view line(reinterpret_cast<const char*>(rest.data()), end - rest.begin());
   at_ += line.size() + 1;
@@ -351,8 +440,9 @@ absl::Status PickleMachine::Recall(uint64_t slot) {
 absl::Status PickleMachine::PushGlobal(absl::string_view module, absl::string_view name) {
   const auto known = KnownGlobal(absl::StrCat(module, " ", name));
   if (!known.has_value()) {
-    return Bad(absl::StrCat("refused, because it asks for ", absl::CHexEscape(module.substr(0, 100)),
-                            ".", absl::CHexEscape(name.substr(0, 100)),
+    return Bad(absl::StrCat("refused, because it asks for ",
+                            absl::CHexEscape(module.substr(0, 100)), ".",
+                            absl::CHexEscape(name.substr(0, 100)),
                             "; only tensors in dicts are read, and nothing is executed"));
   }
   HANMO_ASSIGN_OR_RETURN(PickleValue * global, Push(Kind::kGlobal));

@@ -60,8 +60,8 @@ void OnTensor(void* ctx, const char* name, size_t name_len, const char* dtype,
   // The crate promises both; an error here costs nothing and guards every later read.
   const uint64_t bytes = static_cast<uint64_t>(entry->elements()) * ElementSize(entry->type);
   if (begin > end || end > visit.file_size || end - begin != bytes) {
-    visit.status = absl::InvalidArgumentError(absl::StrCat("tensor ", entry->name, ": bytes ", begin,
-                                                           " to ", end, " do not hold its shape"));
+    visit.status = absl::InvalidArgumentError(absl::StrCat(
+        "tensor ", entry->name, ": bytes ", begin, " to ", end, " do not hold its shape"));
     return;
   }
   entry->offset = begin;

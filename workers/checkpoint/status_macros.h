@@ -7,11 +7,11 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
-#define HANMO_RETURN_IF_ERROR(expr)                                      \
-  do {                                                                   \
-    if (absl::Status hanmo_status = (expr); !hanmo_status.ok()) {        \
-      return hanmo_status;                                               \
-    }                                                                    \
+#define HANMO_RETURN_IF_ERROR(expr)                               \
+  do {                                                            \
+    if (absl::Status hanmo_status = (expr); !hanmo_status.ok()) { \
+      return hanmo_status;                                        \
+    }                                                             \
   } while (false)
 
 #define HANMO_CONCAT_INNER(a, b) a##b

@@ -18,11 +18,11 @@ struct TypeRow {
 };
 
 constexpr TypeRow kTypes[] = {
-    {ElementType::kFloat64, "F64", "float64", 8},   {ElementType::kFloat32, "F32", "float32", 4},
-    {ElementType::kFloat16, "F16", "float16", 2},   {ElementType::kBFloat16, "BF16", "bfloat16", 2},
-    {ElementType::kInt64, "I64", "int64", 8},       {ElementType::kInt32, "I32", "int32", 4},
-    {ElementType::kInt16, "I16", "int16", 2},       {ElementType::kInt8, "I8", "int8", 1},
-    {ElementType::kUint8, "U8", "uint8", 1},        {ElementType::kBool, "BOOL", "bool", 1},
+    {ElementType::kFloat64, "F64", "float64", 8}, {ElementType::kFloat32, "F32", "float32", 4},
+    {ElementType::kFloat16, "F16", "float16", 2}, {ElementType::kBFloat16, "BF16", "bfloat16", 2},
+    {ElementType::kInt64, "I64", "int64", 8},     {ElementType::kInt32, "I32", "int32", 4},
+    {ElementType::kInt16, "I16", "int16", 2},     {ElementType::kInt8, "I8", "int8", 1},
+    {ElementType::kUint8, "U8", "uint8", 1},      {ElementType::kBool, "BOOL", "bool", 1},
 };
 
 const TypeRow& RowOf(ElementType type) { return kTypes[static_cast<size_t>(type)]; }
@@ -57,8 +57,8 @@ bool TensorEntry::contiguous() const {
 
 absl::StatusOr<std::vector<int64_t>> ContiguousStrides(absl::Span<const int64_t> shape) {
   if (shape.size() > kMaxRank) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("a tensor has ", shape.size(), " dimensions, at most ", kMaxRank, " are read"));
+    return absl::InvalidArgumentError(absl::StrCat("a tensor has ", shape.size(),
+                                                   " dimensions, at most ", kMaxRank, " are read"));
   }
   std::vector<int64_t> strides(shape.size());
   int64_t step = 1;

@@ -60,9 +60,9 @@ absl::StatusOr<std::vector<int64_t>> ContiguousStrides(absl::Span<const int64_t>
 absl::StatusOr<std::vector<TensorEntry>> ParseSafetensors(absl::Span<const uint8_t> file);
 
 // The tensors of a file written by torch.save (zip format, torch 1.6 and later): a state dict, or a
-// training checkpoint with one under "state_dict". Its pickle is interpreted by a machine that knows
-// tensors and plain containers only; nothing is imported or executed, and a pickle that asks for
-// any other class or function is refused with INVALID_ARGUMENT naming it.
+// training checkpoint with one under "state_dict". Its pickle is interpreted by a machine that
+// knows tensors and plain containers only; nothing is imported or executed, and a pickle that asks
+// for any other class or function is refused with INVALID_ARGUMENT naming it.
 absl::StatusOr<std::vector<TensorEntry>> ParseTorchArchive(absl::Span<const uint8_t> file);
 
 struct TensorFile {

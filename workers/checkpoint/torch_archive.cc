@@ -67,9 +67,9 @@ absl::StatusOr<TensorEntry> EntryOf(absl::string_view name, const PickleValue& t
   }
   const uint64_t element = ElementSize(storage.type);
   if (static_cast<uint64_t>(storage.integer) > file->second.size / element) {
-    return BadTensor(name, absl::StrCat("its storage has ", file->second.size, " bytes for ",
-                                        storage.integer, " elements of ",
-                                        ElementTypeName(storage.type)));
+    return BadTensor(
+        name, absl::StrCat("its storage has ", file->second.size, " bytes for ", storage.integer,
+                           " elements of ", ElementTypeName(storage.type)));
   }
   TensorEntry entry;
   entry.name = std::string(name);

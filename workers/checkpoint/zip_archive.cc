@@ -70,14 +70,14 @@ absl::StatusOr<Directory> FindDirectory(absl::Span<const uint8_t> file) {
       *end >= kLocator64Size && Read<uint32_t>(file, *end - kLocator64Size) == kLocator64Signature;
   if (has_locator) {
     const uint64_t end64 = Read<uint64_t>(file, *end - kLocator64Size + 8);
-    if (!Within(end64, kEnd64Size, file.size()) ||
-        Read<uint32_t>(file, end64) != kEnd64Signature) {
+    if (!Within(end64, kEnd64Size, file.size()) || Read<uint32_t>(file, end64) != kEnd64Signature) {
       return Torn("bad zip64 end");
     }
     directory = {Read<uint64_t>(file, end64 + 48), Read<uint64_t>(file, end64 + 40),
                  Read<uint64_t>(file, end64 + 32)};
   }
-  if (!Within(directory.offset, directory.size, file.size())) return Torn("directory out of bounds");
+  if (!Within(directory.offset, directory.size, file.size()))
+    return Torn("directory out of bounds");
   if (directory.entries > kMaxEntries) {
     return absl::InvalidArgumentError(absl::StrCat("zip archive has ", directory.entries,
                                                    " entries, at most ", kMaxEntries, " are read"));
@@ -143,7 +143,7 @@ absl::StatusOr<std::vector<ZipEntry>> ListZip(absl::Span<const uint8_t> file) {
       return Torn("bad directory entry");
     }
     const absl::string_view name(reinterpret_cast<const char*>(file.data()) + at + kDirectorySize,
-                                name_size);
+                                 name_size);
     const bool encrypted = (Read<uint16_t>(file, at + 8) & 1) != 0;
     Sizes sizes{Read<uint32_t>(file, at + 24), Read<uint32_t>(file, at + 20),
                 Read<uint32_t>(file, at + 42)};

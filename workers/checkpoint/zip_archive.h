@@ -14,8 +14,8 @@ namespace hanmo {
 
 struct ZipEntry {
   absl::string_view name;  // within the file's bytes
-  uint64_t offset = 0;    // of the content, from the start of the file
-  uint64_t size = 0;      // of the content in bytes
+  uint64_t offset = 0;     // of the content, from the start of the file
+  uint64_t size = 0;       // of the content in bytes
 };
 
 // Entries in directory order; zip64 is understood. INVALID_ARGUMENT for torn files, compressed or

@@ -17,9 +17,9 @@
 
 namespace hanmo {
 
-// One preallocated pair of tensors per layer. A page holds kPageTokens positions of all heads of one
-// sample; keys lie transposed in it, [page, head, head_dim, token], so that a query meets the tokens
-// of a page side by side; values are [page, head, token, padded head_dim].
+// One preallocated pair of tensors per layer. A page holds kPageTokens positions of all heads of
+// one sample; keys lie transposed in it, [page, head, head_dim, token], so that a query meets the
+// tokens of a page side by side; values are [page, head, token, padded head_dim].
 struct Gpt2Cache {
   std::vector<at::Tensor> keys;
   std::vector<at::Tensor> values;
@@ -69,13 +69,12 @@ class Gpt2 {
   virtual Gpt2Cache MakeCache(int64_t pages) const = 0;
 
   // Runs all rows in one batch and writes their keys and values into the cache. INVALID_ARGUMENT,
-  // before anything is written, names the row whose tokens, positions or pages are out of range; two
-  // rows must not share a page that either of them writes.
+  // before anything is written, names the row whose tokens, positions or pages are out of range;
+  // two rows must not share a page that either of them writes.
   absl::StatusOr<Gpt2Logits> Run(absl::Span<const Gpt2Row> rows, Gpt2Cache& cache) const;
 
  protected:
-  Gpt2(Gpt2Config config, int64_t weight_bytes)
-      : config_(config), weight_bytes_(weight_bytes) {}
+  Gpt2(Gpt2Config config, int64_t weight_bytes) : config_(config), weight_bytes_(weight_bytes) {}
 
   // The tokens whose logits are asked for, counted through all rows; fills Gpt2Logits::first.
   static std::vector<int64_t> LogitTokens(absl::Span<const Gpt2Row> rows,

@@ -47,8 +47,7 @@ Gpt2Aten::Plan Gpt2Aten::MakePlan(absl::Span<const Gpt2Row> rows) const {
     }
     const int64_t context = row.start + static_cast<int64_t>(row.tokens.size());
     const std::vector<int64_t> table(
-        row.page_table.begin(),
-        row.page_table.begin() + (context + kPageTokens - 1) / kPageTokens);
+        row.page_table.begin(), row.page_table.begin() + (context + kPageTokens - 1) / kPageTokens);
     plan.tables.push_back(at::tensor(table, at::kLong).to(device));
   }
   plan.tokens = at::tensor(tokens, at::kLong).to(device);
@@ -59,16 +58,19 @@ Gpt2Aten::Plan Gpt2Aten::MakePlan(absl::Span<const Gpt2Row> rows) const {
 }
 
 at::Tensor Gpt2Aten::Norm(const at::Tensor& x, const Gpt2Norm& norm) const {
-  return at::layer_norm(x, {config().n_embd}, norm.weight, norm.bias,
-                        config().layer_norm_epsilon);
+  return at::layer_norm(x, {config().n_embd}, norm.weight, norm.bias, config().layer_norm_epsilon);
 }
 
 at::Tensor Gpt2Aten::Activate(const at::Tensor& x) const {
   switch (config().activation) {
-    case Gpt2Activation::kGeluTanh: return at::gelu(x, "tanh");
-    case Gpt2Activation::kGeluErf: return at::gelu(x);
-    case Gpt2Activation::kRelu: return at::relu(x);
-    case Gpt2Activation::kSilu: return at::silu(x);
+    case Gpt2Activation::kGeluTanh:
+      return at::gelu(x, "tanh");
+    case Gpt2Activation::kGeluErf:
+      return at::gelu(x);
+    case Gpt2Activation::kRelu:
+      return at::relu(x);
+    case Gpt2Activation::kSilu:
+      return at::silu(x);
   }
   return x;
 }
@@ -79,10 +81,8 @@ at::Tensor Gpt2Aten::Attend(const Gpt2Row& row, const at::Tensor& query, const a
   const int64_t count = query.size(0);
   const int64_t context = row.start + count;
   const at::Tensor q = query.reshape({count, heads, dim}).transpose(0, 1);
-  const at::Tensor k =
-      keys.permute({1, 2, 0, 3}).reshape({heads, dim, -1}).narrow(2, 0, context);
-  const at::Tensor v =
-      values.permute({1, 0, 2, 3}).reshape({heads, -1, dim}).narrow(1, 0, context);
+  const at::Tensor k = keys.permute({1, 2, 0, 3}).reshape({heads, dim, -1}).narrow(2, 0, context);
+  const at::Tensor v = values.permute({1, 0, 2, 3}).reshape({heads, -1, dim}).narrow(1, 0, context);
   at::Tensor scores = at::matmul(q, k).to(at::kFloat);
   if (count > 1) {
     const auto options = at::device(query.device()).dtype(at::kLong);
@@ -97,8 +97,8 @@ at::Tensor Gpt2Aten::Attend(const Gpt2Row& row, const at::Tensor& query, const a
 Gpt2Logits Gpt2Aten::Forward(absl::Span<const Gpt2Row> rows, Gpt2Cache& cache) const {
   const Plan plan = MakePlan(rows);
   const int64_t width = config().n_embd, heads = config().n_head, dim = config().head_dim();
-  at::Tensor x = outer_.tokens.index_select(0, plan.tokens) +
-                 outer_.positions.index_select(0, plan.positions);
+  at::Tensor x =
+      outer_.tokens.index_select(0, plan.tokens) + outer_.positions.index_select(0, plan.positions);
   for (int64_t i = 0; i < config().n_layer; ++i) {
     const Gpt2LayerWeights& layer = layers_[i];
     const at::Tensor qkv = Project(Norm(x, layer.ln_1), layer.attention_in);

@@ -14,9 +14,12 @@ namespace {
 
 std::optional<Gpt2Activation> ActivationNamed(const std::string& name) {
   constexpr std::pair<const char*, Gpt2Activation> kNames[] = {
-      {"gelu_new", Gpt2Activation::kGeluTanh},  {"gelu_fast", Gpt2Activation::kGeluTanh},
-      {"gelu_pytorch_tanh", Gpt2Activation::kGeluTanh}, {"gelu", Gpt2Activation::kGeluErf},
-      {"relu", Gpt2Activation::kRelu},          {"silu", Gpt2Activation::kSilu},
+      {"gelu_new", Gpt2Activation::kGeluTanh},
+      {"gelu_fast", Gpt2Activation::kGeluTanh},
+      {"gelu_pytorch_tanh", Gpt2Activation::kGeluTanh},
+      {"gelu", Gpt2Activation::kGeluErf},
+      {"relu", Gpt2Activation::kRelu},
+      {"silu", Gpt2Activation::kSilu},
       {"swish", Gpt2Activation::kSilu},
   };
   for (const auto& [known, activation] : kNames) {
@@ -45,8 +48,7 @@ absl::StatusOr<Gpt2Config> ParseGpt2Config(const nlohmann::json& json) {
   config.n_layer = fields.Integer("n_layer", config.n_layer, {1, 1024});
   config.n_head = fields.Integer("n_head", config.n_head, {1, 1024});
   config.n_inner = fields.Integer("n_inner", 4 * config.n_embd, {1, 262144});
-  config.layer_norm_epsilon =
-      fields.Real("layer_norm_epsilon", config.layer_norm_epsilon, {0, 1});
+  config.layer_norm_epsilon = fields.Real("layer_norm_epsilon", config.layer_norm_epsilon, {0, 1});
   config.scale_attn_weights = fields.Boolean("scale_attn_weights", config.scale_attn_weights);
   config.scale_attn_by_inverse_layer_idx =
       fields.Boolean("scale_attn_by_inverse_layer_idx", config.scale_attn_by_inverse_layer_idx);

@@ -10,7 +10,8 @@
 namespace hanmo {
 
 enum class Gpt2Activation {
-  kGeluTanh,  // "gelu_new", "gelu_fast", "gelu_pytorch_tanh": x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))
+  kGeluTanh,  // "gelu_new", "gelu_fast", "gelu_pytorch_tanh": x/2 (1 + tanh(√(2/π) (x + 0.044715
+              // x³)))
   kGeluErf,   // "gelu": x/2 (1 + erf(x/√2))
   kRelu,      // "relu"
   kSilu,      // "silu", "swish"
