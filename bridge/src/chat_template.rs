@@ -85,7 +85,16 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|e| e.to_string())?);
         environment.set_fuel(Some(FUEL));
         environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_unknown_method_callback(|state, value, method, args| {
+            match value.as_str() {
+                Some(text) if method == "title" && args.is_empty() => {
+                    Ok(python_text::title(text).into())
+                }
+                _ => {
+                    minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args)
+                }
+            }
+        });
         environment.set_formatter(|out, _, value| {
             out.write_str(&python_text::str(value)?).map_err(Error::from)
         });
@@ -136,7 +145,11 @@ fn neutral_generation_tags(source: &str) -> String {
 }
 
 /// The local time of the rendering in strftime's format.
-fn strftime_now(state: &minijinja::State, format: String, _rest: Rest<Value>) -> Result<String, Error> {
+fn strftime_now(
+    state: &minijinja::State,
+    format: String,
+    _rest: Rest<Value>,
+) -> Result<String, Error> {
     let now = state.lookup(NOW).and_then(|value| i64::try_from(value).ok()).unwrap_or(0);
     let wrong = || Error::new(ErrorKind::InvalidOperation, "strftime_now: unusable format");
     if format.is_empty() {

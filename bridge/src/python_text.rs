@@ -15,6 +15,21 @@ pub fn str(value: &Value) -> Result<String, Error> {
     }
 }
 
+/// `text.title()`: a letter is upper case unless it follows a letter.
+pub fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside_word = false;
+    for c in text.chars() {
+        if inside_word {
+            out.extend(c.to_lowercase());
+        } else {
+            out.extend(c.to_uppercase());
+        }
+        inside_word = c.is_alphabetic();
+    }
+    out
+}
+
 fn repr(value: &Value) -> Result<String, Error> {
     Ok(match value.kind() {
         ValueKind::None => "None".into(),
@@ -66,7 +81,14 @@ fn number(value: &Value) -> String {
 /// Python's shortest form: plain between 1e-4 and 1e16, else with an exponent of two digits or more.
 fn float_repr(float: f64) -> String {
     if !float.is_finite() {
-        return if float.is_nan() { "nan" } else if float > 0.0 { "inf" } else { "-inf" }.into();
+        return if float.is_nan() {
+            "nan"
+        } else if float > 0.0 {
+            "inf"
+        } else {
+            "-inf"
+        }
+        .into();
     }
     let scientific = format!("{float:e}");
     let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
@@ -100,7 +122,9 @@ impl JsonStyle {
         let separators = kwargs.get::<Option<Vec<String>>>("separators")?;
         let (item_separator, key_separator) = match separators.as_deref() {
             Some([item, key]) => (item.clone(), key.clone()),
-            Some(_) => return Err(Error::new(ErrorKind::InvalidOperation, "separators needs two items")),
+            Some(_) => {
+                return Err(Error::new(ErrorKind::InvalidOperation, "separators needs two items"))
+            }
             None if indent.is_some() => (",".into(), ": ".into()),
             None => (", ".into(), ": ".into()),
         };

@@ -11,9 +11,8 @@ use crate::boundary::Outcome;
 pub type Object = Map<String, Value>;
 
 /// The names transformers knows, in its order; the order decides the ids of tokens that are new.
-pub const NAMES: [&str; 7] = [
-    "bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token",
-];
+pub const NAMES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
 /// A token as a file writes it: a plain string, or an object with matching rules.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,12 +107,16 @@ impl SpecialTokens {
         match decoder {
             Some(Value::Object(entries)) => tokens.read_decoder(entries)?,
             Some(Value::Null) | None => tokens.read_legacy(sources)?,
-            Some(_) => return Err("tokenizer_config.json: added_tokens_decoder must be an object".into()),
+            Some(_) => {
+                return Err("tokenizer_config.json: added_tokens_decoder must be an object".into())
+            }
         }
         // A named token takes the rules of the added token of the same text.
         for name in &mut tokens.named[..NAMES.len()] {
             if let Some(spelling) = &mut name.1 {
-                if let Some(rules) = tokens.by_id.values().rev().find(|t| t.content == spelling.content) {
+                if let Some(rules) =
+                    tokens.by_id.values().rev().find(|t| t.content == spelling.content)
+                {
                     *spelling = rules.clone();
                 }
             }
@@ -121,7 +124,11 @@ impl SpecialTokens {
         Ok(tokens)
     }
 
-    fn read_names(&mut self, values: &[(String, Value, bool)], defaults: &[(&str, &str)]) -> Outcome<()> {
+    fn read_names(
+        &mut self,
+        values: &[(String, Value, bool)],
+        defaults: &[(&str, &str)],
+    ) -> Outcome<()> {
         let find = |key: &str| values.iter().find(|(k, _, _)| k == key);
         for name in NAMES {
             let token = match find(name) {
@@ -137,11 +144,13 @@ impl SpecialTokens {
                 self.named.push((key.clone(), Some(Spelling::read(value, *special, key)?)));
             }
         }
-        let filled = |key| find(key).filter(|(_, v, _)| match v {
-            Value::Array(list) => !list.is_empty(),
-            Value::Object(map) => !map.is_empty(),
-            _ => false,
-        });
+        let filled = |key| {
+            find(key).filter(|(_, v, _)| match v {
+                Value::Array(list) => !list.is_empty(),
+                Value::Object(map) => !map.is_empty(),
+                _ => false,
+            })
+        };
         let extra = filled("extra_special_tokens").or_else(|| filled("additional_special_tokens"));
         match extra {
             Some((key, Value::Array(list), special)) => {
@@ -173,11 +182,12 @@ impl SpecialTokens {
 
     fn read_legacy(&mut self, sources: &Sources) -> Outcome<()> {
         for (content, id) in sources.added_tokens {
-            let id = id
-                .as_i64()
-                .ok_or_else(|| format!("added_tokens.json: the id of {content:?} is not a number"))?;
-            let special = self.named.iter().filter_map(|(_, t)| t.as_ref()).any(|t| t.content == *content)
-                || self.extra.iter().any(|t| t.content == *content);
+            let id = id.as_i64().ok_or_else(|| {
+                format!("added_tokens.json: the id of {content:?} is not a number")
+            })?;
+            let special =
+                self.named.iter().filter_map(|(_, t)| t.as_ref()).any(|t| t.content == *content)
+                    || self.extra.iter().any(|t| t.content == *content);
             let rules = Rules { normalized: Some(!special), special, ..Default::default() };
             self.by_id.insert(id, Spelling { content: content.clone(), rules: Some(rules) });
         }
@@ -200,9 +210,8 @@ impl SpecialTokens {
     pub fn to_add(&self, present: &[String]) -> Vec<AddedToken> {
         let mut spellings: Vec<&Spelling> = self.by_id.values().collect();
         let listed: Vec<&str> = spellings.iter().map(|t| t.content.as_str()).collect();
-        let is_known = |t: &Spelling| {
-            present.contains(&t.content) || listed.contains(&t.content.as_str())
-        };
+        let is_known =
+            |t: &Spelling| present.contains(&t.content) || listed.contains(&t.content.as_str());
         let named = self.named.iter().filter_map(|(_, token)| token.as_ref());
         for token in named.chain(&self.extra) {
             if !is_known(token) && !spellings.contains(&token) {

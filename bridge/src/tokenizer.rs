@@ -100,7 +100,10 @@ pub unsafe extern "C" fn hanmo_tokenizer_free(tokenizer: *mut BridgeTokenizer) {
 /// # Safety
 /// `tokenizer` is alive and `facts` writable.
 #[no_mangle]
-pub unsafe extern "C" fn hanmo_tokenizer_describe(tokenizer: *const BridgeTokenizer, facts: *mut Facts) {
+pub unsafe extern "C" fn hanmo_tokenizer_describe(
+    tokenizer: *const BridgeTokenizer,
+    facts: *mut Facts,
+) {
     std::ptr::copy_nonoverlapping(&(*tokenizer).facts, facts, 1);
 }
 
@@ -117,7 +120,8 @@ pub unsafe extern "C" fn hanmo_tokenizer_encode(
     error: *mut *mut c_char,
 ) -> c_int {
     guard(error, || {
-        let text = std::str::from_utf8(slice(text.cast(), size)).map_err(|_| "text is not UTF-8")?;
+        let text =
+            std::str::from_utf8(slice(text.cast(), size)).map_err(|_| "text is not UTF-8")?;
         let backend = &(*tokenizer).built.tokenizer;
         let encoding = backend.encode_fast(text, add_special).map_err(|e| e.to_string())?;
         give(encoding.get_ids(), ids, count)
@@ -194,7 +198,9 @@ impl BridgeTokenizer {
         let config = &built.config;
         let id = |name: &str| {
             let token = built.special.named(name)?;
-            backend.token_to_id(token).or_else(|| backend.token_to_id(built.special.named("unk_token")?))
+            backend
+                .token_to_id(token)
+                .or_else(|| backend.token_to_id(built.special.named("unk_token")?))
         };
         let (tokens_before, tokens_after) = frame(backend);
         let text = |key: &str| config.get(key).and_then(Value::as_str);
@@ -215,7 +221,9 @@ impl BridgeTokenizer {
         let wanted = |key| config.get(key).and_then(Value::as_bool).unwrap_or(false);
         let cleans_up = wanted("clean_up_tokenization_spaces")
             && (!is_bpe
-                || wanted("clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"));
+                || wanted(
+                    "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output",
+                ));
         Self { facts, built, byte_of_char: byte_of_char(), cleans_up }
     }
 
@@ -244,7 +252,10 @@ impl BridgeTokenizer {
         }
         let byte = |c: char| *self.byte_of_char.get(c as usize)?;
         // A token with any character outside the byte alphabet stands for itself.
-        (token.chars().map(byte).collect::<Option<Vec<u8>>>().unwrap_or(token.into_bytes()), special)
+        (
+            token.chars().map(byte).collect::<Option<Vec<u8>>>().unwrap_or(token.into_bytes()),
+            special,
+        )
     }
 }
 
@@ -263,7 +274,11 @@ fn frame(backend: &Tokenizer) -> (u32, u32) {
 /// -1 for "no limit", which transformers writes as 1e30.
 fn max_length(value: Option<&Value>) -> i64 {
     let value = value.and_then(Value::as_f64).unwrap_or(-1.0);
-    if (1.0..1e9).contains(&value) { value as i64 } else { -1 }
+    if (1.0..1e9).contains(&value) {
+        value as i64
+    } else {
+        -1
+    }
 }
 
 /// The byte-level alphabet of GPT-2, indexed by character: printable Latin-1 bytes are themselves, the
@@ -279,8 +294,16 @@ fn byte_of_char() -> Vec<Option<u8>> {
 
 fn clean_up(text: String) -> String {
     [
-        (" .", "."), (" ?", "?"), (" !", "!"), (" ,", ","), (" ' ", "'"), (" n't", "n't"),
-        (" 'm", "'m"), (" 's", "'s"), (" 've", "'ve"), (" 're", "'re"),
+        (" .", "."),
+        (" ?", "?"),
+        (" !", "!"),
+        (" ,", ","),
+        (" ' ", "'"),
+        (" n't", "n't"),
+        (" 'm", "'m"),
+        (" 's", "'s"),
+        (" 've", "'ve"),
+        (" 're", "'re"),
     ]
     .iter()
     .fold(text, |text, (from, to)| text.replace(from, to))

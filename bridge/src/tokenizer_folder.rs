@@ -8,7 +8,9 @@ use tokenizers::models::bpe::{Merges, Vocab, BPE};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::models::ModelWrapper;
 use tokenizers::normalizers::replace::ReplacePattern;
-use tokenizers::normalizers::{BertNormalizer, Lowercase, NormalizerWrapper, Replace, Sequence, NFC};
+use tokenizers::normalizers::{
+    BertNormalizer, Lowercase, NormalizerWrapper, Replace, Sequence, NFC,
+};
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
 use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -131,15 +133,21 @@ fn choose_class(files: &Files, config: &Object) -> Outcome<Class> {
 fn class_defaults(class: Class) -> &'static [(&'static str, &'static str)] {
     match class {
         Class::Bert => &[
-            ("unk_token", "[UNK]"), ("sep_token", "[SEP]"), ("pad_token", "[PAD]"),
-            ("cls_token", "[CLS]"), ("mask_token", "[MASK]"),
+            ("unk_token", "[UNK]"),
+            ("sep_token", "[SEP]"),
+            ("pad_token", "[PAD]"),
+            ("cls_token", "[CLS]"),
+            ("mask_token", "[MASK]"),
         ],
         Class::Clip => &[
-            ("bos_token", "<|startoftext|>"), ("eos_token", "<|endoftext|>"),
-            ("unk_token", "<|endoftext|>"), ("pad_token", "<|endoftext|>"),
+            ("bos_token", "<|startoftext|>"),
+            ("eos_token", "<|endoftext|>"),
+            ("unk_token", "<|endoftext|>"),
+            ("pad_token", "<|endoftext|>"),
         ],
         Class::Gpt2 => &[
-            ("bos_token", "<|endoftext|>"), ("eos_token", "<|endoftext|>"),
+            ("bos_token", "<|endoftext|>"),
+            ("eos_token", "<|endoftext|>"),
             ("unk_token", "<|endoftext|>"),
         ],
         Class::File => &[],
@@ -150,7 +158,12 @@ fn from_tokenizer_json(source: &str) -> Outcome<Tokenizer> {
     Tokenizer::from_bytes(source).map_err(|error| format!("tokenizer.json: {error}"))
 }
 
-fn bert(files: &Files, file: &Object, config: &Object, special: &SpecialTokens) -> Outcome<Tokenizer> {
+fn bert(
+    files: &Files,
+    file: &Object,
+    config: &Object,
+    special: &SpecialTokens,
+) -> Outcome<Tokenizer> {
     let vocab = if file.is_empty() {
         let lines = files.vocab_txt.ok_or("vocab.txt is missing")?.lines();
         lines.enumerate().map(|(id, token)| (token.trim_end().to_owned(), id as u32)).collect()
@@ -175,7 +188,8 @@ fn bert(files: &Files, file: &Object, config: &Object, special: &SpecialTokens) 
     Ok(tokenizer)
 }
 
-const CLIP_PATTERN: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+const CLIP_PATTERN: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 fn clip(files: &Files, file: &Object, special: &SpecialTokens) -> Outcome<Tokenizer> {
     let (vocab, merges) = bpe_tables(files, file)?;
@@ -193,7 +207,8 @@ fn clip(files: &Files, file: &Object, special: &SpecialTokens) -> Outcome<Tokeni
     tokenizer.with_normalizer(Some(Sequence::new(normalizers))).map_err(text)?;
     let pattern = SplitPattern::Regex(CLIP_PATTERN.into());
     let split = Split::new(pattern, SplitDelimiterBehavior::Removed, true).map_err(text)?;
-    let steps: Vec<PreTokenizerWrapper> = vec![split.into(), ByteLevel::new(false, true, true).into()];
+    let steps: Vec<PreTokenizerWrapper> =
+        vec![split.into(), ByteLevel::new(false, true, true).into()];
     tokenizer.with_pre_tokenizer(Some(PreTokenizers::new(steps)));
     tokenizer.with_decoder(Some(ByteLevel::default()));
     Ok(tokenizer)
@@ -229,7 +244,9 @@ fn bpe_tables(files: &Files, file: &Object) -> Outcome<(Vocab, Merges)> {
     let merges = lines
         .filter(|line| !line.starts_with("#version"))
         .enumerate()
-        .map(|(rank, line)| pair(line).ok_or_else(|| format!("merges.txt: merge {} is not a pair", rank + 1)))
+        .map(|(rank, line)| {
+            pair(line).ok_or_else(|| format!("merges.txt: merge {} is not a pair", rank + 1))
+        })
         .collect::<Outcome<Merges>>()?;
     Ok((vocab, merges))
 }
@@ -242,7 +259,8 @@ fn pair(line: &str) -> Option<(String, String)> {
 fn ids(place: &str, source: &Object) -> Outcome<Vocab> {
     let read = |(token, id): (&String, &Value)| {
         let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-        id.map(|id| (token.clone(), id)).ok_or_else(|| format!("{place}: the id of {token:?} is not a number"))
+        id.map(|id| (token.clone(), id))
+            .ok_or_else(|| format!("{place}: the id of {token:?} is not a number"))
     };
     source.iter().map(read).collect()
 }
@@ -278,7 +296,8 @@ fn frame(
 ) -> Outcome<()> {
     let resolve = |name: &str| -> Outcome<(String, u32)> {
         let token = special.named(name).ok_or_else(|| format!("{name} must be set"))?;
-        let id = tokenizer.token_to_id(token).ok_or_else(|| format!("{name} {token:?} has no id"))?;
+        let id =
+            tokenizer.token_to_id(token).ok_or_else(|| format!("{name} {token:?} has no id"))?;
         Ok((token.to_owned(), id))
     };
     match class {
@@ -293,7 +312,8 @@ fn frame(
         }
         Class::Gpt2 if !has_tokenizer_json => {
             let wanted = |key, name| flag(config, key, false).then(|| resolve(name)).transpose();
-            let (bos, eos) = (wanted("add_bos_token", "bos_token")?, wanted("add_eos_token", "eos_token")?);
+            let (bos, eos) =
+                (wanted("add_bos_token", "bos_token")?, wanted("add_eos_token", "eos_token")?);
             if bos.is_some() || eos.is_some() {
                 tokenizer.with_post_processor(Some(template(bos, eos)?));
             }
@@ -303,7 +323,10 @@ fn frame(
     Ok(())
 }
 
-fn template(before: Option<(String, u32)>, after: Option<(String, u32)>) -> Outcome<TemplateProcessing> {
+fn template(
+    before: Option<(String, u32)>,
+    after: Option<(String, u32)>,
+) -> Outcome<TemplateProcessing> {
     let piece = |token: &(String, u32)| format!("{}:0", token.0);
     let mut pieces: Vec<String> = before.iter().map(piece).collect();
     pieces.push("$A:0".into());

@@ -49,7 +49,7 @@ NAMESPACES = """{%- set ns = namespace(count=0, last=none, system='') -%}
 METHODS = """{% for m in messages %}
 {{ m.content.split('</think>')[-1].lstrip('\\n') }}|{{ m.content.upper() }}|{{ m.content.title() }}|{{ m.get('name', 'none') }}
 {{ m.content.startswith('你') }} {{ m.content.endswith('!') }} {{ m.content.replace('a', 'b') }} {{ m.content.strip('*') }} {{ m.content.rstrip() ~ '.' }}
-{{ m.items() | list }} {{ m.keys() | list }} {{ m }}
+{% for key, value in m.items() %}{{ key }}={{ value }};{% endfor %} {{ m.keys() | list }} {{ m }}
 {% endfor %}
 {{ messages | selectattr('role', 'equalto', 'user') | map(attribute='content') | join(', ') }}
 {{ (messages | last).role }} {{ messages | length }} {{ range(3) | list }} {{ messages[-1]['content'][:3] }} {{ messages[::-1] | map(attribute='role') | list }}
