@@ -83,10 +83,10 @@ int OrderOf(const SchedulerConfig& config, int call, int calls) {
   return order;
 }
 
-Coefficients StepFrom(const SchedulerConfig& config, const std::vector<float>& sigmas, int call,
+Coefficients StepFrom(const SchedulerConfig& config, const std::vector<SolverTime>& times, int call,
                       int order) {
-  const SolverTime to(sigmas[call + 1]);
-  const SolverTime from(sigmas[call]);
+  const SolverTime& to = times[call + 1];
+  const SolverTime& from = times[call];
   const float h = to.lambda - from.lambda;
   const float decay = TorchExp(-h) - 1.0f;
   Coefficients c;
@@ -96,14 +96,14 @@ Coefficients StepFrom(const SchedulerConfig& config, const std::vector<float>& s
   c.keep = to.sigma / from.sigma;
   c.now = to.alpha * decay;
   if (order == 1) return c;
-  const float h0 = from.lambda - SolverTime(sigmas[call - 1]).lambda;
+  const float h0 = from.lambda - times[call - 1].lambda;
   const float r0 = h0 / h;
   c.inverse_r0 = 1.0f / r0;
   // Heun's form and order 3 share this factor, with the opposite sign of midpoint's.
   const float heun = -(to.alpha * (decay / h + 1.0f));
   c.first = order == 3 || config.solver_type == SolverType::kHeun ? heun : 0.5f * c.now;
   if (order == 2) return c;
-  const float h1 = SolverTime(sigmas[call - 1]).lambda - SolverTime(sigmas[call - 2]).lambda;
+  const float h1 = times[call - 1].lambda - times[call - 2].lambda;
   const float r1 = h1 / h;
   c.inverse_r1 = 1.0f / r1;
   c.mix = r0 / (r0 + r1);
@@ -122,9 +122,10 @@ NewSampler NewDpmSolver(const SchedulerConfig& config, int steps) {
   }
   if (absl::Status s = CheckFirstTimestepIsUnique(schedule.timesteps); !s.ok()) return s;
   const int calls = static_cast<int>(schedule.timesteps.size());
+  const std::vector<SolverTime> times = SolverTimes(schedule.sigmas);
   std::vector<Coefficients> coefficients;
   for (int call = 0; call < calls; ++call) {
-    const Coefficients c = StepFrom(config, schedule.sigmas, call, OrderOf(config, call, calls));
+    const Coefficients c = StepFrom(config, times, call, OrderOf(config, call, calls));
     const float used[] = {c.keep,       c.now,        c.first, c.second,
                           c.inverse_r0, c.inverse_r1, c.mix,   c.inverse_sum};
     if (absl::Status s = CheckFinite(used, call); !s.ok()) return s;

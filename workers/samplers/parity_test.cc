@@ -103,6 +103,25 @@ TEST(SamplerParityTest, EndsWhereDiffusersEnds) {
   }
 }
 
+TEST(SamplerParityTest, VisitsTheTimestepsOfDiffusersForManyNumbersOfSteps) {
+  const auto configs = nlohmann::json::parse(ReadGolden("configs.json"));
+  int schedules = 0;
+  for (nlohmann::json golden : nlohmann::json::parse(ReadGolden("schedules.json"))) {
+    for (int steps = 1; steps <= 200; steps += steps < 100 ? 1 : 10) {
+      golden["steps"] = steps;
+      const auto sampler = Sampler::Create(RequestOf(configs, golden));
+      int64_t sum = sampler.ok() ? 0 : -1;
+      for (int i = 0; sampler.ok() && i < (*sampler)->model_calls(); ++i) {
+        sum += (i + 1) * static_cast<int64_t>((*sampler)->timesteps()[i]);
+      }
+      EXPECT_EQ(sum, golden["sums"][steps - 1].get<int64_t>())
+          << golden["config"] << golden["sampler"] << steps << sampler.status();
+      ++schedules;
+    }
+  }
+  EXPECT_EQ(schedules, 8 * 5 * 110);
+}
+
 TEST(PictureNoiseTest, DrawsWhatTorchDraws) {
   GoldenNumbers numbers("noise.bin");
   for (const nlohmann::json& golden : nlohmann::json::parse(ReadGolden("noise.json"))) {

@@ -6,6 +6,7 @@
 
 #include "workers/samplers/goldens_for_test.h"
 #include "workers/samplers/guidance.h"
+#include "workers/samplers/save_point.h"
 
 namespace hanmo {
 namespace {
@@ -145,6 +146,26 @@ TEST(SamplerTest, RefusesTornAndAlteredSavePoints) {
   }
 }
 
+TEST(SamplerTest, RefusesASavePointWhoseHeaderCannotBe) {
+  const auto sampler = NewSampler("unipc", 5);
+  SamplerState state = sampler->Begin(5, kShape);
+  for (int i = 0; i < 3; ++i) StepOnce(*sampler, state);
+  const std::string save = sampler->Save(state);
+  // All fields but the noise's seed and draws, each with values that a writer would not write but
+  // under a checksum that fits.
+  for (size_t offset : {0, 4, 8, 32, 36, 40, 44, 48, 52}) {
+    for (uint32_t value : {0x7fffffffu, 0xffffffffu, 0x80000000u, 63u, 4000000u}) {
+      std::string forged = save.substr(0, save.size() - 8);
+      forged.replace(offset, 4, reinterpret_cast<const char*>(&value), 4);
+      const uint64_t checksum = Checksum(forged);
+      forged.append(reinterpret_cast<const char*>(&checksum), 8);
+      EXPECT_EQ(sampler->Restore(forged, kShape).status().code(),
+                absl::StatusCode::kInvalidArgument)
+          << offset << " " << value;
+    }
+  }
+}
+
 TEST(SamplerTest, RefusesASavePointOfAnotherSamplerOrShape) {
   const auto sampler = NewSampler("pndm", 5);
   SamplerState state = sampler->Begin(5, kShape);
@@ -194,26 +215,38 @@ TEST(SamplerTest, TakesTheClassOfTheFileUnlessAskedOtherwise) {
               HasSubstr("FlowMatchEulerDiscreteScheduler is not supported; supported: DDIM"));
 }
 
-TEST(SamplerTest, NamesWhatItRefuses) {
-  struct Refusal {
-    const char* sampler;
-    int steps;
-    nlohmann::json extra;
-    const char* message;
-  };
-  const Refusal refusals[] = {
+struct Refusal {
+  const char* sampler;
+  int steps;
+  nlohmann::json extra;
+  const char* message;
+};
+
+void ExpectRefused(const std::vector<Refusal>& refusals) {
+  for (const Refusal& refusal : refusals) {
+    const absl::Status status = CreateError(refusal.sampler, refusal.steps, refusal.extra);
+    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << refusal.message;
+    EXPECT_THAT(std::string(status.message()), HasSubstr(refusal.message));
+  }
+}
+
+TEST(SamplerTest, NamesTheSamplerOrStepsItRefuses) {
+  const nlohmann::json runge_kutta = {{"skip_prk_steps", false}};
+  ExpectRefused({
       {"heun", 5, {}, "sampler must be one of ddim, pndm, euler, euler_a, dpmpp_2m, lcm, unipc"},
       {"ddim", 0, {}, "steps must be in 1 to 1000"},
       {"ddim", 1001, {}, "steps must be in 1 to 1000"},
       {"lcm", 51, {}, "steps must be in 1 to 50"},
-      {"pndm", 3, {{"skip_prk_steps", false}}, "steps must be at least 4"},
+      {"pndm", 3, runge_kutta, "steps must be at least 4"},
       {"ddim", 1000, {}, "steps: this number leads to training timestep 1000"},
-      {"pndm",
-       5,
-       {{"prediction_type", "sample"}},
-       "one of epsilon, v_prediction, found \"sample\""},
-      {"euler_a", 5, {{"prediction_type", "sample"}}, "prediction_type must be one of epsilon, v"},
-      {"unipc", 5, {{"prediction_type", "flow_prediction"}}, "prediction_type must be one of"},
+  });
+}
+
+TEST(SamplerTest, NamesTheKeyItRefuses) {
+  const nlohmann::json as_sample = {{"prediction_type", "sample"}};
+  ExpectRefused({
+      {"pndm", 5, as_sample, "must be one of epsilon, v_prediction, found \"sample\""},
+      {"euler_a", 5, as_sample, "prediction_type must be one of epsilon, v_prediction, found"},
       {"ddim", 5, {{"beta_schedule", "sigmoid"}}, "linear, scaled_linear, squaredcos_cap_v2"},
       {"ddim", 5, {{"timestep_spacing", "log"}}, "leading, linspace, trailing"},
       {"ddim", 5, {{"beta_start", "low"}}, "beta_start must be a number, found \"low\""},
@@ -223,30 +256,29 @@ TEST(SamplerTest, NamesWhatItRefuses) {
       {"ddim", 5, {{"num_train_timesteps", 1e8}}, "num_train_timesteps must be in 2 to 100000"},
       {"ddim", 5, {{"trained_betas", {0.1, 0.2}}}, "null or num_train_timesteps numbers"},
       {"ddim", 5, {{"trained_betas", "many"}}, "trained_betas must be a list of numbers"},
+  });
+}
+
+TEST(SamplerTest, NamesTheSolverKeyItRefuses) {
+  const nlohmann::json flow = {{"prediction_type", "flow_prediction"}};
+  const nlohmann::json corrector = {{"disable_corrector", {0.5}}};
+  const nlohmann::json both = {{"use_karras_sigmas", true}, {"use_exponential_sigmas", true}};
+  const nlohmann::json clipped = {{"lambda_min_clipped", 1e9}, {"timestep_spacing", "trailing"}};
+  ExpectRefused({
       {"euler", 5, {{"use_beta_sigmas", true}}, "use_beta_sigmas must be absent"},
       {"euler", 5, {{"sigma_min", -1}}, "sigma_min must be null or above 0"},
       {"euler", 5, {{"final_sigmas_type", "one"}}, "zero, sigma_min"},
+      {"unipc", 5, flow, "prediction_type must be one of"},
       {"unipc", 5, {{"use_flow_sigmas", true}}, "use_flow_sigmas must be absent"},
       {"unipc", 5, {{"solver_order", 4}}, "solver_order must be in 1 to 3"},
       {"unipc", 5, {{"solver_p", "x"}}, "solver_p must be absent"},
-      {"unipc", 5, {{"disable_corrector", {0.5}}}, "disable_corrector must be a list of integers"},
+      {"unipc", 5, corrector, "disable_corrector must be a list of integers"},
       {"dpmpp_2m", 5, {{"algorithm_type", "sde-dpmsolver++"}}, "one of dpmsolver++, deis"},
       {"dpmpp_2m", 5, {{"variance_type", "learned"}}, "variance_type must be absent"},
       {"dpmpp_2m", 5, {{"solver_type", "rk4"}}, "midpoint, heun"},
-      {"dpmpp_2m",
-       5,
-       {{"lambda_min_clipped", 1e9}, {"timestep_spacing", "trailing"}},
-       "leaves no timestep"},
-      {"dpmpp_2m",
-       5,
-       {{"use_karras_sigmas", true}, {"use_exponential_sigmas", true}},
-       "use_exponential_sigmas must be false when use_karras_sigmas is true"},
-  };
-  for (const Refusal& refusal : refusals) {
-    const absl::Status status = CreateError(refusal.sampler, refusal.steps, refusal.extra);
-    EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << refusal.message;
-    EXPECT_THAT(std::string(status.message()), HasSubstr(refusal.message));
-  }
+      {"dpmpp_2m", 5, both, "use_exponential_sigmas must be false when use_karras_sigmas is true"},
+      {"dpmpp_2m", 5, clipped, "leaves no timestep"},
+  });
 }
 
 TEST(SamplerTest, IgnoresKeysOfOtherClassesAsDiffusersDoes) {

@@ -130,19 +130,21 @@ std::vector<float> Weights(const SchedulerConfig& config, const Transfer& t, flo
     phi = phi / hh - static_cast<float>(1 / factorial);
   }
   const at::Tensor r = at::stack(rows);
-  const at::Tensor rho =
-      corrector ? at::linalg_solve(r, b)
-                : at::linalg_solve(r.slice(0, 0, -1).slice(1, 0, -1), b.slice(0, 0, -1));
+  // Two equal noise levels have no solution; not a number is refused by the caller.
+  const auto [rho, info] =
+      corrector ? at::linalg_solve_ex(r, b)
+                : at::linalg_solve_ex(r.slice(0, 0, -1).slice(1, 0, -1), b.slice(0, 0, -1));
+  if (info.item<int>() != 0) return {std::nanf("")};
   const at::Tensor flat = rho.contiguous();
   return {flat.data_ptr<float>(), flat.data_ptr<float>() + flat.numel()};
 }
 
 // The transfer from level `from` to level `from` + 1 with the predictions at `from` and before.
-Transfer TransferFrom(const SchedulerConfig& config, const std::vector<float>& sigmas, int from,
+Transfer TransferFrom(const SchedulerConfig& config, const std::vector<SolverTime>& times, int from,
                       std::pair<int, bool> order_and_corrector) {
   const auto [order, corrector] = order_and_corrector;
-  const SolverTime to(sigmas[from + 1]);
-  const SolverTime start(sigmas[from]);
+  const SolverTime& to = times[from + 1];
+  const SolverTime& start = times[from];
   const float h = to.lambda - start.lambda;
   const float hh = config.predict_x0 ? -h : h;
   const float growth = TorchExpm1(hh);
@@ -153,7 +155,7 @@ Transfer TransferFrom(const SchedulerConfig& config, const std::vector<float>& s
   t.base = share * growth;
   t.scale = share * (config.solver_type == SolverType::kBh1 ? hh : growth);
   for (int k = 1; k < order; ++k) {
-    t.ratios.push_back((SolverTime(sigmas[from - k]).lambda - start.lambda) / h);
+    t.ratios.push_back((times[from - k].lambda - start.lambda) / h);
   }
   t.rhos = Weights(config, t, hh, corrector);
   return t;
@@ -172,20 +174,21 @@ NewSampler NewUniPc(const SchedulerConfig& config, int steps) {
   SigmaSchedule schedule = SolverSchedule(config, steps);
   if (absl::Status s = CheckFirstTimestepIsUnique(schedule.timesteps); !s.ok()) return s;
   const int calls = static_cast<int>(schedule.timesteps.size());
+  const std::vector<SolverTime> times = SolverTimes(schedule.sigmas);
   std::vector<Coefficients> coefficients(calls);
   int previous_order = 0;
   for (int call = 0; call < calls; ++call) {
     Coefficients& c = coefficients[call];
-    const SolverTime here(schedule.sigmas[call]);
+    const SolverTime& here = times[call];
     c.alpha = here.alpha;
     c.sigma = here.sigma;
     const auto& disabled = config.disable_corrector;
     if (call > 0 && std::find(disabled.begin(), disabled.end(), call - 1) == disabled.end()) {
-      c.correct = TransferFrom(config, schedule.sigmas, call - 1, {previous_order, true});
+      c.correct = TransferFrom(config, times, call - 1, {previous_order, true});
     }
     int order = std::min(config.solver_order, call + 1);
     if (config.lower_order_final) order = std::min(order, calls - call);
-    c.predict = TransferFrom(config, schedule.sigmas, call, {order, false});
+    c.predict = TransferFrom(config, times, call, {order, false});
     previous_order = order;
     for (const Transfer& transfer : {c.correct, c.predict}) {
       if (transfer.order == 0) continue;

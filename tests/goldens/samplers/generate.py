@@ -4,8 +4,8 @@
     python3 tests/goldens/samplers/generate.py
 
 Needs torch 2.11.0, diffusers 0.42.1 and numpy on x86-64 with AVX2 (torch draws other normal
-numbers without). Writes configs.json, cases.json, cases.bin, noise.json and noise.bin beside
-itself; README.md says what they hold.
+numbers without). Writes configs.json, cases.json, cases.bin, schedules.json, noise.json and
+noise.bin beside itself; README.md says what they hold.
 """
 
 import json
@@ -295,6 +295,8 @@ CONFIGS = {
         [19, 20],
     ),
 }
+# Configs whose schedules are recorded for each number of steps.
+SWEPT = ["taiyi", "linspace", "trailing", "karras", "exponential", "lu", "cosine", "cosine_karras"]
 # Pixel-space models: the pipeline's overrides do not apply.
 PIXEL_CONFIGS = {
     "clip": ({"_class_name": "DDIMScheduler", "clip_sample_range": 0.9}, ["ddim"], FEW_STEPS),
@@ -387,6 +389,30 @@ def record_cases():
         print("  ", case)
 
 
+def record_schedules():
+    """Position-weighted sums of all integer schedules of 1 to 200 steps."""
+    rows = []
+    for name in SWEPT:
+        config = {k: (float("-inf") if v == "-Infinity" else v) for k, v in CONFIGS[name][0].items()}
+        for sampler in ("ddim", "pndm", "dpmpp_2m", "lcm", "unipc"):
+            scheduler = getattr(diffusers, CLASSES[sampler]).from_config(config)
+            scheduler.register_to_config(steps_offset=1)
+            sums = []
+            for steps in range(1, 201):
+                try:
+                    scheduler.set_timesteps(steps)
+                    t = scheduler.timesteps.numpy()
+                    refused = (sampler in ("ddim", "pndm") and t.min() < 0) or (
+                        sampler in ("dpmpp_2m", "unipc") and (t == t[0]).sum() > 1
+                    )
+                except ValueError:
+                    refused = True
+                sums.append(-1 if refused else int(((np.arange(len(t)) + 1) * t).sum()))
+            rows.append({"config": name, "sampler": sampler, "sums": sums})
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    (HERE / "schedules.json").write_text(f"[\n{lines}\n]\n")
+
+
 def record_noise():
     rows, numbers = [], []
     for seed in (0, 1, 42, 2**32 + 42, 2**63 - 1):
@@ -407,4 +433,5 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     with torch.no_grad():
         record_cases()
+        record_schedules()
         record_noise()
