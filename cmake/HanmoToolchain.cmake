@@ -15,7 +15,7 @@ endif()
 if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   add_compile_options(-Wthread-safety -Werror=thread-safety)
   set(CMAKE_PCH_INSTANTIATE_TEMPLATES OFF)
-  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fno-pch-timestamp>)
+  add_compile_options("$<$<COMPILE_LANGUAGE:CXX>:SHELL:-Xclang -fno-pch-timestamp>")
   # Debian's grpc++ is built with gcc; clang must use the same standard library.
   find_program(LLD NAMES ld.lld-19 ld.lld)
   if(LLD)
