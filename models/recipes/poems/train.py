@@ -1,4 +1,7 @@
-"""Trains the GPT-2 model on packed rows of poems; a stopped run resumes from its last save."""
+"""Trains the GPT-2 model on packed rows of poems; a stopped run resumes from its last save.
+
+Started by `torchrun`, each process takes its own batches and the gradients are averaged.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import argparse
 import dataclasses
 import itertools
 import json
+import os
 import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+import torch.distributed
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
 import poem
@@ -156,6 +161,16 @@ def heldout_loss(model: GPT2LMHeadModel, batches: list[tuple[torch.Tensor, torch
     return sum(losses) / len(losses)
 
 
+def average_gradients(model: GPT2LMHeadModel, processes: int) -> None:
+    """Sums all gradients over the processes in one exchange, and divides."""
+    gradients = [parameter.grad for parameter in model.parameters()]
+    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
+    torch.distributed.all_reduce(flat)
+    flat /= processes
+    for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
 class Run:
     """A model, its optimizers and how far they are; saved to and resumed from one file."""
 
@@ -167,6 +182,7 @@ class Run:
         self._schedule = Schedule(args.steps, warmup=100, peak=args.learning_rate)
         self._arguments = {name: str(value) for name, value in vars(args).items()}
         self._path = args.output / "state.pt"
+        self._processes = args.processes
 
     def resume(self) -> None:
         if not self._path.exists():
@@ -198,6 +214,8 @@ class Run:
                 group["lr"] = self._schedule.rate(self.step)
         loss = loss_of(self.model, ids, targets)
         loss.backward()
+        if self._processes > 1:
+            average_gradients(self.model, self._processes)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimizer in self._optimizers:
             optimizer.step()
@@ -220,11 +238,16 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--save-seconds", type=float, default=180)
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args()
+    args = parser.parse_args()
+    args.processes = int(os.environ.get("WORLD_SIZE", "1"))
+    args.rank = int(os.environ.get("RANK", "0"))
+    return args
 
 
 def main() -> None:
     args = parse_arguments()
+    if args.processes > 1:
+        torch.distributed.init_process_group("gloo")
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -239,8 +262,11 @@ def main() -> None:
     run.resume()
     saved_at = time.monotonic()
     print(f"{run.model.num_parameters()} parameters, from step {run.step}", flush=True)
-    for ids, targets in itertools.islice(batches, run.step, args.steps):
+    begin, end = (step * args.processes + args.rank for step in (run.step, args.steps))
+    for ids, targets in itertools.islice(batches, begin, end, args.processes):
         loss = run.advance(ids, targets)
+        if args.rank != 0:
+            continue
         last = run.step == args.steps
         if run.step % 20 == 0 or last:
             row = {"step": run.step, "cpu_seconds": round(run.cpu_seconds), "loss": round(loss, 4)}

@@ -99,7 +99,7 @@ def test_a_resumed_run_goes_on_as_if_never_stopped(
     tokenizer: GPT2TokenizerFast, tmp_path: pathlib.Path
 ) -> None:
     args = argparse.Namespace(
-        steps=6, learning_rate=0.003, width=32, layers=1, output=tmp_path, seed=0
+        steps=6, learning_rate=0.003, width=32, layers=1, output=tmp_path, seed=0, processes=1
     )
     batches = first_batches(tokenizer, 4)
 
