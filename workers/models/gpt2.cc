@@ -7,6 +7,7 @@
 #include "absl/strings/strip.h"
 #include "workers/checkpoint/status_macros.h"
 #include "workers/models/gpt2_aten.h"
+#include "workers/models/gpt2_cpu.h"
 
 namespace hanmo {
 namespace {
@@ -32,7 +33,12 @@ absl::StatusOr<std::unique_ptr<Gpt2>> Gpt2::Load(Checkpoint& checkpoint, Gpt2Opt
   }));
   const WeightScope weights(checkpoint);
   const int64_t bytes = WeightBytes(config, checkpoint.options().dtype);
-  std::unique_ptr<Gpt2> model = std::make_unique<Gpt2Aten>(config, weights, bytes);
+  std::unique_ptr<Gpt2> model;
+  if (options.force_aten || !checkpoint.options().device.is_cpu()) {
+    model = std::make_unique<Gpt2Aten>(config, weights, bytes);
+  } else {
+    model = std::make_unique<Gpt2Cpu>(config, weights, bytes, options.isa.value_or(BestIsa()));
+  }
   if (!weights.status().ok()) return weights.status();
   return model;
 }

@@ -7,12 +7,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "workers/checkpoint/checkpoint.h"
+#include "workers/kernels/cpu_isa.h"
 #include "workers/models/gpt2_config.h"
 
 namespace hanmo {
@@ -47,6 +49,8 @@ struct Gpt2Options {
   // Runs on ATen operators as on a GPU, also on the CPU: for tests and comparisons. Its logits are
   // equal to rounding, not to the bit, between batches.
   bool force_aten = false;
+  // Of SupportedIsas(); the best one when absent.
+  std::optional<CpuIsa> isa;
 };
 
 // On the CPU a row's logits are equal to the bit whatever else is in the batch, however its prefill

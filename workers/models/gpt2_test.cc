@@ -1,5 +1,6 @@
 #include "workers/models/gpt2.h"
 
+#include <ATen/Parallel.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -21,6 +22,8 @@ constexpr char kGoldens[] = "tests/goldens/gpt2/";
 
 std::unique_ptr<Gpt2> LoadModel(const std::string& name, at::ScalarType dtype,
                                 Gpt2Options options = {}) {
+  // Tiny models: a second thread would only wait for a turn.
+  at::set_num_threads(1);
   auto checkpoint = Checkpoint::Open(kGoldens + name, {.dtype = dtype});
   if (!checkpoint.ok()) {
     ADD_FAILURE() << checkpoint.status();
@@ -142,6 +145,96 @@ INSTANTIATE_TEST_SUITE_P(Folders, Gpt2GoldenTest, ::testing::ValuesIn(GoldenCase
                          [](const auto& info) {
                            return info.param.folder + (info.param.force_aten ? "Aten" : "Cpu");
                          });
+
+struct CompanyCase {
+  std::string folder;
+  at::ScalarType dtype;
+  CpuIsa isa;
+};
+
+class Gpt2CompanyTest : public ::testing::TestWithParam<CompanyCase> {
+ protected:
+  // Logits of every position, each computed as a decode step of its own, alone.
+  static std::vector<at::Tensor> Alone(const Gpt2& model, Sample sample) {
+    Gpt2Cache cache = model.MakeCache(6);
+    PageDeck deck(6, 3);
+    deck.Deal(sample, sample.waiting());
+    std::vector<at::Tensor> logits;
+    for (; sample.waiting() > 0; ++sample.cached) {
+      logits.push_back(model.Run({sample.NextRow(1)}, cache)->values[0].clone());
+    }
+    return logits;
+  }
+};
+
+TEST_P(Gpt2CompanyTest, LogitsAreTheSameBitsInAnyBatchChunkAndPage) {
+  const auto model = LoadModel(GetParam().folder, GetParam().dtype, {.isa = GetParam().isa});
+  ASSERT_NE(model, nullptr);
+  std::mt19937 random(17);
+  const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % n); };
+  std::vector<Sample> samples;
+  std::vector<std::vector<at::Tensor>> alone;
+  for (int64_t i = 0; i < 9; ++i) {
+    Sample sample;
+    for (int64_t t = 1 + below(90); t > 0; --t) {
+      sample.tokens.push_back(static_cast<int32_t>(below(model->config().vocab_size)));
+    }
+    alone.push_back(Alone(*model, sample));
+    samples.push_back(sample);
+  }
+  for (uint32_t round = 0; round < 4; ++round) {
+    at::set_num_threads(round == 0 ? 2 : 1);
+    Gpt2Cache cache = model->MakeCache(64);
+    PageDeck deck(64, round);
+    std::vector<Sample> running = samples;
+    int64_t compared = 0;
+    while (std::any_of(running.begin(), running.end(),
+                       [](const Sample& s) { return s.waiting() > 0; })) {
+      std::vector<size_t> members;
+      std::vector<Gpt2Row> rows;
+      for (size_t i = 0; i < running.size(); ++i) {
+        Sample& sample = running[i];
+        if (sample.waiting() == 0 || below(3) == 0) continue;
+        const int64_t count =
+            below(2) == 0 ? 1 : 1 + below(std::min<int64_t>(sample.waiting(), 40));
+        deck.Deal(sample, sample.cached + count);
+        members.push_back(i);
+        rows.push_back(sample.NextRow(count, static_cast<LogitsOf>(below(3))));
+      }
+      const auto logits = model->Run(rows, cache);
+      ASSERT_TRUE(logits.ok()) << logits.status();
+      for (size_t r = 0; r < rows.size(); ++r) {
+        const auto count = static_cast<int64_t>(rows[r].tokens.size());
+        const int64_t given = logits->first[r + 1] - logits->first[r];
+        for (int64_t i = 0; i < given; ++i, ++compared) {
+          const int64_t position = rows[r].start + count - given + i;
+          ASSERT_TRUE(at::equal(logits->values[logits->first[r] + i], alone[members[r]][position]))
+              << "round " << round << " sample " << members[r] << " position " << position;
+        }
+        running[members[r]].cached += count;
+      }
+    }
+    EXPECT_GT(compared, 50);
+  }
+}
+
+std::vector<CompanyCase> CompanyCases() {
+  std::vector<CompanyCase> cases;
+  for (const CpuIsa isa : SupportedIsas()) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kHalf, at::kBFloat16}) {
+      for (const char* folder : {"wenzhong", "odd", "sharded"}) {
+        cases.push_back({folder, dtype, isa});
+      }
+    }
+  }
+  return cases;
+}
+
+std::string NameOf(const ::testing::TestParamInfo<CompanyCase>& info) {
+  return absl::StrCat(info.param.folder, at::toString(info.param.dtype), IsaName(info.param.isa));
+}
+
+INSTANTIATE_TEST_SUITE_P(Paths, Gpt2CompanyTest, ::testing::ValuesIn(CompanyCases()), NameOf);
 
 TEST(Gpt2Test, LowerPrecisionStaysCloseToFloat32) {
   for (const auto& [dtype, tolerance] :

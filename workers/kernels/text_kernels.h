@@ -1,0 +1,139 @@
+// The inner loops of a text model on a CPU: linear layers over prepacked weights, layer norm, and
+// attention over a paged cache. Plain pointers, no libtorch; the caller splits the work by ranges
+// and runs the ranges on its threads.
+//
+// Every result element is summed in one fixed order that depends on its own inputs alone, so it is
+// equal to the bit for any number of rows, any split into ranges, and any placement of pages.
+// Different instruction sets may differ by rounding.
+#ifndef HANMO_WORKERS_KERNELS_TEXT_KERNELS_H_
+#define HANMO_WORKERS_KERNELS_TEXT_KERNELS_H_
+
+#include <cstddef>
+#include <cstdint>
+
+#include "workers/kernels/cpu_isa.h"
+
+namespace hanmo {
+
+// Type of weights and cached keys and values. Sums, norms and the residual stream are float32.
+enum class WeightType { kFloat32, kFloat16, kBFloat16 };
+
+// Inputs of linear layers ("activations") are bfloat16 beside bfloat16 weights, else float32.
+constexpr bool ActivationsAreBf16(WeightType type) { return type == WeightType::kBFloat16; }
+constexpr size_t ActivationSize(WeightType type) { return ActivationsAreBf16(type) ? 2 : 4; }
+constexpr size_t WeightSize(WeightType type) { return type == WeightType::kFloat32 ? 4 : 2; }
+
+// Outputs are computed in panels of this many columns; buffers are padded to whole panels.
+inline constexpr int64_t kPanelColumns = 64;
+constexpr int64_t PaddedColumns(int64_t columns) {
+  return (columns + kPanelColumns - 1) / kPanelColumns * kPanelColumns;
+}
+
+// A weight matrix in the order in which the kernels read it: panel by panel, inside a panel input
+// by input (bfloat16: by pairs of inputs), 64 outputs side by side. Padding is zero.
+struct PackedMatrix {
+  WeightType type = WeightType::kFloat32;
+  int64_t in = 0;
+  int64_t out = 0;
+  const void* data = nullptr;  // 64-byte aligned, PackedBytes(type, in, out)
+
+  int64_t panels() const { return PaddedColumns(out) / kPanelColumns; }
+};
+
+size_t PackedBytes(WeightType type, int64_t in, int64_t out);
+// Packs panels [begin, end) of `source`, whose weight from input i to output o is element
+// i * stride_in + o * stride_out, into the matrix's data.
+struct PackSource {
+  const void* data = nullptr;
+  int64_t stride_in = 0;
+  int64_t stride_out = 0;
+};
+void PackPanels(const PackedMatrix& matrix, const PackSource& source, int64_t begin, int64_t end);
+// The weights of one output, as float32 [in]: a row of a tied embedding.
+void UnpackOutput(const PackedMatrix& matrix, int64_t output, float* row);
+
+enum class Activation { kNone, kGeluTanh, kGeluErf, kRelu, kSilu };
+
+// output = activation(input · weights + bias), or added to what is there.
+struct LinearCall {
+  PackedMatrix weights;
+  const float* bias = nullptr;  // [PaddedColumns(out)], zero in the padding; null: none
+  const void* input = nullptr;  // activations [rows, input_stride], finite up to an even column
+  int64_t input_stride = 0;     // in elements
+  int64_t rows = 0;
+  Activation activation = Activation::kNone;
+  enum class Output { kFloat32, kAddFloat32, kActivations } output_as = Output::kFloat32;
+  void* output = nullptr;  // [rows, output_stride]; the padding is written, too
+  int64_t output_stride = 0;
+};
+
+// output = (x - mean) / √(variance + epsilon) · weight + bias, row by row.
+struct LayerNormCall {
+  WeightType type = WeightType::kFloat32;  // decides the type of the output
+  const float* x = nullptr;                // [rows, stride]
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+  void* output = nullptr;  // activations [rows, stride]; the padding is left alone
+  int64_t columns = 0;
+  int64_t stride = 0;
+  float epsilon = 0;
+};
+
+inline constexpr int64_t kPageTokens = 16;
+
+// Attention of each (token, head) to all cached positions of its sample, itself included.
+// Keys [page, head, head_dim, token], values [page, head, token, value_width].
+struct AttentionCall {
+  WeightType type = WeightType::kFloat32;
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  int64_t value_width = 0;  // head_dim rounded up to 16; the padding is finite
+  float scale = 1;
+  const float* query = nullptr;  // [tokens, query_stride], heads side by side
+  int64_t query_stride = 0;
+  const int32_t* contexts = nullptr;            // positions that token t sees, from 0
+  const int32_t* const* page_tables = nullptr;  // of token t
+  const void* keys = nullptr;
+  const void* values = nullptr;
+  void* output = nullptr;  // activations [tokens, output_stride]
+  int64_t output_stride = 0;
+};
+constexpr int64_t ValueWidth(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+// Floats of scratch that one thread needs for contexts up to `positions`.
+constexpr int64_t AttentionScratch(int64_t positions, int64_t head_dim) {
+  return (positions + kPageTokens - 1) / kPageTokens * kPageTokens + ValueWidth(head_dim);
+}
+
+struct TextKernels {
+  // Panels [begin, end) of the output.
+  void (*linear)(const LinearCall& call, int64_t begin, int64_t end);
+  // Rows [begin, end).
+  void (*layer_norm)(const LayerNormCall& call, int64_t begin, int64_t end);
+  // Items [begin, end), where item i is head i % heads of token i / heads.
+  void (*attention)(const AttentionCall& call, int64_t begin, int64_t end, float* scratch);
+};
+
+// `isa` must be one of SupportedIsas().
+const TextKernels& TextKernelsFor(CpuIsa isa);
+
+// Writes one token's key and value of all heads into slot `slot` of their page; pointers to the
+// page's first element.
+struct CacheSlot {
+  WeightType type = WeightType::kFloat32;
+  int64_t heads = 0;
+  int64_t head_dim = 0;
+  void* keys = nullptr;
+  void* values = nullptr;
+  int64_t slot = 0;
+};
+void WriteCache(const CacheSlot& slot, const float* key, const float* value);
+
+// Rounds to nearest even.
+uint16_t ToBf16(float value);
+float FromBf16(uint16_t bits);
+uint16_t ToFloat16(float value);
+float FromFloat16(uint16_t bits);
+
+}  // namespace hanmo
+
+#endif  // HANMO_WORKERS_KERNELS_TEXT_KERNELS_H_

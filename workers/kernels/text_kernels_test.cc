@@ -1,0 +1,363 @@
+#include "workers/kernels/text_kernels.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <string>
+#include <tuple>
+#include <vector>
+
+namespace hanmo {
+namespace {
+
+using ::testing::ElementsAreArray;
+
+struct FreeDeleter {
+  void operator()(void* p) const { std::free(p); }
+};
+
+// One matrix of random weights: packed, and as the values that its type can hold.
+struct Weights {
+  Weights(WeightType type, int64_t in, int64_t out, uint32_t seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal(0, 0.5f);
+    std::vector<uint16_t> raw16;
+    for (int64_t i = 0; i < in * out; ++i) {
+      float value = normal(random);
+      if (type == WeightType::kBFloat16) value = FromBf16(ToBf16(value));
+      if (type == WeightType::kFloat16) value = FromFloat16(ToFloat16(value));
+      values.push_back(value);
+      raw16.push_back(type == WeightType::kBFloat16 ? ToBf16(value) : ToFloat16(value));
+    }
+    data.reset(std::aligned_alloc(64, (PackedBytes(type, in, out) + 63) / 64 * 64));
+    packed = {type, in, out, data.get()};
+    const void* source = type == WeightType::kFloat32 ? static_cast<const void*>(values.data())
+                                                      : static_cast<const void*>(raw16.data());
+    PackPanels(packed, {source, out, 1}, 0, packed.panels());
+  }
+  float at(int64_t i, int64_t o) const { return values[i * packed.out + o]; }
+
+  std::vector<float> values;  // [in, out]
+  std::unique_ptr<void, FreeDeleter> data;
+  PackedMatrix packed;
+};
+
+// Activations of a type, [rows, stride], with zeros behind the columns.
+struct Rows {
+  Rows(WeightType type, int64_t rows, int64_t columns, uint32_t seed)
+      : stride(PaddedColumns(columns)), floats(rows * stride), halves(rows * stride) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal(0, 1);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < columns; ++c) {
+        float value = normal(random);
+        if (ActivationsAreBf16(type)) value = FromBf16(ToBf16(value));
+        floats[r * stride + c] = value;
+        halves[r * stride + c] = ToBf16(value);
+      }
+    }
+    data = ActivationsAreBf16(type) ? static_cast<const void*>(halves.data()) : floats.data();
+  }
+  int64_t stride;
+  std::vector<float> floats;
+  std::vector<uint16_t> halves;
+  const void* data;
+};
+
+double Reference(Activation activation, double x) {
+  switch (activation) {
+    case Activation::kNone:
+      return x;
+    case Activation::kRelu:
+      return std::max(x, 0.0);
+    case Activation::kSilu:
+      return x / (1 + std::exp(-x));
+    case Activation::kGeluErf:
+      return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::kGeluTanh:
+      return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  }
+  return 0;
+}
+
+using Case = std::tuple<CpuIsa, WeightType>;
+
+class TextKernelsTest : public ::testing::TestWithParam<Case> {
+ protected:
+  CpuIsa isa() const { return std::get<0>(GetParam()); }
+  WeightType type() const { return std::get<1>(GetParam()); }
+  const TextKernels& kernels() const { return TextKernelsFor(isa()); }
+
+  std::vector<float> RunLinear(const Weights& weights, const Rows& input, int64_t first,
+                               int64_t rows, Activation activation = Activation::kNone) const {
+    const int64_t stride = PaddedColumns(weights.packed.out);
+    std::vector<float> output(rows * stride, std::nanf(""));
+    const char* data = static_cast<const char*>(input.data) +
+                       first * input.stride * static_cast<int64_t>(ActivationSize(type()));
+    const LinearCall call{.weights = weights.packed,
+                          .input = data,
+                          .input_stride = input.stride,
+                          .rows = rows,
+                          .activation = activation,
+                          .output = output.data(),
+                          .output_stride = stride};
+    kernels().linear(call, 0, weights.packed.panels());
+    return output;
+  }
+};
+
+TEST_P(TextKernelsTest, LinearIsTheMatrixProduct) {
+  for (const auto& [in, out] : {std::pair{1, 1}, {48, 77}, {33, 64}, {96, 200}}) {
+    const Weights weights(type(), in, out, 1);
+    const int64_t rows = 7;
+    const Rows input(type(), rows, in, 2);
+    const std::vector<float> output = RunLinear(weights, input, 0, rows);
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t o = 0; o < PaddedColumns(out); ++o) {
+        double expected = 0;
+        double size = 0;
+        for (int64_t i = 0; o < out && i < in; ++i) {
+          const double product = double{input.floats[r * input.stride + i]} * weights.at(i, o);
+          expected += product;
+          size += std::abs(product);
+        }
+        // A chain of float32 sums of that size.
+        ASSERT_NEAR(output[r * PaddedColumns(out) + o], expected, 1e-6 * size + 1e-30)
+            << in << "x" << out << " row " << r << " output " << o;
+      }
+    }
+  }
+}
+
+TEST_P(TextKernelsTest, LinearRowsDoNotDependOnTheirCompany) {
+  const Weights weights(type(), 130, 150, 3);
+  const Rows input(type(), 40, 130, 4);
+  const int64_t stride = PaddedColumns(150);
+  const std::vector<float> all = RunLinear(weights, input, 0, 40, Activation::kGeluTanh);
+  for (int64_t rows = 1; rows <= 13; ++rows) {
+    for (int64_t first : {int64_t{0}, int64_t{5}, 40 - rows}) {
+      const std::vector<float> some = RunLinear(weights, input, first, rows, Activation::kGeluTanh);
+      ASSERT_EQ(std::memcmp(some.data(), all.data() + first * stride, some.size() * sizeof(float)),
+                0)
+          << rows << " rows from " << first;
+    }
+  }
+}
+
+TEST_P(TextKernelsTest, LinearAddsBiasActivationAndResidual) {
+  const Weights weights(type(), 24, 70, 5);
+  const Rows input(type(), 3, 24, 6);
+  const int64_t stride = PaddedColumns(70);
+  const std::vector<float> plain = RunLinear(weights, input, 0, 3);
+  std::vector<float> bias(stride);
+  for (int64_t o = 0; o < 70; ++o) bias[o] = 0.1f * static_cast<float>(o - 35);
+  for (const Activation activation : {Activation::kNone, Activation::kGeluTanh,
+                                      Activation::kGeluErf, Activation::kRelu, Activation::kSilu}) {
+    std::vector<float> added(3 * stride, 2.0f);
+    std::vector<float> wide(3 * stride);
+    std::vector<uint16_t> narrow(3 * stride);
+    LinearCall call{.weights = weights.packed,
+                    .bias = bias.data(),
+                    .input = input.data,
+                    .input_stride = input.stride,
+                    .rows = 3,
+                    .activation = activation,
+                    .output_as = LinearCall::Output::kAddFloat32,
+                    .output = added.data(),
+                    .output_stride = stride};
+    kernels().linear(call, 0, 2);
+    call.output_as = LinearCall::Output::kActivations;
+    call.output = ActivationsAreBf16(type()) ? static_cast<void*>(narrow.data()) : wide.data();
+    kernels().linear(call, 0, 1);  // panel by panel, as threads share the work
+    kernels().linear(call, 1, 2);
+    for (int64_t i = 0; i < 3 * stride; ++i) {
+      const double expected = Reference(activation, double{plain[i]} + bias[i % stride]);
+      ASSERT_NEAR(added[i], 2 + expected, 2e-6 * (1 + std::abs(expected)));
+      if (ActivationsAreBf16(type())) {
+        ASSERT_NEAR(FromBf16(narrow[i]), expected, 0.005 * std::abs(expected) + 1e-6);
+      } else {
+        ASSERT_NEAR(wide[i], expected, 1e-6 * (1 + std::abs(expected)));
+      }
+    }
+  }
+}
+
+TEST_P(TextKernelsTest, UnpackOutputGivesTheWeightsBack) {
+  const Weights weights(type(), 37, 90, 7);
+  for (const int64_t output : {0, 63, 64, 89}) {
+    std::vector<float> row(37), expected(37);
+    UnpackOutput(weights.packed, output, row.data());
+    for (int64_t i = 0; i < 37; ++i) expected[i] = weights.at(i, output);
+    EXPECT_THAT(row, ElementsAreArray(expected));
+  }
+}
+
+TEST_P(TextKernelsTest, LayerNormIsItsDefinition) {
+  for (const int64_t columns : {1, 7, 16, 48, 100, 768}) {
+    const Rows x(WeightType::kFloat32, 4, columns, 8);
+    const Rows weight(WeightType::kFloat32, 1, columns, 9),
+        bias(WeightType::kFloat32, 1, columns, 10);
+    std::vector<float> wide(4 * x.stride);
+    std::vector<uint16_t> narrow(4 * x.stride);
+    const LayerNormCall call{
+        .type = type(),
+        .x = x.floats.data(),
+        .weight = weight.floats.data(),
+        .bias = bias.floats.data(),
+        .output = ActivationsAreBf16(type()) ? static_cast<void*>(narrow.data()) : wide.data(),
+        .columns = columns,
+        .stride = x.stride,
+        .epsilon = 1e-5f};
+    kernels().layer_norm(call, 0, 4);
+    for (int64_t r = 0; r < 4; ++r) {
+      double mean = 0, variance = 0;
+      const float* row = x.floats.data() + r * x.stride;
+      for (int64_t c = 0; c < columns; ++c) mean += row[c] / static_cast<double>(columns);
+      for (int64_t c = 0; c < columns; ++c) variance += (row[c] - mean) * (row[c] - mean);
+      const double scale = 1 / std::sqrt(variance / static_cast<double>(columns) + 1e-5);
+      for (int64_t c = 0; c < columns; ++c) {
+        const double expected = (row[c] - mean) * scale * weight.floats[c] + bias.floats[c];
+        const int64_t at = r * x.stride + c;
+        const double found = ActivationsAreBf16(type()) ? FromBf16(narrow[at]) : wide[at];
+        const double tolerance = ActivationsAreBf16(type()) ? 0.005 : 2e-5;
+        ASSERT_NEAR(found, expected, tolerance * (1 + std::abs(expected))) << columns;
+      }
+    }
+  }
+}
+
+// One sample's cache in a pool of pages, written by WriteCache; everything else in it is NaN.
+struct Cache {
+  Cache(WeightType type, int64_t heads, int64_t dim, std::vector<int32_t> page_table)
+      : pages(std::move(page_table)), heads(heads), dim(dim), type(type) {
+    const int64_t count = 1 + *std::max_element(pages.begin(), pages.end());
+    const size_t size = WeightSize(type);
+    keys.assign(count * heads * dim * kPageTokens * size, '\xff');
+    values.assign(count * heads * ValueWidth(dim) * kPageTokens * size, '\xff');
+  }
+  void Write(int64_t position, const float* key, const float* value) {
+    const int64_t page = pages[position / kPageTokens];
+    const int64_t size = static_cast<int64_t>(WeightSize(type));
+    WriteCache({type, heads, dim, keys.data() + page * heads * dim * kPageTokens * size,
+                values.data() + page * heads * ValueWidth(dim) * kPageTokens * size,
+                position % kPageTokens},
+               key, value);
+  }
+  std::vector<char> keys, values;
+  std::vector<int32_t> pages;
+  int64_t heads, dim;
+  WeightType type;
+};
+
+TEST_P(TextKernelsTest, AttentionIsItsDefinitionWhereverThePagesLie) {
+  constexpr int64_t kHeads = 3, kTokens = 90;
+  for (const int64_t dim : {5, 16, 64, 80}) {
+    const Rows q(type(), kTokens, kHeads * dim, 11), k(type(), kTokens, kHeads * dim, 12);
+    const Rows v(type(), kTokens, kHeads * dim, 13);
+    Cache cache(type(), kHeads, dim, {4, 0, 2, 5, 1, 3}),
+        other(type(), kHeads, dim, {0, 1, 2, 3, 4, 5});
+    for (int64_t t = 0; t < kTokens; ++t) {
+      cache.Write(t, k.floats.data() + t * k.stride, v.floats.data() + t * v.stride);
+      other.Write(t, k.floats.data() + t * k.stride, v.floats.data() + t * v.stride);
+    }
+    std::vector<int32_t> contexts;
+    for (int32_t t = 0; t < kTokens; ++t) contexts.push_back(t + 1);
+    auto run = [&](const Cache& from) {
+      const std::vector<const int32_t*> tables(kTokens, from.pages.data());
+      std::vector<float> output(kTokens * q.stride, 0.0f);
+      std::vector<float> scratch(AttentionScratch(kTokens, dim));
+      const AttentionCall call{.type = type(),
+                               .heads = kHeads,
+                               .head_dim = dim,
+                               .value_width = ValueWidth(dim),
+                               .scale = 0.25f,
+                               .query = q.floats.data(),
+                               .query_stride = q.stride,
+                               .contexts = contexts.data(),
+                               .page_tables = tables.data(),
+                               .keys = from.keys.data(),
+                               .values = from.values.data(),
+                               .output = output.data(),
+                               .output_stride = q.stride};
+      kernels().attention(call, 0, kTokens * kHeads, scratch.data());
+      return output;
+    };
+    const std::vector<float> output = run(cache), elsewhere = run(other);
+    ASSERT_EQ(std::memcmp(output.data(), elsewhere.data(), output.size() * sizeof(float)), 0);
+    const auto* narrow = reinterpret_cast<const uint16_t*>(output.data());
+    for (const int64_t t : {0, 15, 16, 63, 64, 89}) {
+      for (int64_t h = 0; h < kHeads; ++h) {
+        std::vector<double> weights(t + 1);
+        double total = 0;
+        for (int64_t s = 0; s <= t; ++s) {
+          double score = 0;
+          for (int64_t d = h * dim; d < (h + 1) * dim; ++d) {
+            const double key = type() == WeightType::kFloat16
+                                   ? FromFloat16(ToFloat16(k.floats[s * k.stride + d]))
+                                   : k.floats[s * k.stride + d];
+            score += q.floats[t * q.stride + d] * key;
+          }
+          total += weights[s] = std::exp(0.25 * score);
+        }
+        for (int64_t d = h * dim; d < (h + 1) * dim; ++d) {
+          double expected = 0;
+          for (int64_t s = 0; s <= t; ++s)
+            expected += weights[s] / total * v.floats[s * v.stride + d];
+          const int64_t at = t * q.stride + d;
+          const double found = ActivationsAreBf16(type()) ? FromBf16(narrow[at]) : output[at];
+          const double tolerance = type() == WeightType::kFloat32 ? 3e-6 : 0.006;
+          ASSERT_NEAR(found, expected, tolerance * (1 + std::abs(expected))) << dim << " " << t;
+        }
+      }
+    }
+  }
+}
+
+std::vector<Case> Cases() {
+  std::vector<Case> cases;
+  for (const CpuIsa isa : SupportedIsas()) {
+    for (const WeightType type :
+         {WeightType::kFloat32, WeightType::kFloat16, WeightType::kBFloat16}) {
+      cases.push_back({isa, type});
+    }
+  }
+  return cases;
+}
+
+std::string NameOf(const ::testing::TestParamInfo<Case>& info) {
+  constexpr const char* kTypes[] = {"Float32", "Float16", "BFloat16"};
+  const auto& [isa, type] = info.param;
+  return std::string(IsaName(isa)) + kTypes[static_cast<int>(type)];
+}
+
+INSTANTIATE_TEST_SUITE_P(Paths, TextKernelsTest, ::testing::ValuesIn(Cases()), NameOf);
+
+TEST(FloatConversionTest, Bf16RoundsToNearestEven) {
+  EXPECT_EQ(ToBf16(1.0f), 0x3f80);
+  EXPECT_EQ(ToBf16(1.00390625f), 0x3f80);  // half way to the next: to the even one
+  EXPECT_EQ(ToBf16(1.01171875f), 0x3f82);
+  EXPECT_TRUE(std::isnan(FromBf16(ToBf16(std::nanf("")))));
+}
+
+TEST(FloatConversionTest, Float16GoesThereAndBack) {
+  for (uint32_t bits = 0; bits < 0x10000; ++bits) {
+    const float value = FromFloat16(static_cast<uint16_t>(bits));
+    if (std::isnan(value)) continue;
+    ASSERT_EQ(ToFloat16(value), bits);
+  }
+  EXPECT_EQ(ToFloat16(1.0f + 0x1p-11f), 0x3c00);  // half way: to the even one
+  EXPECT_EQ(ToFloat16(1.0f + 3 * 0x1p-11f), 0x3c02);
+  EXPECT_EQ(ToFloat16(65519.0f), 0x7bff);
+  EXPECT_EQ(ToFloat16(65520.0f), 0x7c00);
+  EXPECT_EQ(ToFloat16(0x1p-25f), 0);
+}
+
+}  // namespace
+}  // namespace hanmo
