@@ -38,6 +38,14 @@ class Schedule:
         return self.peak * min((step + 1) / self.warmup, 3 * (1 - step / self.steps), 1.0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Stress:
+    """Counts a token `weight` times where the token `before` follows it: the rhyme, before `。`."""
+
+    before: int
+    weight: float
+
+
 @dataclasses.dataclass
 class Row:
     ids: list[int] = dataclasses.field(default_factory=list)
@@ -115,12 +123,21 @@ class Corpus:
             yield ids, targets
 
 
-def loss_of(model: GPT2LMHeadModel, ids: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def loss_of(
+    model: GPT2LMHeadModel, ids: torch.Tensor, targets: torch.Tensor, stress: Stress | None = None
+) -> torch.Tensor:
     """Mean cross entropy; the vocabulary projection runs only where a target counts."""
     hidden = model.transformer(ids).last_hidden_state[:, :-1]
     wanted = targets[:, 1:]
     counts = wanted != IGNORED
-    return torch.nn.functional.cross_entropy(model.lm_head(hidden[counts]), wanted[counts])
+    losses = torch.nn.functional.cross_entropy(
+        model.lm_head(hidden[counts]), wanted[counts], reduction="none"
+    )
+    if stress is None:
+        return losses.mean()
+    weights = torch.ones_like(losses)
+    weights[(wanted.roll(-1, dims=1) == stress.before)[counts]] = stress.weight
+    return (losses * weights).sum() / weights.sum()
 
 
 def new_model(tokenizer: GPT2TokenizerFast, args: argparse.Namespace) -> GPT2LMHeadModel:
@@ -174,8 +191,9 @@ def average_gradients(model: GPT2LMHeadModel, processes: int) -> None:
 class Run:
     """A model, its optimizers and how far they are; saved to and resumed from one file."""
 
-    def __init__(self, model: GPT2LMHeadModel, args: argparse.Namespace):
+    def __init__(self, model: GPT2LMHeadModel, args: argparse.Namespace, stress: Stress | None):
         self.model = model
+        self._stress = stress
         self.step = 0
         self.cpu_seconds = 0.0
         self._optimizers = optimizers_of(model)
@@ -212,7 +230,7 @@ class Run:
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._schedule.rate(self.step)
-        loss = loss_of(self.model, ids, targets)
+        loss = loss_of(self.model, ids, targets, self._stress)
         loss.backward()
         if self._processes > 1:
             average_gradients(self.model, self._processes)
@@ -233,6 +251,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=2200)
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--rhyme-weight", type=float, default=3.0)
     parser.add_argument("--width", type=int, default=160)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -258,7 +277,10 @@ def main() -> None:
     train = [p for p in poem.read(args.corpus / "train.jsonl") for _ in range(copies(p))]
     batches = Corpus(train, themes, tokenizer, args).batches()
 
-    run = Run(new_model(tokenizer, args), args)
+    stress = Stress(
+        tokenizer.convert_tokens_to_ids(tokenizer.tokenize("。"))[-1], args.rhyme_weight
+    )
+    run = Run(new_model(tokenizer, args), args, stress)
     run.resume()
     saved_at = time.monotonic()
     print(f"{run.model.num_parameters()} parameters, from step {run.step}", flush=True)

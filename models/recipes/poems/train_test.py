@@ -105,7 +105,7 @@ def test_a_resumed_run_goes_on_as_if_never_stopped(
 
     def new_run() -> train.Run:
         torch.manual_seed(args.seed)
-        return train.Run(train.new_model(tokenizer, args), args)
+        return train.Run(train.new_model(tokenizer, args), args, train.Stress(5, 3.0))
 
     whole = new_run()
     losses = [whole.advance(*batch) for batch in batches]
@@ -116,3 +116,18 @@ def test_a_resumed_run_goes_on_as_if_never_stopped(
     resumed.resume()
     assert resumed.step == 2
     assert [resumed.advance(*batch) for batch in batches[2:]] == losses[2:]
+
+
+def test_stress_counts_the_rhyme_more(tokenizer: GPT2TokenizerFast) -> None:
+    args = argparse.Namespace(width=32, layers=1)
+    torch.manual_seed(0)
+    model = train.new_model(tokenizer, args)
+    ids = torch.tensor([[1, 2, 3, 9, 4]])
+    one_by_one = [
+        train.loss_of(model, ids, torch.where(torch.arange(5) == place, ids, train.IGNORED))
+        for place in range(1, 5)
+    ]
+    plain = train.loss_of(model, ids, ids)
+    stressed = train.loss_of(model, ids, ids, train.Stress(before=9, weight=3.0))
+    assert plain.item() == pytest.approx(sum(one_by_one).item() / 4)
+    assert stressed.item() == pytest.approx((sum(one_by_one) + 2 * one_by_one[1]).item() / 6)
