@@ -1,0 +1,269 @@
+#include "server/rpc/generation_call.h"
+
+#include <algorithm>
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "server/batcher/clock.h"
+#include "server/rpc/token_fields.h"
+#include "server/rpc/violations.h"
+#include "server/rpc/wire_message.h"
+
+namespace hanmo {
+namespace {
+
+using hanmo::v1::FinishReason;
+
+// Tokenizing this much takes about as long as handing it to another thread.
+constexpr size_t kInlineTextBytes = 2048;
+
+absl::Time SteadyDeadline(const grpc::ServerContextBase& rpc, absl::Time now) {
+  const auto deadline = rpc.deadline();
+  if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
+  return now + absl::FromChrono(deadline - std::chrono::system_clock::now());
+}
+
+void SetDuration(absl::Duration from, google::protobuf::Duration* to) {
+  to->set_seconds(absl::IDivDuration(from, absl::Seconds(1), &from));
+  to->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(from)));
+}
+
+}  // namespace
+
+GenerationCall::GenerationCall(const CallContext& server, grpc::CallbackServerContext* rpc)
+    : server_(server), rpc_(rpc), arrival_(SteadyNow()) {
+  server_.calls->Begin();
+}
+
+void GenerationCall::Begin(const grpc::ByteBuffer& request) {
+  absl::Status status = ParseMessage(request, &proto_);
+  if (status.ok()) {
+    auto plan = PlanFromProto(proto_, *server_.models);
+    status = plan.status();
+    if (plan.ok()) plan_ = *std::move(plan);
+  }
+  const std::string& id = status.ok() ? plan_.request_id : proto_.request_id();
+  if (status.ok() || IsRequestId(id)) rpc_->AddInitialMetadata("x-request-id", id);
+  if (!status.ok()) return OnDone(status, {});
+
+  const size_t bytes = PromptBytes(proto_);
+  if (bytes <= kInlineTextBytes) return Tokenize();
+  auto self = shared_from_this();
+  if (!server_.tokenize_pool->Submit(bytes, [self] { self->Tokenize(); })) {
+    OnDone(absl::ResourceExhaustedError("too many long prompts are waiting to be tokenized"), {});
+  }
+}
+
+void GenerationCall::Tokenize() {
+  const absl::Time start = SteadyNow();
+  absl::Status status = SetPrompts(proto_, &plan_);
+  if (!proto_.has_token_ids()) {
+    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kTokenize, SteadyNow() - start);
+  }
+  if (status.ok()) status = PrepareOutputs();
+  if (!status.ok()) return OnDone(status, {});
+  Submit();
+}
+
+absl::Status GenerationCall::PrepareOutputs() {
+  response_.set_request_id(plan_.request_id);
+  response_.set_model(plan_.model->spec.name);
+  const auto& samples = plan_.request.samples;
+  for (uint32_t index = 0; index < samples.size(); ++index) {
+    hanmo::v1::Output* output = response_.add_outputs();
+    output->set_index(index);
+    if (const auto* job = std::get_if<TextJob>(&samples[index])) {
+      output->mutable_text()->set_seed(job->sampling.seed);
+      auto text = TextAssembler::Create(
+          {plan_.model->tokenizer.get(), plan_.stop, plan_.include_stop, job->stop_token_ids});
+      if (!text.ok()) return FieldError("text.stop", text.status().message());
+      texts_.push_back(*std::move(text));
+    } else {
+      const auto& picture = std::get<PictureJob>(samples[index]);
+      output->mutable_picture()->set_seed(picture.seed);
+      output->mutable_picture()->set_steps(picture.steps);
+      output->mutable_picture()->set_sampler(picture.sampler);
+      output->mutable_picture()->set_format(plan_.format);
+    }
+  }
+  return absl::OkStatus();
+}
+
+void GenerationCall::Submit() {
+  plan_.request.arrival = arrival_;
+  plan_.request.deadline = SteadyDeadline(*rpc_, SteadyNow());
+  submitted_ = true;
+  auto self = shared_from_this();  // the call may be over before Submit returns
+  const RequestId id = server_.batcher->Submit(std::move(plan_.request), self);
+  id_ = id;
+  // What came while there was no id yet.
+  if (cancelled_) server_.batcher->Cancel(id);
+  if (woken_) server_.batcher->Wake(id);
+}
+
+bool GenerationCall::OnTokens(uint32_t index, absl::Span<const Token> tokens) {
+  NoteFirstOutput();
+  TextAssembler& assembler = texts_[index];
+  auto piece = assembler.Append(tokens);
+  if (!piece.ok()) {
+    Fail(piece.status());
+    return false;
+  }
+  tokens = tokens.first(piece->tokens);
+  hanmo::v1::Text* text = response_.mutable_outputs(static_cast<int>(index))->mutable_text();
+  text->mutable_text()->append(piece->text);
+  AddTokens(tokens, plan_.logprobs, text);
+  TextGrew(index, piece->text, tokens);
+  return assembler.stopped_by() == nullptr;
+}
+
+void GenerationCall::OnPicture(uint32_t index, Pixels pixels) {
+  parties_.fetch_add(1, std::memory_order_relaxed);
+  const size_t weight = pixels.rgb.size();
+  auto self = shared_from_this();
+  auto shared = std::make_shared<Pixels>(std::move(pixels));
+  const bool taken = server_.media_pool->Submit(weight, [self, index, shared] {
+    self->EncodePictureAt(index, *shared);
+    self->Release();
+  });
+  if (!taken) {
+    Fail(absl::ResourceExhaustedError("too many pictures are waiting to be encoded"));
+    Release();
+  }
+}
+
+void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
+  if (cancelled_) return;
+  const absl::Time start = SteadyNow();
+  auto file = EncodePicture(pixels, plan_.encode);
+  if (!file.ok()) return Fail(file.status());
+  server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kPictureEncode,
+                                SteadyNow() - start);
+  hanmo::v1::Output* output = response_.mutable_outputs(static_cast<int>(index));
+  output->mutable_picture()->set_width(pixels.width);
+  output->mutable_picture()->set_height(pixels.height);
+  PictureReady(output, *std::move(file));
+}
+
+void GenerationCall::EncodePreview(Pixels pixels, std::function<void(std::string)> task) {
+  auto self = shared_from_this();
+  const size_t weight = pixels.rgb.size();
+  // Until it is encoded a preview is a party, so that the final event comes after it.
+  parties_.fetch_add(1, std::memory_order_relaxed);
+  const bool taken = server_.media_pool->Submit(
+      weight, [self, pixels = std::move(pixels), task = std::move(task)] {
+        auto file = self->cancelled_ ? absl::StatusOr<std::string>(absl::CancelledError())
+                                     : EncodePicture(pixels, {PictureEncoding::kJpeg, 80, ""});
+        if (file.ok()) task(*std::move(file));
+        self->Release();
+      });
+  if (!taken) Release();
+}
+
+void GenerationCall::OnSampleEnd(uint32_t index, SampleEnd end, uint32_t stop_id) {
+  if (end == SampleEnd::kPainted) return;
+  auto rest = texts_[index].Finish();
+  if (!rest.ok()) return Fail(rest.status());
+  hanmo::v1::Text* text = response_.mutable_outputs(static_cast<int>(index))->mutable_text();
+  text->mutable_text()->append(*rest);
+  const auto& own = plan_.stop_token_ids;
+  if (const std::string* stop = texts_[index].stopped_by(); stop != nullptr) {
+    text->set_finish_reason(FinishReason::FINISH_REASON_STOP);
+    text->set_stop_reason(*stop);
+  } else if (end == SampleEnd::kLength) {
+    text->set_finish_reason(FinishReason::FINISH_REASON_LENGTH);
+  } else if (std::find(own.begin(), own.end(), stop_id) != own.end()) {
+    text->set_finish_reason(FinishReason::FINISH_REASON_STOP);
+    text->set_stop_reason(absl::StrCat(stop_id));
+  } else {
+    text->set_finish_reason(FinishReason::FINISH_REASON_EOS);
+  }
+  if (!rest->empty()) TextGrew(index, *rest, {});
+}
+
+void GenerationCall::OnDone(const absl::Status& status, const Usage& usage) {
+  usage_ = usage;
+  if (!status.ok()) Fail(status);
+  Release();
+}
+
+void GenerationCall::NoteFirstOutput() {
+  if (first_output_ == absl::InfiniteFuture()) first_output_ = SteadyNow();
+}
+
+void GenerationCall::Fail(const absl::Status& status) {
+  absl::MutexLock lock(&mu_);
+  if (status_.ok()) status_ = status;
+}
+
+void GenerationCall::Release() {
+  if (parties_.fetch_sub(1, std::memory_order_acq_rel) == 1) Complete();
+}
+
+void GenerationCall::Complete() {
+  completed_ = SteadyNow();
+  absl::Status status;
+  {
+    absl::MutexLock lock(&mu_);
+    status = status_;
+  }
+  if (status.ok()) FillTimings();
+  const std::optional<ModelId> model =
+      plan_.model != nullptr ? std::optional(plan_.model->spec.id) : std::nullopt;
+  server_.metrics->RequestDone(model, status.code(), completed_ - arrival_);
+  if (!submitted_ && !status.ok()) server_.metrics->RefusedInvalid();
+  if (server_.log->enabled(LogLevel::kInfo)) {
+    const std::string code = absl::StatusCodeToString(status.code());
+    server_.log->Write(LogLevel::kInfo, "request",
+                       {{"request_id", plan_.request_id},
+                        {"model", model ? plan_.model->spec.name : absl::string_view()},
+                        {"code", code},
+                        {"seconds", absl::ToDoubleSeconds(completed_ - arrival_)},
+                        {"queue_seconds", absl::ToDoubleSeconds(usage_.queue_time)},
+                        {"prompt_tokens", int64_t{usage_.prompt_tokens}},
+                        {"completion_tokens", int64_t{usage_.completion_tokens}},
+                        {"steps", int64_t{usage_.steps}},
+                        {"pictures", int64_t{usage_.pictures}}});
+  }
+  Send(status);
+}
+
+void GenerationCall::FillTimings() {
+  hanmo::v1::Usage* usage = response_.mutable_usage();
+  usage->set_prompt_tokens(usage_.prompt_tokens);
+  usage->set_completion_tokens(usage_.completion_tokens);
+  usage->set_steps(usage_.steps);
+  usage->set_steps_redone(usage_.steps_redone);
+  usage->set_pictures(usage_.pictures);
+  SetDuration(usage_.device_time, usage->mutable_device_time());
+  hanmo::v1::Timings* timings = response_.mutable_timings();
+  SetDuration(usage_.queue_time, timings->mutable_queue());
+  SetDuration(std::min(first_output_, completed_) - arrival_, timings->mutable_first_output());
+  SetDuration(completed_ - arrival_, timings->mutable_total());
+}
+
+void GenerationCall::Cancel() {
+  // The deadline ends a call by a cancellation, too. The batcher knows it and answers with its
+  // name.
+  if (std::chrono::system_clock::now() >= rpc_->deadline()) return;
+  cancelled_ = true;
+  if (const RequestId id = id_; id != kNone) server_.batcher->Cancel(id);
+}
+
+void GenerationCall::Wake() {
+  woken_ = true;
+  if (const RequestId id = id_; id != kNone) server_.batcher->Wake(id);
+}
+
+void GenerationCall::Close() {
+  if (submitted_) {
+    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kSend,
+                                  SteadyNow() - completed_);
+  }
+  server_.calls->End();
+}
+
+}  // namespace hanmo

@@ -1,0 +1,115 @@
+// One Generate or GenerateStream call from its bytes to its answer: the part that both share. It is
+// the batcher's sink of its request and builds the response; UnaryCall and StreamCall send it.
+//
+// Threads: Begin runs on a gRPC thread, or partly on the tokenize pool; the sink's methods on the
+// batcher's thread; pictures are encoded on the media pool. Whatever comes last completes the call.
+#ifndef HANMO_SERVER_RPC_GENERATION_CALL_H_
+#define HANMO_SERVER_RPC_GENERATION_CALL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/status/status.h"
+#include "absl/synchronization/mutex.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "grpcpp/server_context.h"
+#include "grpcpp/support/byte_buffer.h"
+#include "hanmo/v1/generation.pb.h"
+#include "server/batcher/sink.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/request_from_proto.h"
+#include "server/rpc/text_assembler.h"
+
+namespace hanmo {
+
+class GenerationCall : public Sink, public std::enable_shared_from_this<GenerationCall> {
+ public:
+  // `server` outlives the call; `rpc` lives until the reactor is done.
+  GenerationCall(const CallContext& server, grpc::CallbackServerContext* rpc);
+  ~GenerationCall() override = default;
+
+  // Parses, checks and submits the request, or ends the call with what is wrong with it.
+  void Begin(const grpc::ByteBuffer& request);
+
+  // --- Sink; see there. ---
+  void OnQueued(uint32_t position) override {}
+  void OnStep(uint32_t index, uint32_t step, uint32_t steps) override {}
+  bool OnTokens(uint32_t index, absl::Span<const Token> tokens) final;
+  void OnPreview(uint32_t index, uint32_t step, Pixels pixels) override {}
+  void OnPicture(uint32_t index, Pixels pixels) final;
+  void OnSampleEnd(uint32_t index, SampleEnd end, uint32_t stop_id) final;
+  void OnDone(const absl::Status& status, const Usage& usage) final;
+  bool full() const override { return false; }
+
+ protected:
+  // New text of a sample with the tokens it came from; either may be empty.
+  virtual void TextGrew(uint32_t index, const std::string& text, absl::Span<const Token> tokens) {}
+  // A picture is encoded: `output` has its fields and `file` its bytes. Called on the media pool.
+  virtual void PictureReady(hanmo::v1::Output* output, std::string file) = 0;
+  // Once and last: the response is complete when `status` is OK.
+  virtual void Send(const absl::Status& status) = 0;
+
+  // The client is gone: ends the request within one step.
+  void Cancel();
+  // The sink has room again.
+  void Wake();
+  // To be called by the reactor when gRPC is done with the call.
+  void Close();
+
+  // Runs `task` with the encoded JPEG of a preview on the media pool; drops it when the pool is
+  // full.
+  void EncodePreview(Pixels pixels, std::function<void(std::string)> task);
+
+  const GenerationPlan& plan() const { return plan_; }
+  hanmo::v1::GenerateResponse& response() { return response_; }
+  grpc::CallbackServerContext* rpc() const { return rpc_; }
+
+ private:
+  // No request id of the batcher.
+  static constexpr RequestId kNone = UINT64_MAX;
+
+  void Tokenize();
+  void Submit();
+  absl::Status PrepareOutputs();
+  void EncodePictureAt(uint32_t index, const Pixels& pixels);
+  void NoteFirstOutput();
+  void Fail(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
+  // One of the parties that complete the call (the batcher, each picture) is done.
+  void Release();
+  void Complete();
+  void FillTimings();
+
+  const CallContext& server_;
+  grpc::CallbackServerContext* const rpc_;
+  const absl::Time arrival_;  // steady
+
+  // Written in Begin, then constant.
+  hanmo::v1::GenerateRequest proto_;
+  GenerationPlan plan_;
+
+  // The batcher's thread, then whoever completes the call. Pictures write to their own output.
+  hanmo::v1::GenerateResponse response_;
+  std::vector<TextAssembler> texts_;  // by sample
+  absl::Time first_output_ = absl::InfiniteFuture();
+  Usage usage_;
+
+  std::atomic<RequestId> id_{kNone};
+  std::atomic<bool> cancelled_{false};
+  std::atomic<bool> woken_{false};
+  std::atomic<uint32_t> parties_{1};
+  absl::Time completed_;  // steady
+  bool submitted_ = false;
+
+  absl::Mutex mu_;
+  absl::Status status_ ABSL_GUARDED_BY(mu_);  // the first fault
+};
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_RPC_GENERATION_CALL_H_

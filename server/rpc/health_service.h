@@ -1,0 +1,64 @@
+// grpc.health.v1, from the state of the models: nothing is reported that is not so right now.
+//
+//   ""                      SERVING once every model that can be loaded has been, and one is ready
+//   "hanmo.v1.Generation"   the same
+//   "hanmo.v1.Models"       SERVING as soon as the server answers: the name for liveness probes
+//   a model's name          SERVING while a worker has it ready
+//
+// All turn NOT_SERVING when the server drains.
+#ifndef HANMO_SERVER_RPC_HEALTH_SERVICE_H_
+#define HANMO_SERVER_RPC_HEALTH_SERVICE_H_
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/base/thread_annotations.h"
+#include "absl/synchronization/mutex.h"
+#include "grpc/health/v1/health.grpc.pb.h"
+#include "server/rpc/model_table.h"
+
+namespace hanmo {
+
+class HealthService final : public grpc::health::v1::Health::CallbackService {
+ public:
+  using State = grpc::health::v1::HealthCheckResponse::ServingStatus;
+
+  // `models` outlives the service.
+  explicit HealthService(const ModelTable& models) : models_(models) {}
+  ~HealthService() override;
+
+  // SERVICE_UNKNOWN when there is no such service or model. Thread-safe, as is all below.
+  State StateOf(const std::string& service) const;
+
+  // Something changed: tells the watchers whose state did.
+  void Notify();
+  // Everything is NOT_SERVING from now on.
+  void Drain();
+  // Ends all Watch calls, which would otherwise outlast the server; later ones end at once.
+  void EndWatches();
+
+  grpc::ServerUnaryReactor* Check(grpc::CallbackServerContext* rpc,
+                                  const grpc::health::v1::HealthCheckRequest* request,
+                                  grpc::health::v1::HealthCheckResponse* response) override;
+  grpc::ServerWriteReactor<grpc::health::v1::HealthCheckResponse>* Watch(
+      grpc::CallbackServerContext* rpc,
+      const grpc::health::v1::HealthCheckRequest* request) override;
+
+ private:
+  class Watcher;
+
+  std::vector<std::shared_ptr<Watcher>> Watchers() ABSL_LOCKS_EXCLUDED(mu_);
+  void Remove(const Watcher* watcher) ABSL_LOCKS_EXCLUDED(mu_);
+
+  const ModelTable& models_;
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> ended_{false};
+  absl::Mutex mu_;
+  std::vector<std::shared_ptr<Watcher>> watchers_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_RPC_HEALTH_SERVICE_H_

@@ -1,0 +1,89 @@
+#include "server/rpc/model_table.h"
+
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+#include "server/rpc/testing/test_models.h"
+
+namespace hanmo {
+namespace {
+
+std::vector<Model> TwoAndABrokenOne() {
+  std::vector<Model> models;
+  models.push_back(testing::BareModel(0, "a"));
+  models.push_back(testing::BareModel(1, "b"));
+  models.push_back(testing::BrokenModel(2, "broken"));
+  return models;
+}
+
+class ModelTableTest : public ::testing::Test {
+ protected:
+  ModelTableTest() {
+    table_.Watch([this] { ++changes_; });
+  }
+
+  ModelTable table_{TwoAndABrokenOne()};
+  int changes_ = 0;
+};
+
+TEST_F(ModelTableTest, FindsByName) {
+  EXPECT_EQ(table_.Find("b")->spec.id, 1u);
+  EXPECT_EQ(table_.Find("c"), nullptr);
+  EXPECT_EQ(table_.Find(""), nullptr);
+}
+
+TEST_F(ModelTableTest, ReadyOnceEveryLoadableModelIsLoaded) {
+  EXPECT_EQ(table_.phase(0), ModelPhase::kLoading);
+  EXPECT_EQ(table_.phase(2), ModelPhase::kFailed);
+  EXPECT_FALSE(table_.ready());
+  table_.SetLoaded(0, 0, {});
+  EXPECT_EQ(table_.phase(0), ModelPhase::kReady);
+  EXPECT_FALSE(table_.ready());
+  table_.SetLoaded(0, 1, {});
+  EXPECT_TRUE(table_.ready());
+  EXPECT_EQ(changes_, 2);
+}
+
+TEST_F(ModelTableTest, RecoversWhenAWorkerComesBack) {
+  table_.SetLoaded(0, 0, {});
+  table_.SetLoaded(1, 0, {});
+  table_.SetLoaded(0, 1, {});
+  EXPECT_EQ(table_.Status(0).workers, 2u);
+  table_.RemoveWorker(0);
+  EXPECT_EQ(table_.phase(0), ModelPhase::kReady);  // worker 1 still has it
+  EXPECT_EQ(table_.phase(1), ModelPhase::kRecovering);
+  EXPECT_TRUE(table_.ready());
+  table_.RemoveWorker(1);
+  EXPECT_FALSE(table_.ready());
+  table_.SetLoaded(1, 1, {});
+  EXPECT_EQ(table_.phase(1), ModelPhase::kReady);
+  EXPECT_TRUE(table_.ready());
+}
+
+TEST_F(ModelTableTest, FailsWithTheReasonUnlessAnotherWorkerHasIt) {
+  table_.SetLoaded(0, 0, {});
+  table_.SetFailed(1, 0, absl::InvalidArgumentError("torn"));
+  EXPECT_EQ(table_.phase(0), ModelPhase::kReady);
+  table_.SetFailed(0, 1, absl::InvalidArgumentError("h.0.attn.c_attn.weight: torn"));
+  EXPECT_EQ(table_.phase(1), ModelPhase::kFailed);
+  EXPECT_EQ(table_.Status(1).detail, "h.0.attn.c_attn.weight: torn");
+  EXPECT_TRUE(table_.ready());  // what can be served is
+}
+
+TEST(OpenModelTest, KeepsTheFaultOfABrokenFolder) {
+  ModelSpec spec;
+  spec.status = absl::InvalidArgumentError("why");
+  EXPECT_EQ(OpenModel(spec).spec.status.message(), "why");
+}
+
+TEST(OpenModelTest, ATextFolderWithoutTokenizerServesTokenIds) {
+  ModelSpec spec;
+  spec.path = ::testing::TempDir() + "/no-such-folder";
+  const Model model = OpenModel(spec);
+  EXPECT_TRUE(model.spec.status.ok()) << model.spec.status;
+  EXPECT_EQ(model.tokenizer, nullptr);
+  spec.kind = ModelKind::kPicture;
+  EXPECT_FALSE(OpenModel(spec).spec.status.ok());
+}
+
+}  // namespace
+}  // namespace hanmo

@@ -1,0 +1,103 @@
+#include "server/rpc/models_service.h"
+
+#include "absl/status/status.h"
+#include "hanmo/v1/models.pb.h"
+#include "server/rpc/request_from_proto.h"
+#include "server/rpc/unary_reply.h"
+#include "server/rpc/wire_message.h"
+
+namespace hanmo {
+namespace {
+
+hanmo::v1::ModelState StateOf(ModelPhase phase) {
+  switch (phase) {
+    case ModelPhase::kLoading:
+      return hanmo::v1::MODEL_STATE_LOADING;
+    case ModelPhase::kReady:
+      return hanmo::v1::MODEL_STATE_READY;
+    case ModelPhase::kRecovering:
+      return hanmo::v1::MODEL_STATE_RECOVERING;
+    case ModelPhase::kFailed:
+      return hanmo::v1::MODEL_STATE_FAILED;
+  }
+  return hanmo::v1::MODEL_STATE_UNSPECIFIED;
+}
+
+hanmo::v1::Task TaskOf(const ModelSpec& spec) {
+  return spec.kind == ModelKind::kText ? hanmo::v1::TASK_TEXT_TO_TEXT
+                                       : hanmo::v1::TASK_TEXT_TO_PICTURE;
+}
+
+void DescribeText(const Model& model, hanmo::v1::TextModel* text) {
+  const TextModelSpec& spec = model.spec.text;
+  text->set_context_tokens(spec.context_tokens);
+  text->set_vocabulary_size(spec.vocabulary_size);
+  text->mutable_eos_token_ids()->Add(spec.eos_token_ids.begin(), spec.eos_token_ids.end());
+  text->set_has_chat_template(model.chat_template != nullptr);
+  text->set_default_temperature(spec.temperature);
+  text->set_default_top_k(spec.top_k);
+  text->set_default_top_p(spec.top_p);
+  text->set_default_repetition_penalty(spec.repetition_penalty);
+  text->set_default_max_tokens(spec.max_tokens);
+}
+
+void DescribePicture(const PictureModelSpec& spec, hanmo::v1::PictureModel* picture) {
+  picture->set_default_width(spec.width);
+  picture->set_default_height(spec.height);
+  picture->set_size_multiple(spec.size_multiple);
+  picture->set_min_size(spec.size_multiple);
+  picture->set_max_size(spec.max_size);
+  picture->set_default_steps(spec.steps);
+  picture->set_max_steps(spec.max_steps);
+  picture->set_default_guidance(spec.guidance);
+  picture->set_default_sampler(spec.sampler);
+  for (const std::string& sampler : SamplerNames()) picture->add_samplers(sampler);
+  picture->set_prompt_tokens(spec.prompt_tokens);
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* ModelsService::ListModels(grpc::CallbackServerContext* rpc,
+                                                    const grpc::ByteBuffer* request,
+                                                    grpc::ByteBuffer* response) {
+  hanmo::v1::ListModelsResponse reply;
+  for (const Model& model : models_.models()) {
+    hanmo::v1::ModelSummary* summary = reply.add_models();
+    summary->set_name(model.spec.name);
+    summary->add_tasks(TaskOf(model.spec));
+    summary->set_state(StateOf(models_.phase(model.spec.id)));
+  }
+  return Reply(rpc, absl::OkStatus(), reply, response);
+}
+
+grpc::ServerUnaryReactor* ModelsService::DescribeModel(grpc::CallbackServerContext* rpc,
+                                                       const grpc::ByteBuffer* request,
+                                                       grpc::ByteBuffer* response) {
+  hanmo::v1::DescribeModelRequest proto;
+  hanmo::v1::DescribeModelResponse reply;
+  if (auto status = ParseMessage(*request, &proto); !status.ok()) {
+    return Reply(rpc, status, reply, response);
+  }
+  const auto found = FindModel(models_, proto.name(), "name");
+  if (!found.ok()) return Reply(rpc, found.status(), reply, response);
+  const Model& model = **found;
+  const ModelStatus status = models_.Status(model.spec.id);
+  reply.set_name(model.spec.name);
+  reply.add_tasks(TaskOf(model.spec));
+  reply.set_state(StateOf(status.phase));
+  reply.set_state_detail(status.detail);
+  reply.set_architecture(model.spec.architecture);
+  reply.set_dtype(status.loaded.dtype);
+  reply.set_weight_bytes(status.loaded.weight_bytes);
+  reply.set_workers(status.workers);
+  if (model.spec.status.ok()) {
+    if (model.spec.kind == ModelKind::kText) {
+      DescribeText(model, reply.mutable_text());
+    } else {
+      DescribePicture(model.spec.picture, reply.mutable_picture());
+    }
+  }
+  return Reply(rpc, absl::OkStatus(), reply, response);
+}
+
+}  // namespace hanmo

@@ -1,0 +1,63 @@
+// From a GenerateRequest to what the batcher takes: every field checked, defaults filled in from
+// the model, seeds drawn, texts turned into token ids.
+#ifndef HANMO_SERVER_RPC_REQUEST_FROM_PROTO_H_
+#define HANMO_SERVER_RPC_REQUEST_FROM_PROTO_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "hanmo/v1/generation.pb.h"
+#include "server/batcher/request.h"
+#include "server/media/picture_encoder.h"
+#include "server/rpc/model_table.h"
+
+namespace hanmo {
+
+inline constexpr size_t kMaxTextBytes = 1 << 20;  // of all texts of a request together
+inline constexpr size_t kMaxRequestIdBytes = 128;
+
+// A checked request on its way to the batcher, with what the answer needs later.
+struct GenerationPlan {
+  const Model* model = nullptr;
+  std::string request_id;
+  // Texts: sampling is complete; prompts are set by SetPrompts.
+  Request request;
+
+  // Texts.
+  std::vector<std::string> stop;
+  std::vector<uint32_t> stop_token_ids;  // the request's own
+  bool include_stop = false;
+  bool logprobs = false;
+  bool default_max_tokens = false;  // max_tokens is what fits
+
+  // Pictures.
+  EncodeOptions encode;
+  hanmo::v1::PictureFormat format = hanmo::v1::PICTURE_FORMAT_PNG;
+};
+
+// Checks all fields and fills everything but the prompts. NOT_FOUND for an unknown model,
+// INVALID_ARGUMENT with all violations that could be told, UNIMPLEMENTED for inputs that no model
+// here reads, FAILED_PRECONDITION for a model that could not be loaded (with its reason).
+absl::StatusOr<GenerationPlan> PlanFromProto(const hanmo::v1::GenerateRequest& proto,
+                                             const ModelTable& models);
+
+// The model of that name; NOT_FOUND, or INVALID_ARGUMENT for `field` when the name is empty.
+absl::StatusOr<const Model*> FindModel(const ModelTable& models, const std::string& name,
+                                       absl::string_view field);
+
+// Bytes of text that SetPrompts will tokenize: it takes about a microsecond for each few.
+size_t PromptBytes(const hanmo::v1::GenerateRequest& proto);
+
+// Tokenizes the input into plan->request. INVALID_ARGUMENT when it is empty, too long for the model
+// or refused by the chat template.
+absl::Status SetPrompts(const hanmo::v1::GenerateRequest& proto, GenerationPlan* plan);
+
+// 1 to 128 of [A-Za-z0-9._-].
+bool IsRequestId(absl::string_view id);
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_RPC_REQUEST_FROM_PROTO_H_

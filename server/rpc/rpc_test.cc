@@ -1,0 +1,435 @@
+// The front end over a real socket, with the batcher and a worker in memory.
+#include <chrono>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "gmock/gmock.h"
+#include "google/protobuf/text_format.h"
+#include "google/rpc/error_details.pb.h"
+#include "google/rpc/status.pb.h"
+#include "grpcpp/create_channel.h"
+#include "grpcpp/security/credentials.h"
+#include "gtest/gtest.h"
+#include "hanmo/v1/models.grpc.pb.h"
+#include "png.h"
+#include "server/rpc/rpc_server.h"
+#include "server/rpc/testing/front_end.h"
+
+namespace hanmo {
+namespace {
+
+using grpc::StatusCode;
+using grpc::health::v1::HealthCheckRequest;
+using grpc::health::v1::HealthCheckResponse;
+using hanmo::v1::GenerateRequest;
+using hanmo::v1::GenerateResponse;
+using hanmo::v1::GenerateStreamResponse;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::SizeIs;
+
+GenerateRequest Proto(const std::string& text) {
+  GenerateRequest proto;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &proto)) << text;
+  return proto;
+}
+
+class RpcTest : public ::testing::Test {
+ protected:
+  RpcTest()
+      : channel_(
+            grpc::CreateChannel(front_.server().address(), grpc::InsecureChannelCredentials())),
+        generation_(hanmo::v1::Generation::NewStub(channel_)),
+        models_(hanmo::v1::Models::NewStub(channel_)),
+        health_(grpc::health::v1::Health::NewStub(channel_)) {}
+
+  grpc::Status Generate(const std::string& request, GenerateResponse* response) {
+    grpc::ClientContext context;
+    return generation_->Generate(&context, Proto(request), response);
+  }
+
+  HealthCheckResponse::ServingStatus Health(const std::string& service) {
+    grpc::ClientContext context;
+    HealthCheckRequest request;
+    HealthCheckResponse response;
+    request.set_service(service);
+    const grpc::Status status = health_->Check(&context, request, &response);
+    return status.error_code() == StatusCode::NOT_FOUND ? HealthCheckResponse::SERVICE_UNKNOWN
+                                                        : response.status();
+  }
+
+  testing::FrontEnd front_;
+  std::shared_ptr<grpc::Channel> channel_;
+  std::unique_ptr<hanmo::v1::Generation::Stub> generation_;
+  std::unique_ptr<hanmo::v1::Models::Stub> models_;
+  std::unique_ptr<grpc::health::v1::Health::Stub> health_;
+};
+
+TEST_F(RpcTest, GenerateWritesATextAndTellsEverythingAboutIt) {
+  grpc::ClientContext context;
+  GenerateResponse response;
+  const grpc::Status status =
+      generation_->Generate(&context, Proto(R"(model: "poet" prompt: "山水" request_id: "r-7"
+                         text { max_tokens: 7 seed: 5 n: 2 logprobs: 1 })"),
+                            &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.request_id(), "r-7");
+  EXPECT_EQ(response.model(), "poet");
+  ASSERT_EQ(response.outputs_size(), 2);
+  for (int i = 0; i < 2; ++i) {
+    const auto& text = response.outputs(i).text();
+    EXPECT_EQ(response.outputs(i).index(), static_cast<uint32_t>(i));
+    EXPECT_EQ(text.text(), "山水\xEF\xBF\xBD");  // seven bytes: a character is cut
+    EXPECT_EQ(text.token_ids_size(), 7);
+    EXPECT_EQ(text.seed(), 5u + i);
+    EXPECT_EQ(text.finish_reason(), hanmo::v1::FINISH_REASON_LENGTH);
+    ASSERT_EQ(text.logprobs_size(), 7);
+    EXPECT_EQ(text.logprobs(0).logprob(), -0.5f);
+    EXPECT_EQ(text.logprobs(0).top_size(), 1);
+  }
+  EXPECT_EQ(response.usage().completion_tokens(), 14u);
+  const auto& metadata = context.GetServerInitialMetadata();
+  const auto id = metadata.find("x-request-id");
+  ASSERT_NE(id, metadata.end());
+  EXPECT_EQ(std::string(id->second.data(), id->second.size()), "r-7");
+}
+
+TEST_F(RpcTest, FinishReasonsAreTrue) {
+  GenerateResponse response;
+  ASSERT_TRUE(
+      Generate(R"(model: "poet" prompt: "abc" text { stop: "ca" max_tokens: 20 })", &response)
+          .ok());
+  EXPECT_EQ(response.outputs(0).text().text(), "ab");
+  EXPECT_EQ(response.outputs(0).text().finish_reason(), hanmo::v1::FINISH_REASON_STOP);
+  EXPECT_EQ(response.outputs(0).text().stop_reason(), "ca");
+  EXPECT_THAT(response.outputs(0).text().token_ids(), ElementsAre('a', 'b', 'c', 'a'));
+
+  ASSERT_TRUE(
+      Generate(R"(model: "poet" token_ids { ids: 97 ids: 256 } text { max_tokens: 9 })", &response)
+          .ok());
+  EXPECT_EQ(response.outputs(0).text().text(), "a");
+  EXPECT_EQ(response.outputs(0).text().finish_reason(), hanmo::v1::FINISH_REASON_EOS);
+  EXPECT_EQ(response.outputs(0).text().stop_reason(), "");
+
+  ASSERT_TRUE(
+      Generate(R"(model: "poet" prompt: "abc" text { stop_token_ids: 98 })", &response).ok());
+  EXPECT_EQ(response.outputs(0).text().text(), "a");
+  EXPECT_EQ(response.outputs(0).text().finish_reason(), hanmo::v1::FINISH_REASON_STOP);
+  EXPECT_EQ(response.outputs(0).text().stop_reason(), "98");
+}
+
+TEST_F(RpcTest, GeneratePaintsAPicture) {
+  GenerateResponse response;
+  const grpc::Status status = Generate(
+      R"(model: "painter" prompt: "山" picture { width: 72 steps: 3 seed: 9 })", &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  const auto& picture = response.outputs(0).picture();
+  EXPECT_EQ(picture.width(), 72u);
+  EXPECT_EQ(picture.height(), 64u);
+  EXPECT_EQ(picture.seed(), 9u);
+  EXPECT_EQ(picture.steps(), 3u);
+  EXPECT_EQ(picture.sampler(), "pndm");
+  png_image image = {};
+  image.version = PNG_IMAGE_VERSION;
+  ASSERT_TRUE(
+      png_image_begin_read_from_memory(&image, picture.data().data(), picture.data().size()));
+  image.format = PNG_FORMAT_RGB;
+  std::string rgb(PNG_IMAGE_SIZE(image), '\0');
+  ASSERT_TRUE(png_image_finish_read(&image, nullptr, rgb.data(), 0, nullptr));
+  EXPECT_EQ(rgb, testing::Stripes(72, 64).rgb);
+}
+
+TEST_F(RpcTest, AStreamOfTextJoinsToTheWholeText) {
+  grpc::ClientContext context;
+  auto reader = generation_->GenerateStream(
+      &context, Proto(R"(model: "poet" prompt: "山水" text { max_tokens: 12 n: 2 })"));
+  GenerateStreamResponse event;
+  std::vector<std::string> texts(2);
+  std::vector<int> tokens(2);
+  GenerateResponse final;
+  bool queued = false;
+  while (reader->Read(&event)) {
+    EXPECT_FALSE(final.has_usage()) << "an event after the final one";
+    if (event.has_queued()) queued = true;
+    if (event.has_text()) {
+      texts[event.text().index()] += event.text().text();
+      tokens[event.text().index()] += event.text().token_ids_size();
+    }
+    if (event.has_final()) final = event.final();
+  }
+  ASSERT_TRUE(reader->Finish().ok());
+  EXPECT_TRUE(queued);
+  EXPECT_THAT(texts, ElementsAre("山水山水", "山水山水"));
+  EXPECT_THAT(tokens, ElementsAre(12, 12));
+  ASSERT_EQ(final.outputs_size(), 2);
+  EXPECT_EQ(final.outputs(1).text().text(), "山水山水");
+}
+
+TEST_F(RpcTest, AStreamedPictureComesInChunksBelowOneMebibyte) {
+  grpc::ClientContext context;
+  auto reader =
+      generation_->GenerateStream(&context, Proto(R"(model: "painter" prompt: "山" picture {
+                         width: 512 height: 512 steps: 4 count: 2 preview_every_steps: 2 })"));
+  GenerateStreamResponse event;
+  std::vector<std::string> files(2);
+  int steps = 0;
+  int previews = 0;
+  bool final = false;
+  while (reader->Read(&event)) {
+    steps += event.has_step() ? 1 : 0;
+    if (event.has_preview()) {
+      ++previews;
+      EXPECT_THAT(event.preview().data(), ::testing::StartsWith("\xff\xd8"));
+    }
+    if (event.has_picture()) {
+      std::string& file = files[event.picture().index()];
+      EXPECT_EQ(event.picture().offset(), file.size());
+      EXPECT_LT(event.ByteSizeLong(), size_t{1} << 20);
+      file += event.picture().data();
+      EXPECT_LE(file.size(), event.picture().total_bytes());
+    }
+    if (event.has_final()) {
+      final = true;
+      EXPECT_EQ(event.final().outputs(1).picture().data(), "");
+      EXPECT_EQ(event.final().outputs(1).picture().width(), 512u);
+    }
+  }
+  ASSERT_TRUE(reader->Finish().ok());
+  EXPECT_TRUE(final);
+  EXPECT_GE(steps, 1);
+  EXPECT_GE(previews, 2);
+  for (const std::string& file : files) {
+    EXPECT_GT(file.size(), StreamCall::kChunkBytes);
+    EXPECT_THAT(file, ::testing::StartsWith("\x89PNG"));
+  }
+}
+
+TEST_F(RpcTest, CancellingAStreamEndsItsSample) {
+  front_.worker().Hold();
+  grpc::ClientContext context;
+  auto reader = generation_->GenerateStream(
+      &context, Proto(R"(model: "poet" prompt: "abc" text { max_tokens: 60 })"));
+  front_.worker().AwaitSamples(1);
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), StatusCode::CANCELLED);
+  front_.worker().Release(true);
+  front_.worker().AwaitSamples(0);
+}
+
+TEST_F(RpcTest, CancellingAUnaryCallEndsItsSample) {
+  front_.worker().Hold();
+  grpc::ClientContext context;
+  std::thread canceller([&] {
+    front_.worker().AwaitSamples(1);
+    context.TryCancel();
+  });
+  GenerateResponse response;
+  const grpc::Status status = generation_->Generate(
+      &context, Proto(R"(model: "poet" prompt: "abc" text { max_tokens: 60 })"), &response);
+  EXPECT_EQ(status.error_code(), StatusCode::CANCELLED);
+  canceller.join();
+  front_.worker().Release(true);
+  front_.worker().AwaitSamples(0);
+}
+
+TEST_F(RpcTest, TheDeadlineEndsARunningRequest) {
+  front_.worker().Hold();
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+  GenerateResponse response;
+  const grpc::Status status = generation_->Generate(
+      &context, Proto(R"(model: "poet" prompt: "abc" text { max_tokens: 60 })"), &response);
+  EXPECT_EQ(status.error_code(), StatusCode::DEADLINE_EXCEEDED);
+  front_.worker().Release(true);
+  front_.worker().AwaitSamples(0);
+}
+
+TEST_F(RpcTest, OneSlowReaderDelaysNobody) {
+  grpc::ClientContext slow_context;
+  // Nobody reads from it yet; logprobs make its events large.
+  auto slow = generation_->GenerateStream(
+      &slow_context, Proto(R"(model: "poet" prompt: "abc" text { max_tokens: 60 logprobs: 20 n: 16
+                             })"));
+  for (int i = 0; i < 20; ++i) {
+    GenerateResponse response;
+    ASSERT_TRUE(Generate(R"(model: "poet" prompt: "xyz" text { max_tokens: 9 })", &response).ok());
+    EXPECT_EQ(response.outputs(0).text().text(), "xyzxyzxyz");
+  }
+  GenerateStreamResponse event;
+  GenerateResponse final;
+  while (slow->Read(&event)) {
+    if (event.has_final()) final = event.final();
+  }
+  ASSERT_TRUE(slow->Finish().ok());
+  ASSERT_EQ(final.outputs_size(), 16);
+  for (const auto& output : final.outputs()) EXPECT_EQ(output.text().token_ids_size(), 60);
+}
+
+TEST_F(RpcTest, BadRequestsCarryTheirFields) {
+  grpc::ClientContext context;
+  GenerateResponse response;
+  const grpc::Status status = generation_->Generate(
+      &context, Proto(R"(model: "poet" prompt: "a" text { top_p: 7 n: 99 })"), &response);
+  EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+  google::rpc::Status details;
+  ASSERT_TRUE(details.ParseFromString(status.error_details()));
+  google::rpc::BadRequest bad;
+  ASSERT_EQ(details.details_size(), 1);
+  ASSERT_TRUE(details.details(0).UnpackTo(&bad));
+  ASSERT_EQ(bad.field_violations_size(), 2);
+  EXPECT_EQ(bad.field_violations(0).field(), "text.top_p");
+  EXPECT_EQ(bad.field_violations(1).field(), "text.n");
+}
+
+TEST_F(RpcTest, BadInputNeverReachesTheWorker) {
+  GenerateResponse response;
+  EXPECT_EQ(Generate(R"(model: "nobody" prompt: "a")", &response).error_code(),
+            StatusCode::NOT_FOUND);
+  GenerateRequest broken = Proto(R"(model: "poet")");
+  broken.set_prompt("\xff\xfe");
+  grpc::ClientContext context;
+  const grpc::Status status = generation_->Generate(&context, broken, &response);
+  EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(status.error_message(), "prompt: must be valid UTF-8");
+  grpc::ClientContext stream_context;
+  auto reader = generation_->GenerateStream(&stream_context, broken);
+  GenerateStreamResponse event;
+  EXPECT_FALSE(reader->Read(&event));
+  EXPECT_EQ(reader->Finish().error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(front_.worker().steps(), 0u);
+}
+
+TEST_F(RpcTest, ALongPromptIsTokenizedElsewhereAndRefusedByItsLength) {
+  GenerateRequest request = Proto(R"(model: "poet")");
+  request.set_prompt(std::string(100000, 'a'));
+  grpc::ClientContext context;
+  GenerateResponse response;
+  const grpc::Status status = generation_->Generate(&context, request, &response);
+  EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), HasSubstr("at most 63 tokens for this model, got 100000"));
+}
+
+TEST_F(RpcTest, TokenizeAndDetokenizeAreInverse) {
+  grpc::ClientContext context;
+  hanmo::v1::TokenizeRequest request;
+  request.set_model("poet");
+  request.set_text("a 山");
+  hanmo::v1::TokenizeResponse tokens;
+  ASSERT_TRUE(generation_->Tokenize(&context, request, &tokens).ok());
+  EXPECT_THAT(tokens.ids(), ElementsAre('a', ' ', 0xE5, 0xB1, 0xB1));
+  EXPECT_THAT(tokens.tokens(), ElementsAre("a", "Ġ", "å", "±", "±"));
+
+  grpc::ClientContext back_context;
+  hanmo::v1::DetokenizeRequest back;
+  back.set_model("poet");
+  *back.mutable_ids() = tokens.ids();
+  back.add_ids(256);
+  back.set_skip_special_tokens(true);
+  hanmo::v1::DetokenizeResponse text;
+  ASSERT_TRUE(generation_->Detokenize(&back_context, back, &text).ok());
+  EXPECT_EQ(text.text(), "a 山");
+
+  grpc::ClientContext bad_context;
+  back.add_ids(257);
+  const grpc::Status bad = generation_->Detokenize(&bad_context, back, &text);
+  EXPECT_EQ(bad.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(bad.error_message(), HasSubstr("ids[6]: must be below the vocabulary size 257"));
+}
+
+TEST_F(RpcTest, ModelsAreListedAndDescribed) {
+  grpc::ClientContext context;
+  hanmo::v1::ListModelsResponse list;
+  ASSERT_TRUE(models_->ListModels(&context, {}, &list).ok());
+  ASSERT_EQ(list.models_size(), 3);
+  EXPECT_EQ(list.models(0).name(), "poet");
+  EXPECT_EQ(list.models(0).state(), hanmo::v1::MODEL_STATE_READY);
+  EXPECT_EQ(list.models(2).state(), hanmo::v1::MODEL_STATE_FAILED);
+
+  grpc::ClientContext describe_context;
+  hanmo::v1::DescribeModelRequest request;
+  hanmo::v1::DescribeModelResponse model;
+  request.set_name("painter");
+  ASSERT_TRUE(models_->DescribeModel(&describe_context, request, &model).ok());
+  EXPECT_EQ(model.picture().size_multiple(), 8u);
+  EXPECT_THAT(model.picture().samplers(), SizeIs(7));
+
+  grpc::ClientContext broken_context;
+  request.set_name("broken");
+  ASSERT_TRUE(models_->DescribeModel(&broken_context, request, &model).ok());
+  EXPECT_EQ(model.state_detail(), "config.json lacks n_positions");
+
+  grpc::ClientContext unknown_context;
+  request.set_name("nobody");
+  EXPECT_EQ(models_->DescribeModel(&unknown_context, request, &model).error_code(),
+            StatusCode::NOT_FOUND);
+}
+
+TEST_F(RpcTest, HealthIsToldByNameAndWatched) {
+  EXPECT_EQ(Health(""), HealthCheckResponse::SERVING);
+  EXPECT_EQ(Health("hanmo.v1.Generation"), HealthCheckResponse::SERVING);
+  EXPECT_EQ(Health("hanmo.v1.Models"), HealthCheckResponse::SERVING);
+  EXPECT_EQ(Health("poet"), HealthCheckResponse::SERVING);
+  EXPECT_EQ(Health("broken"), HealthCheckResponse::NOT_SERVING);
+  EXPECT_EQ(Health("nobody"), HealthCheckResponse::SERVICE_UNKNOWN);
+
+  grpc::ClientContext context;
+  HealthCheckRequest request;
+  HealthCheckResponse response;
+  request.set_service("poet");
+  auto watch = health_->Watch(&context, request);
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
+  front_.models().RemoveWorker(0);
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
+  front_.models().SetLoaded(0, 0, {});
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
+  front_.server().health().Drain();
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
+  EXPECT_EQ(Health("hanmo.v1.Models"), HealthCheckResponse::NOT_SERVING);
+  front_.server().health().EndWatches();
+  EXPECT_FALSE(watch->Read(&response));
+  EXPECT_EQ(watch->Finish().error_code(), StatusCode::UNAVAILABLE);
+}
+
+TEST_F(RpcTest, AnUnknownNameIsWatchedAsUnknown) {
+  grpc::ClientContext context;
+  HealthCheckRequest request;
+  HealthCheckResponse response;
+  request.set_service("nobody");
+  auto watch = health_->Watch(&context, request);
+  ASSERT_TRUE(watch->Read(&response));
+  EXPECT_EQ(response.status(), HealthCheckResponse::SERVICE_UNKNOWN);
+  context.TryCancel();
+  EXPECT_EQ(watch->Finish().error_code(), StatusCode::CANCELLED);
+}
+
+TEST_F(RpcTest, ADrainingServerFinishesWhatItTookAndRefusesTheRest) {
+  front_.worker().Hold();
+  grpc::ClientContext context;
+  auto reader = generation_->GenerateStream(
+      &context, Proto(R"(model: "poet" prompt: "abc" text { max_tokens: 6 })"));
+  front_.worker().AwaitSamples(1);
+  front_.batcher().Drain();
+  GenerateResponse response;
+  grpc::ClientContext late_context;
+  const grpc::Status late =
+      generation_->Generate(&late_context, Proto(R"(model: "poet" prompt: "a")"), &response);
+  EXPECT_EQ(late.error_code(), StatusCode::UNAVAILABLE);
+  const auto& trailers = late_context.GetServerTrailingMetadata();
+  EXPECT_EQ(trailers.count("grpc-retry-pushback-ms"), 1u);
+  front_.worker().Release(true);
+  GenerateStreamResponse event;
+  std::string text;
+  while (reader->Read(&event)) text += event.text().text();
+  EXPECT_TRUE(reader->Finish().ok());
+  EXPECT_EQ(text, "abcabc");
+  EXPECT_TRUE(front_.calls().AwaitNone(absl::Seconds(10)));
+}
+
+}  // namespace
+}  // namespace hanmo

@@ -1,0 +1,124 @@
+#include "server/rpc/testing/echo_worker.h"
+
+#include <algorithm>
+
+namespace hanmo::testing {
+
+Pixels Stripes(uint32_t width, uint32_t height) {
+  Pixels pixels{width, height, std::string(size_t{3} * width * height, '\0')};
+  for (size_t i = 0; i < pixels.rgb.size(); ++i) {
+    // Hard to compress, so that large pictures make several chunks.
+    pixels.rgb[i] = static_cast<char>((i * 2654435761u) >> 13);
+  }
+  return pixels;
+}
+
+void EchoWorker::Hold() {
+  absl::MutexLock lock(&mu_);
+  holding_ = true;
+}
+
+void EchoWorker::Release(bool resume) {
+  std::deque<StepResult> results;
+  {
+    absl::MutexLock lock(&mu_);
+    results.swap(held_);
+    holding_ = !resume;
+  }
+  for (StepResult& result : results) batcher_->StepDone(id_, std::move(result));
+}
+
+void EchoWorker::AwaitSteps(uint64_t steps) {
+  const auto reached = [this, steps]()
+                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return steps_ >= steps; };
+  absl::MutexLock lock(&mu_);
+  mu_.Await(absl::Condition(&reached));
+}
+
+uint64_t EchoWorker::steps() {
+  absl::MutexLock lock(&mu_);
+  return steps_;
+}
+
+size_t EchoWorker::samples() {
+  absl::MutexLock lock(&mu_);
+  return samples_.size();
+}
+
+void EchoWorker::AwaitSamples(size_t count) {
+  const auto reached = [this, count]()
+                           ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return samples_.size() == count; };
+  absl::MutexLock lock(&mu_);
+  mu_.Await(absl::Condition(&reached));
+}
+
+void EchoWorker::Begin(SampleHandle sample, ModelId, const SampleJob& job, Resume resume) {
+  absl::MutexLock lock(&mu_);
+  Sample& state = samples_[sample];
+  state = {job, 0, static_cast<uint32_t>(resume.emitted.size()), false};
+}
+
+void EchoWorker::Run(Step step) {
+  StepResult result;
+  {
+    absl::MutexLock lock(&mu_);
+    ++steps_;
+    result = Execute(step);
+    if (holding_) {
+      held_.push_back(std::move(result));
+      return;
+    }
+  }
+  batcher_->StepDone(id_, std::move(result));
+}
+
+void EchoWorker::Drop(const std::vector<SampleHandle>& samples) {
+  absl::MutexLock lock(&mu_);
+  for (const SampleHandle sample : samples) samples_.erase(sample);
+}
+
+StepResult EchoWorker::Execute(const Step& step) {
+  StepResult result;
+  result.step = step.id;
+  result.device_time = absl::Microseconds(10);
+  for (const Row& row : step.rows) {
+    RowResult& out = result.rows.emplace_back();
+    out.sample = row.sample;
+    const auto found = samples_.find(row.sample);
+    if (found == samples_.end() || found->second.ended) {
+      out.skipped = true;
+    } else if (step.kind == StepKind::kText) {
+      Write(row, &found->second, &out);
+    } else {
+      Paint(step.kind, row, &found->second, &out);
+    }
+  }
+  return result;
+}
+
+void EchoWorker::Write(const Row& row, Sample* sample, RowResult* result) {
+  const auto& job = std::get<TextJob>(sample->job);
+  sample->known += row.prefill_tokens;
+  if (sample->known < job.prompt.size() + sample->done && row.prefill_tokens > 0) return;
+  Token& token = result->tokens.emplace_back();
+  token.id = job.prompt[sample->done++ % job.prompt.size()];
+  token.logprob = -0.5f;
+  if (job.sampling.logprobs) token.top.assign(*job.sampling.logprobs, {token.id, -0.5f});
+  const auto& stops = job.stop_token_ids;
+  sample->ended = sample->done == job.max_tokens ||
+                  std::find(stops.begin(), stops.end(), token.id) != stops.end();
+}
+
+void EchoWorker::Paint(StepKind kind, const Row& row, Sample* sample, RowResult* result) {
+  const auto& job = std::get<PictureJob>(sample->job);
+  if (kind == StepKind::kDenoise) ++sample->done;
+  result->steps_done = sample->done;
+  result->steps_total = job.steps;
+  if (kind == StepKind::kDenoise && row.preview) result->preview = Stripes(8, 8);
+  if (kind == StepKind::kVaeDecode) {
+    result->picture = Stripes(job.width, job.height);
+    sample->ended = true;
+  }
+}
+
+}  // namespace hanmo::testing

@@ -1,0 +1,65 @@
+#include "server/rpc/testing/front_end.h"
+
+#include <cstdlib>
+#include <iostream>
+#include <utility>
+#include <vector>
+
+#include "server/rpc/testing/test_models.h"
+
+namespace hanmo::testing {
+namespace {
+
+std::vector<Metrics::ModelLabel> Labels(const std::vector<Model>& models) {
+  std::vector<Metrics::ModelLabel> labels;
+  for (const Model& model : models) {
+    labels.push_back({model.spec.name, model.spec.kind == ModelKind::kText ? "text" : "picture"});
+  }
+  return labels;
+}
+
+}  // namespace
+
+std::vector<Model> ThreeModels() {
+  std::vector<Model> models;
+  models.push_back(ByteModel(0, "poet"));
+  models.push_back(Painter(1, "painter"));
+  models.push_back(BrokenModel(2, "broken"));
+  return models;
+}
+
+FrontEnd::FrontEnd(std::vector<Model> models, LogLevel log_level)
+    : log_(log_level, LogFormat::kText),
+      models_(std::move(models)),
+      metrics_(Labels(models_.models()), 1, "test"),
+      media_pool_(1, 64 << 20),
+      tokenize_pool_(1, 64 << 20),
+      loop_({}, &metrics_),
+      context_{&models_, &loop_.batcher(), &media_pool_, &tokenize_pool_, &metrics_,
+               &log_,    &calls_},
+      worker_(std::make_shared<EchoWorker>(0, &loop_.batcher())) {
+  Config config;
+  config.listen = "127.0.0.1:0";
+  auto rpc = RpcServer::Start(config, context_);
+  if (!rpc.ok()) {
+    std::cerr << "front end: " << rpc.status() << std::endl;
+    std::abort();
+  }
+  rpc_ = *std::move(rpc);
+  models_.Watch([this] { rpc_->health().Notify(); });
+  loop_.batcher().AddWorker(0, worker_);
+  for (const Model& model : models_.models()) {
+    if (!model.spec.status.ok()) continue;
+    const bool text = model.spec.kind == ModelKind::kText;
+    loop_.batcher().ModelReady(
+        0, model.spec.id, text ? ModelCapacity{.page_tokens = 16, .pages = 4096} : ModelCapacity{});
+    models_.SetLoaded(0, model.spec.id, {});
+  }
+}
+
+FrontEnd::~FrontEnd() {
+  worker_->Release(true);
+  rpc_->Shutdown(absl::ZeroDuration());
+}
+
+}  // namespace hanmo::testing

@@ -1,0 +1,48 @@
+// The whole front end in this process, on a port of its own: real gRPC, real batcher, a worker in
+// memory that has every model which is not broken.
+#ifndef HANMO_SERVER_RPC_TESTING_FRONT_END_H_
+#define HANMO_SERVER_RPC_TESTING_FRONT_END_H_
+
+#include <memory>
+#include <vector>
+
+#include "server/batcher/batcher.h"
+#include "server/batcher/batcher_loop.h"
+#include "server/media/task_pool.h"
+#include "server/rpc/call_context.h"
+#include "server/rpc/rpc_server.h"
+#include "server/rpc/testing/echo_worker.h"
+
+namespace hanmo::testing {
+
+// "poet" (ByteModel), "painter" (Painter) and "broken".
+std::vector<Model> ThreeModels();
+
+class FrontEnd {
+ public:
+  explicit FrontEnd(std::vector<Model> models = ThreeModels(),
+                    LogLevel log_level = LogLevel::kError);
+  ~FrontEnd();
+
+  RpcServer& server() { return *rpc_; }
+  EchoWorker& worker() { return *worker_; }
+  ModelTable& models() { return models_; }
+  Batcher& batcher() { return loop_.batcher(); }
+  CallCounter& calls() { return calls_; }
+
+ private:
+  Log log_;
+  ModelTable models_;
+  Metrics metrics_;
+  CallCounter calls_;
+  TaskPool media_pool_;
+  TaskPool tokenize_pool_;
+  BatcherLoop loop_;
+  CallContext context_;
+  std::unique_ptr<RpcServer> rpc_;
+  std::shared_ptr<EchoWorker> worker_;
+};
+
+}  // namespace hanmo::testing
+
+#endif  // HANMO_SERVER_RPC_TESTING_FRONT_END_H_

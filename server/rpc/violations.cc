@@ -1,0 +1,39 @@
+#include "server/rpc/violations.h"
+
+#include "absl/strings/cord.h"
+#include "absl/strings/str_cat.h"
+#include "google/rpc/error_details.pb.h"
+
+namespace hanmo {
+
+void Violations::Add(absl::string_view field, absl::string_view description) {
+  violations_.emplace_back(field, description);
+}
+
+void Violations::CheckRange(absl::string_view field, double value, double min, double max) {
+  if (value >= min && value <= max) return;
+  Add(field, absl::StrCat("must be in [", min, ", ", max, "], got ", value));
+}
+
+absl::Status Violations::ToStatus() const {
+  if (violations_.empty()) return absl::OkStatus();
+  google::rpc::BadRequest details;
+  std::string message;
+  for (const auto& [field, description] : violations_) {
+    auto* violation = details.add_field_violations();
+    violation->set_field(field);
+    violation->set_description(description);
+    absl::StrAppend(&message, message.empty() ? "" : "; ", field, ": ", description);
+  }
+  absl::Status status = absl::InvalidArgumentError(message);
+  status.SetPayload(kBadRequestUrl, absl::Cord(details.SerializeAsString()));
+  return status;
+}
+
+absl::Status FieldError(absl::string_view field, absl::string_view description) {
+  Violations violations;
+  violations.Add(field, description);
+  return violations.ToStatus();
+}
+
+}  // namespace hanmo
