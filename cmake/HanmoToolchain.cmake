@@ -28,3 +28,7 @@ if(HANMO_SANITIZE)
   add_compile_options(-fsanitize=${HANMO_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
   add_link_options(-fsanitize=${HANMO_SANITIZE})
 endif()
+if(HANMO_FUZZ)
+  # The code under test reports its coverage to the fuzzer, not only the fuzzer's own file.
+  add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-fsanitize=fuzzer-no-link>)
+endif()
