@@ -5,8 +5,8 @@
 #include "workers/testing/scripted_executor.h"
 
 int main(int argc, char** argv) {
-  hanmo::DieWithParent();
   const hanmo::WorkerOptions options = hanmo::ParseWorkerFlags(argc, argv);
+  if (options.fd >= 0) hanmo::DieWithParent();
   hanmo::testing::ScriptedExecutor executor(options.device);
   const absl::Status status = hanmo::ServeWorker(options, &executor, [] {});
   if (status.ok()) return 0;

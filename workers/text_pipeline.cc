@@ -1,0 +1,221 @@
+#include "workers/text_pipeline.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <set>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "workers/checkpoint/checkpoint.h"
+#include "workers/checkpoint/status_macros.h"
+#include "workers/models/token_sampler.h"
+
+namespace hanmo {
+namespace {
+
+// KV pages unless told otherwise: full contexts for this many samples, capped by a share of the
+// memory that is free. Pages take no memory before they are first written.
+constexpr int64_t kDefaultSamples = 64;
+constexpr uint64_t kMaxCpuKvBytes = 1 << 30;
+constexpr uint64_t kFreeMemoryShare = 4;
+
+int64_t PagesFor(int64_t tokens) {
+  return (tokens + Gpt2::kPageTokens - 1) / Gpt2::kPageTokens;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<TextPipeline>> TextPipeline::Load(const PipelineOptions& options) {
+  HANMO_ASSIGN_OR_RETURN(Checkpoint checkpoint,
+                         Checkpoint::Open(options.folder, {options.dtype,
+                                                           options.device->device(), ""}));
+  const auto type = checkpoint.config().find("model_type");
+  if (type == checkpoint.config().end() || *type != "gpt2") {
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.folder, "/config.json: model_type: ",
+        type == checkpoint.config().end() ? "absent" : type->dump(), ", \"gpt2\" expected"));
+  }
+  std::unique_ptr<TextPipeline> pipeline(new TextPipeline(options));
+  HANMO_ASSIGN_OR_RETURN(pipeline->model_, Gpt2::Load(checkpoint));
+  HANMO_RETURN_IF_ERROR(pipeline->MakeCache());
+  return pipeline;
+}
+
+absl::Status TextPipeline::MakeCache() {
+  const Gpt2Config& config = model_->config();
+  const uint64_t page_bytes = model_->page_bytes();
+  const int64_t context_pages = PagesFor(config.n_positions);
+  int64_t pages = options_.kv_bytes / page_bytes;
+  if (options_.kv_bytes == 0) {
+    uint64_t room = options_.device->memory().free_bytes / kFreeMemoryShare;
+    if (options_.device->device().is_cpu()) room = std::min(room, kMaxCpuKvBytes);
+    pages = std::min<int64_t>(kDefaultSamples * context_pages, room / page_bytes);
+  }
+  if (pages < context_pages) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat("KV pages: room for ", pages, ", one context of ", config.n_positions,
+                     " tokens needs ", context_pages, " of ", page_bytes, " bytes"));
+  }
+  cache_ = model_->MakeCache(pages);
+  loaded_.architecture = "GPT2LMHeadModel";
+  loaded_.dtype = DtypeName(options_.dtype);
+  loaded_.weight_bytes = model_->weight_bytes();
+  loaded_.context_tokens = config.n_positions;
+  loaded_.vocabulary_size = config.vocab_size;
+  loaded_.page_tokens = Gpt2::kPageTokens;
+  loaded_.page_bytes = page_bytes;
+  loaded_.pages = pages;
+  return absl::OkStatus();
+}
+
+absl::Status TextPipeline::WarmUp() {
+  const std::vector<int32_t> tokens(std::min<int64_t>(8, model_->config().n_positions), 0);
+  const std::vector<int32_t> pages = {0};
+  Gpt2Row row;
+  row.tokens = tokens;
+  row.page_table = pages;
+  HANMO_ASSIGN_OR_RETURN(const Gpt2Logits logits, model_->Run({row}, cache_));
+  if (at::isfinite(logits.values).all().item<bool>()) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("the model predicts NaN or Inf in ", loaded_.dtype, "; try another dtype"));
+}
+
+absl::StatusOr<TextPipeline::Text> TextPipeline::MakeText(TextJob job, const Resume& resume) const {
+  Text text;
+  if (job.prompt.empty()) return absl::InvalidArgumentError("prompt: empty");
+  if (job.max_tokens == 0) return absl::InvalidArgumentError("max_tokens: at least 1 expected");
+  if (job.prompt.size() + job.max_tokens > loaded_.context_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt: ", job.prompt.size(), " tokens and ",
+                                                   job.max_tokens, " to write, at most ",
+                                                   loaded_.context_tokens, " in all expected"));
+  }
+  text.tokens = job.prompt;
+  text.tokens.insert(text.tokens.end(), resume.emitted.begin(), resume.emitted.end());
+  const uint32_t largest = *std::max_element(text.tokens.begin(), text.tokens.end());
+  if (largest >= loaded_.vocabulary_size) {
+    return absl::InvalidArgumentError(absl::StrCat("prompt: token ", largest, ", below ",
+                                                   loaded_.vocabulary_size, " expected"));
+  }
+  if (resume.emitted.size() >= job.max_tokens) {
+    return absl::InvalidArgumentError(absl::StrCat("emitted: ", resume.emitted.size(),
+                                                   " tokens, below max_tokens ", job.max_tokens,
+                                                   " expected"));
+  }
+  text.ending_ids = job.stop_token_ids;
+  text.ending_ids.insert(text.ending_ids.end(), job.sampling.eos_token_ids.begin(),
+                         job.sampling.eos_token_ids.end());
+  text.job = std::move(job);
+  return text;
+}
+
+void TextPipeline::Begin(SampleHandle sample, SampleJob job, Resume resume) {
+  auto* text_job = std::get_if<TextJob>(&job);
+  absl::StatusOr<Text> text =
+      text_job == nullptr ? absl::InvalidArgumentError("this model writes text, it paints nothing")
+                          : MakeText(std::move(*text_job), resume);
+  if (text.ok()) {
+    texts_[sample] = *std::move(text);
+  } else {
+    texts_[sample] = {};
+    texts_[sample].invalid = text.status();
+  }
+}
+
+absl::Status TextPipeline::Run(const Step& step, std::vector<RowResult>* rows) {
+  if (step.kind != StepKind::kText) {
+    return absl::InvalidArgumentError("step.kind: a text model takes text steps only");
+  }
+  rows->resize(step.rows.size());
+  std::vector<Rider> riders;
+  std::set<SampleHandle> aboard;
+  for (size_t i = 0; i < step.rows.size(); ++i) {
+    RowResult& result = (*rows)[i];
+    result.sample = step.rows[i].sample;
+    absl::StatusOr<Rider> rider =
+        aboard.insert(result.sample).second
+            ? Board(step.rows[i], &result)
+            : absl::InvalidArgumentError("step.rows: a sample is in the step twice");
+    if (rider.ok() && !result.skipped) riders.push_back(*rider);
+    if (!rider.ok()) result.status = rider.status();
+  }
+  if (!riders.empty()) {
+    if (absl::Status status = Forward(riders); !status.ok()) {
+      // No row advanced: the new pages are not theirs either.
+      for (Rider& rider : riders) rider.text->pages.resize(rider.first_page);
+      return status;
+    }
+  }
+  for (const RowResult& result : *rows) {
+    if (!result.status.ok()) texts_.erase(result.sample);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TextPipeline::Rider> TextPipeline::Board(const Row& row, RowResult* result) {
+  auto found = texts_.find(row.sample);
+  if (found == texts_.end()) {
+    return absl::NotFoundError(absl::StrCat("sample ", row.sample, " is unknown"));
+  }
+  Text& text = found->second;
+  if (!text.invalid.ok()) return text.invalid;
+  Rider rider = {&text, result, text.pages.size(), std::max<size_t>(1, row.prefill_tokens)};
+  for (uint32_t page : row.new_pages) {
+    if (page >= loaded_.pages) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("new_pages: ", page, ", below ", loaded_.pages, " expected"));
+    }
+    text.pages.push_back(page);
+  }
+  result->skipped = text.ended;
+  if (text.ended) return rider;
+  if (text.cached + rider.count > text.tokens.size()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prefill_tokens: ", row.prefill_tokens, ", the sample has ",
+                     text.tokens.size() - text.cached, " known tokens to run"));
+  }
+  const size_t pages_needed = PagesFor(text.cached + rider.count);
+  if (text.pages.size() < pages_needed) {
+    return absl::InvalidArgumentError(absl::StrCat("new_pages: the sample has ", text.pages.size(),
+                                                   " pages, ", pages_needed, " are needed"));
+  }
+  return rider;
+}
+
+absl::Status TextPipeline::Forward(std::vector<Rider>& riders) {
+  std::vector<Gpt2Row> batch;
+  for (const Rider& rider : riders) {
+    Gpt2Row& row = batch.emplace_back();
+    // Ids are below the vocabulary's size, which fits an int32.
+    row.tokens = {reinterpret_cast<const int32_t*>(rider.text->tokens.data()) + rider.text->cached,
+                  rider.count};
+    row.start = rider.text->cached;
+    row.page_table = rider.text->pages;
+    row.logits = rider.samples() ? LogitsOf::kLastToken : LogitsOf::kNone;
+  }
+  HANMO_ASSIGN_OR_RETURN(const Gpt2Logits logits, model_->Run(batch, cache_));
+  for (size_t i = 0; i < riders.size(); ++i) {
+    Rider& rider = riders[i];
+    const bool samples = rider.samples();
+    rider.text->cached += rider.count;
+    if (samples) SampleNext(rider, logits.values[logits.first[i]]);
+  }
+  return absl::OkStatus();
+}
+
+void TextPipeline::SampleNext(Rider& rider, const at::Tensor& logits) {
+  Text& text = *rider.text;
+  absl::StatusOr<Token> token = SampleToken(
+      {logits.data_ptr<float>(), static_cast<size_t>(logits.numel())}, text.job.sampling,
+      {text.job.prompt, text.generated()}, text.ending_ids);
+  if (!token.ok()) {
+    rider.result->status = token.status();
+    return;
+  }
+  text.tokens.push_back(token->id);
+  const std::vector<uint32_t>& stops = text.job.stop_token_ids;
+  text.ended = text.generated().size() == text.job.max_tokens ||
+               std::find(stops.begin(), stops.end(), token->id) != stops.end();
+  rider.result->tokens.push_back(*std::move(token));
+}
+
+}  // namespace hanmo

@@ -1,0 +1,52 @@
+// The executor that runs models on libtorch: the border where its exceptions end.
+#ifndef HANMO_WORKERS_TORCH_EXECUTOR_H_
+#define HANMO_WORKERS_TORCH_EXECUTOR_H_
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "workers/device.h"
+#include "workers/executor.h"
+#include "workers/pipeline.h"
+
+namespace hanmo {
+
+class TorchExecutor final : public Executor {
+ public:
+  explicit TorchExecutor(ComputeDevice device) : device_(std::move(device)) {}
+
+  WorkerHello Describe() const override;
+  // By the folder's files: model_index.json is a picture pipeline, a config.json with model_type
+  // gpt2 a text model.
+  absl::StatusOr<LoadedModel> Load(const LoadCommand& load) override;
+  void Unload(ModelId model) override;
+  void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;
+  StepResult Run(const Step& step) override;
+  std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) override;
+  void Drop(const std::vector<SampleHandle>& samples) override;
+  void Detach() override;
+
+ private:
+  // A loaded model outlives the server that asked for it; the next may find it by its key.
+  struct Entry {
+    std::string key;  // folder and settings
+    std::unique_ptr<Pipeline> pipeline;
+  };
+
+  absl::StatusOr<Entry> LoadEntry(const LoadCommand& load);
+  absl::StatusOr<std::unique_ptr<Pipeline>> LoadPipeline(const PipelineOptions& options);
+  void DropSample(SampleHandle sample);
+
+  const ComputeDevice device_;
+  std::map<ModelId, Entry> models_;
+  std::vector<Entry> kept_;                   // without a server; at most what one server loaded
+  std::map<SampleHandle, ModelId> samples_;   // where each sample lives
+};
+
+}  // namespace hanmo
+
+#endif  // HANMO_WORKERS_TORCH_EXECUTOR_H_
