@@ -200,7 +200,7 @@ fn clip(files: &Files, file: &Object, special: &SpecialTokens) -> Outcome<Tokeni
         .end_of_word_suffix("</w>".into())
         .unk_token(unk.into())
         .build()
-        .map_err(text)?;
+        .map_err(bpe_error)?;
     let mut tokenizer = Tokenizer::new(model);
     let whitespace = Replace::new(ReplacePattern::Regex(r"\s+".into()), " ").map_err(text)?;
     let normalizers: Vec<NormalizerWrapper> = vec![NFC.into(), whitespace.into(), Lowercase.into()];
@@ -221,7 +221,7 @@ fn gpt2(files: &Files, file: &Object, config: &Object) -> Outcome<Tokenizer> {
         .continuing_subword_prefix(String::new())
         .end_of_word_suffix(String::new())
         .build()
-        .map_err(text)?;
+        .map_err(bpe_error)?;
     let mut tokenizer = Tokenizer::new(model);
     let prefix_space = flag(config, "add_prefix_space", false);
     tokenizer.with_pre_tokenizer(Some(ByteLevel::new(prefix_space, true, true)));
@@ -249,6 +249,10 @@ fn bpe_tables(files: &Files, file: &Object) -> Outcome<(Vocab, Merges)> {
         })
         .collect::<Outcome<Merges>>()?;
     Ok((vocab, merges))
+}
+
+fn bpe_error(error: impl ToString) -> String {
+    format!("vocabulary and merges disagree: {}", error.to_string())
 }
 
 fn pair(line: &str) -> Option<(String, String)> {

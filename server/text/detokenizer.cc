@@ -40,7 +40,8 @@ absl::StatusOr<std::string> Detokenizer::AppendWindow(absl::Span<const uint32_t>
   for (const uint32_t id : ids) {
     auto piece = tokenizer_.Piece(id);
     if (!piece.ok()) return piece.status();
-    if (skip_special_ && piece->special) continue;
+    // What Decode leaves out, unknown ids too, must not seem to end a run of byte tokens.
+    if (piece->bytes.empty() || (skip_special_ && piece->special)) continue;
     window_.push_back(id);
     // What a run of byte tokens means is certain only when it ends.
     if (tokenizer_.trims_decoded() || IsByteToken(*piece)) continue;

@@ -10,7 +10,9 @@ results beside this file. Run with the Python of scripts/setup: `python tests/go
   chat.json           conversations and the prompts that apply_chat_template renders
 """
 
+import collections
 import gzip
+import itertools
 import json
 import pathlib
 import random
@@ -23,12 +25,12 @@ import transformers
 from chat import CHATS
 from strings import CHINESE, FULL_WIDTH, STEMS, strings
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers
-from tokenizers import pre_tokenizers, processors, trainers
+from tokenizers import pre_tokenizers, processors
 
 HERE = pathlib.Path(__file__).parent
 FOLDERS = HERE / "folders"
 STRINGS = 10_400
-BRIEF = 2_000  # strings for the variants that share a pipeline with a main one
+BRIEF = 2_000  # strings for decoding, and for variants that share their pipeline with a main one
 FULL = 150  # strings with the ids themselves, for a readable failure
 DECODED = 120  # sequences of random ids
 BLOCK = 10
@@ -42,20 +44,40 @@ def write(folder, name, content):
     path.write_text(text, encoding="utf-8", newline="")
 
 
-def trained_merges(vocab_size, suffix, pre_tokenizer, normalizer=None):
-    ending = {"end_of_word_suffix": suffix} if suffix else {}
-    tokenizer = Tokenizer(models.BPE(**ending))
-    tokenizer.pre_tokenizer = pre_tokenizer
-    if normalizer:
-        tokenizer.normalizer = normalizer
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        **ending,
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    return [tuple(merge) for merge in json.loads(tokenizer.to_str())["model"]["merges"]]
+def learn_merges(words, count):
+    """Byte-pair encoding of `words` (tuples of symbols). Our own: the trainers of tokenizers break ties
+    by the order of a hash table, and these folders shall be the same every time."""
+    words = [[list(word), n] for word, n in collections.Counter(words).items()]
+    pairs, places = collections.Counter(), collections.defaultdict(set)
+
+    def tally(i, sign):
+        symbols, n = words[i]
+        for pair in itertools.pairwise(symbols):
+            pairs[pair] += sign * n
+            places[pair].add(i)
+
+    for i in range(len(words)):
+        tally(i, 1)
+    merges = []
+    while len(merges) < count:
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(best)
+        for i in places.pop(best):
+            tally(i, -1)
+            symbols = words[i][0]
+            at = 0
+            while at + 1 < len(symbols):
+                if (symbols[at], symbols[at + 1]) == best:
+                    symbols[at : at + 2] = ["".join(best)]
+                at += 1
+            tally(i, 1)
+        del pairs[best]
+    return merges
+
+
+def split_words(pre_tokenizer, normalizer=None):
+    normalize = normalizer.normalize_str if normalizer else str
+    return [word for text in CORPUS for word, _ in pre_tokenizer.pre_tokenize_str(normalize(text))]
 
 
 def byte_level_files(folder, suffix, special, missing):
@@ -63,7 +85,8 @@ def byte_level_files(folder, suffix, special, missing):
     alphabet = [c for c in sorted(pre_tokenizers.ByteLevel.alphabet()) if c != missing]
     vocab = dict.fromkeys(alphabet + ([c + suffix for c in alphabet] if suffix else []))
     merges = []
-    for left, right in trained_merges(1400, suffix, pre_tokenizers.ByteLevel(add_prefix_space=False)):
+    words = split_words(pre_tokenizers.ByteLevel(add_prefix_space=False))
+    for left, right in learn_merges([(*word[:-1], word[-1] + suffix) for word in words], 1100):
         if left in vocab and right in vocab:
             merges.append((left, right))
             vocab[left + right] = None
@@ -123,7 +146,7 @@ def modern_folder():
     """tokenizer.json as current byte-level language models have it."""
     split = pre_tokenizers.Split(Regex(MODERN), behavior="isolated", invert=False)
     steps = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    merges = trained_merges(1300, None, steps, normalizers.NFC())
+    merges = learn_merges(map(tuple, split_words(steps, normalizers.NFC())), 1000)
     vocab = dict.fromkeys([*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)])
     tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(vocab)}, merges=merges))
     tokenizer.normalizer = normalizers.NFC()
@@ -143,17 +166,19 @@ def modern_folder():
 
 def fallback_folder():
     """tokenizer.json as SentencePiece models convert to: no pre-tokenizer, byte tokens, "▁" for spaces."""
-    byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    words = split_words(pre_tokenizers.Metaspace())
+    common = collections.Counter(character for word in words for character in word)
+    alphabet = sorted(common, key=lambda character: (-common[character], character))[:900]
+    known = [tuple(word) for word in words if set(word) <= set(alphabet)]
+    merges = learn_merges(known, 300)
     special = ["<unk>", "<s>", "</s>"]
-    trainer = trainers.BpeTrainer(
-        vocab_size=1500, show_progress=False, special_tokens=special + byte_tokens, limit_alphabet=900
+    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *alphabet, *(a + b for a, b in merges)]
+    vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = Tokenizer(
+        models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     )
-    tokenizer.train_from_iterator(CORPUS, trainer)
+    tokenizer.add_special_tokens(special)
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.pre_tokenizer = None
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
@@ -161,8 +186,6 @@ def fallback_folder():
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
     )
     described = json.loads(tokenizer.to_str())
-    # Byte tokens belong to the model's vocabulary, not to the added tokens.
-    described["added_tokens"] = [t for t in described["added_tokens"] if t["content"] in special]
     described["truncation"] = {"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0}
     write("fallback", "tokenizer.json", json.dumps(described, ensure_ascii=False))
     config = {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
@@ -234,14 +257,14 @@ def record(name, variant, texts):
                 (pathlib.Path(place) / file_name).write_text(content, encoding="utf-8")
         tokenizer = getattr(transformers, class_name).from_pretrained(place)
     ids = tokenizer(texts[:count])["input_ids"]
-    plain = tokenizer(texts[:count], add_special_tokens=False)["input_ids"]
+    plain = tokenizer(texts[:BRIEF], add_special_tokens=False)["input_ids"]
     draw = random.Random(name)
     sequences = [draw.choices(range(len(tokenizer)), k=draw.randint(1, 20)) for _ in range(DECODED)]
     result = {
         "folder": folder, "replaced": replaced, "class": class_name, "vocab_size": len(tokenizer),
         "special": [getattr(tokenizer, f"{n}_token_id") for n in ("bos", "eos", "unk", "sep", "pad", "cls", "mask")],
         "ids": ids[:FULL], "hashes": hash_blocks(ids), "plain": hash_blocks(plain),
-        "round_trip": hash_blocks([tokenizer.decode(row, skip_special_tokens=True) for row in ids]),
+        "round_trip": hash_blocks([tokenizer.decode(row, skip_special_tokens=True) for row in ids[:BRIEF]]),
         # Random ids: mostly broken UTF-8. Special tokens kept, and skipped.
         "sequences": sequences,
         "decoded": [[tokenizer.decode(s, skip_special_tokens=skip) for skip in (False, True)] for s in sequences],
