@@ -13,7 +13,8 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from transformers import BertModel, BertTokenizer
 
 import grammar
-from train_unet import MAX_LENGTH, SCHEDULE, token_ids
+from train_text import MAX_LENGTH, token_ids
+from train_unet import SCHEDULE
 
 MODEL_INDEX = {
     "_class_name": "StableDiffusionPipeline",

@@ -37,10 +37,10 @@ def other(rng, options, value):
     return rng.choice([o for o in options if o != value])
 
 
-def draw(rng, scene):
-    """A random fault that this scene can have; objects equally likely."""
+def draw(rng, scene, doubles=False):
+    """A random fault that this scene can have, objects equally likely; `doubles` asks for no other kind."""
     name = rng.choice([k for k, present in _PRESENT.items() if present(scene)])
-    return str(name), str(rng.choice(KINDS[name]))
+    return str(name), "double" if doubles else str(rng.choice(KINDS[name]))
 
 
 def sky_body(scene, fault):

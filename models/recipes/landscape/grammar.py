@@ -133,11 +133,13 @@ JOINERS = ("，", "，", "、", ",", " ")
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """A prompt and which sides it names; everything else of the scene is always binding."""
+    """A prompt and which of the attributes that it may leave open it names."""
 
     prompt: str
     tree_side_asked: bool
     pavilion_side_asked: bool
+    mountains_asked: bool = True
+    colour_asked: bool = True
 
 
 def _object(rng, scene, kind, side, held_wording):
@@ -155,8 +157,11 @@ def describe(scene, rng, held_wording=False, terse=False):
     phrases = PHRASES_HELD if held_wording else PHRASES
     frame = rng.choice(MOUNTAIN_FRAMES_HELD if held_wording else MOUNTAIN_FRAMES)
     mountain = frame.format(n=NUMBER[scene.mountains], m=rng.choice(MOUNTAIN[scene.colour]))
+    count_asked = colour_asked = True
     if terse and rng.random() < 0.08:
-        mountain = rng.choice(["", rng.choice(MOUNTAIN[scene.colour]), NUMBER[scene.mountains] + "座山"])
+        count_asked, colour_asked = rng.choice([(False, False), (False, True), (True, False)])
+        hue = rng.choice(MOUNTAIN[scene.colour]) if colour_asked else ""
+        mountain = NUMBER[scene.mountains] + "座山" if count_asked else hue
     parts = [mountain] if mountain else []
     for field in ("sky", "season", "time", "boat", "birds"):
         value = getattr(scene, field)
@@ -172,15 +177,17 @@ def describe(scene, rng, held_wording=False, terse=False):
     rng.shuffle(parts)
     prefix = rng.choice(PREFIXES_HELD if held_wording else PREFIXES)
     prompt = prefix + rng.choice(JOINERS).join(parts) + rng.choice(["", "", "。"])
-    return Request(prompt, tree_side, pavilion_side)
+    return Request(prompt, tree_side, pavilion_side, count_asked, colour_asked)
 
 
 def asked_attributes(scene, request):
-    """The attribute dictionary of models/heldout.jsonl; a side that the prompt leaves open is absent."""
-    asked = {
-        "sky": scene.sky,
-        "mountains": scene.mountains,
-        "colour": scene.colour,
+    """The attribute dictionary of models/heldout.jsonl; what the prompt leaves open is absent."""
+    asked = {"sky": scene.sky}
+    if request.mountains_asked:
+        asked["mountains"] = scene.mountains
+    if request.colour_asked:
+        asked["colour"] = scene.colour
+    asked |= {
         "tree": scene.tree,
         "season": scene.season,
         "time": scene.time,

@@ -1,5 +1,6 @@
 """What the three trainings share: picture tensors, the learning-rate schedule, EMA, resumable state."""
 
+import math
 import os
 import pathlib
 import time
@@ -18,6 +19,11 @@ def to_tensor(pictures):
 def to_pictures(x):
     """The inverse, rounded half to even: float [n, 3, h, w] -> uint8 [n, h, w, 3] tensor."""
     return ((x.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1)
+
+
+def psnr(mse, peak=2.0):
+    """Decibels for a mean square error of values that span `peak` (pictures in [-1, 1]: 2)."""
+    return 10 * math.log10(peak * peak / mse)
 
 
 def learning_rate(step, steps, peak, warm_up=200, decay_from=0.5):
@@ -125,7 +131,7 @@ class Muon(torch.optim.Optimizer):
                     p.add_(direction.reshape(p.shape), alpha=-group["lr"] * scale)
 
 
-def _orthogonal(x, rounds=5):
+def _orthogonal(x, rounds=4):
     """A quintic Newton-Schulz iteration: each matrix's singular values are driven to about 1."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = x.shape[1] > x.shape[2]
