@@ -3,10 +3,11 @@
 #include <bit>
 
 // The loops below run over adjacent channels, which the compiler turns into vectors; it builds one
-// copy for each instruction set and the loader picks. Every copy multiplies and adds in one order.
+// copy for each instruction set and the loader picks one.
 #if defined(__x86_64__) && defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-#define HANMO_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#define HANMO_CLONES \
+  __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
 #else
 #define HANMO_CLONES
 #endif

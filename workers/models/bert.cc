@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "workers/models/model_config.h"
+#include "workers/nn/onednn.h"
 
 namespace hanmo {
 
@@ -57,23 +58,23 @@ absl::StatusOr<BertTextEncoder::Config> BertTextEncoder::Config::FromJson(
 BertTextEncoder::BertTextEncoder(const WeightScope& weights, const Config& config,
                                  ModelOptions options)
     : options_(options),
-      traits_({.max_length = config.positions,
-               .width = config.width,
-               .vocabulary = config.vocabulary}),
+      dtype_(onednn::ComputeType(weights.checkpoint().options().dtype,
+                                 weights.checkpoint().options().device)),
+      traits_(
+          {.max_length = config.positions, .width = config.width, .vocabulary = config.vocabulary}),
       activation_(config.activation) {
   const WeightScope embeddings = weights.Sub("embeddings");
   const int64_t width = config.width;
   words_ = embeddings.Take("word_embeddings.weight", {config.vocabulary, width});
-  type_ = embeddings.Take("token_type_embeddings.weight", {config.token_types, width})
-              .select(0, 0);
+  type_ = embeddings.Take("token_type_embeddings.weight", {config.token_types, width}).select(0, 0);
   positions_ = embeddings.Take("position_embeddings.weight", {config.positions, width});
   embedding_norm_ = LayerNorm(embeddings.Sub("LayerNorm"), width, config.eps);
   for (int64_t i = 0; i < config.layers; ++i) {
     const WeightScope from = weights.Sub("encoder.layer", i);
     Layer layer;
-    layer.attention = Attention(
-        from.Sub("attention"), {.width = width, .heads = config.heads, .qkv_bias = true},
-        {.q = "self.query", .k = "self.key", .v = "self.value", .out = "output.dense"});
+    layer.attention =
+        Attention(from.Sub("attention"), {.width = width, .heads = config.heads, .qkv_bias = true},
+                  {.q = "self.query", .k = "self.key", .v = "self.value", .out = "output.dense"});
     layer.attention_norm = LayerNorm(from.Sub("attention.output.LayerNorm"), width, config.eps);
     layer.widen = Linear(from.Sub("intermediate.dense"), width, config.inner);
     layer.narrow = Linear(from.Sub("output.dense"), config.inner, width);
@@ -114,7 +115,8 @@ at::Tensor BertTextEncoder::Encode(const at::Tensor& ids) const {
 }
 
 at::Tensor BertTextEncoder::Run(const at::Tensor& ids) const {
-  at::Tensor hidden = at::embedding(words_, ids) + type_ + positions_.narrow(0, 0, ids.size(1));
+  at::Tensor hidden =
+      at::embedding(words_, ids).to(dtype_) + type_ + positions_.narrow(0, 0, ids.size(1));
   hidden = embedding_norm_(hidden);
   for (const Layer& layer : layers_) {
     hidden = layer.attention_norm(layer.attention.Add(hidden, {}, hidden));

@@ -41,10 +41,11 @@ class BertTextEncoder : public TextEncoder {
   at::Tensor Run(const at::Tensor& ids) const;
 
   ModelOptions options_;
+  at::ScalarType dtype_;  // of activations
   TextEncoderTraits traits_;
   Activation activation_;
-  at::Tensor words_;      // embeddings [vocabulary, width]
-  at::Tensor type_;       // of token type 0
+  at::Tensor words_;  // embeddings [vocabulary, width]
+  at::Tensor type_;   // of token type 0
   at::Tensor positions_;
   LayerNorm embedding_norm_;
   std::vector<Layer> layers_;

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "workers/models/model_config.h"
+#include "workers/nn/onednn.h"
 
 namespace hanmo {
 
@@ -52,9 +53,10 @@ absl::StatusOr<ClipTextEncoder::Config> ClipTextEncoder::Config::FromJson(
 ClipTextEncoder::ClipTextEncoder(const WeightScope& weights, const Config& config,
                                  ModelOptions options)
     : options_(options),
-      traits_({.max_length = config.positions,
-               .width = config.width,
-               .vocabulary = config.vocabulary}),
+      dtype_(onednn::ComputeType(weights.checkpoint().options().dtype,
+                                 weights.checkpoint().options().device)),
+      traits_(
+          {.max_length = config.positions, .width = config.width, .vocabulary = config.vocabulary}),
       activation_(config.activation) {
   const int64_t width = config.width;
   words_ = weights.Take("embeddings.token_embedding.weight", {config.vocabulary, width});
@@ -63,10 +65,10 @@ ClipTextEncoder::ClipTextEncoder(const WeightScope& weights, const Config& confi
     const WeightScope from = weights.Sub("encoder.layers", i);
     Layer layer;
     layer.attention_norm = LayerNorm(from.Sub("layer_norm1"), width, config.eps);
-    layer.attention = Attention(
-        from.Sub("self_attn"),
-        {.width = width, .heads = config.heads, .qkv_bias = true, .causal = true},
-        {.q = "q_proj", .k = "k_proj", .v = "v_proj", .out = "out_proj"});
+    layer.attention =
+        Attention(from.Sub("self_attn"),
+                  {.width = width, .heads = config.heads, .qkv_bias = true, .causal = true},
+                  {.q = "q_proj", .k = "k_proj", .v = "v_proj", .out = "out_proj"});
     layer.mlp_norm = LayerNorm(from.Sub("layer_norm2"), width, config.eps);
     layer.widen = Linear(from.Sub("mlp.fc1"), width, config.inner);
     layer.narrow = Linear(from.Sub("mlp.fc2"), config.inner, width);
@@ -98,7 +100,7 @@ at::Tensor ClipTextEncoder::Encode(const at::Tensor& ids) const {
 }
 
 at::Tensor ClipTextEncoder::Run(const at::Tensor& ids) const {
-  at::Tensor hidden = at::embedding(words_, ids) + positions_.narrow(0, 0, ids.size(1));
+  at::Tensor hidden = at::embedding(words_, ids).to(dtype_) + positions_.narrow(0, 0, ids.size(1));
   for (const Layer& layer : layers_) {
     hidden = layer.attention.Add(layer.attention_norm(hidden), {}, hidden);
     hidden = layer.narrow.Add(layer.widen(layer.mlp_norm(hidden), activation_), hidden);

@@ -41,6 +41,7 @@ class ClipTextEncoder : public TextEncoder {
   at::Tensor Run(const at::Tensor& ids) const;
 
   ModelOptions options_;
+  at::ScalarType dtype_;  // of activations
   TextEncoderTraits traits_;
   Activation activation_;
   at::Tensor words_;  // embeddings [vocabulary, width]

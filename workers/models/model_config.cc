@@ -108,8 +108,7 @@ void ModelConfig::Require(absl::string_view key, const nlohmann::json& supported
 
 void ModelConfig::Fail(absl::string_view key, absl::string_view problem) {
   if (!status_.ok()) return;
-  status_ = absl::InvalidArgumentError(
-      absl::StrCat(model_, " config.json: ", key, ": ", problem));
+  status_ = absl::InvalidArgumentError(absl::StrCat(model_, " config.json: ", key, ": ", problem));
 }
 
 const nlohmann::json* ModelConfig::Find(absl::string_view key) const {

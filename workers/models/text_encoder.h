@@ -24,7 +24,8 @@ class TextEncoder {
   virtual ~TextEncoder() = default;
 
   // ids [n, length] int64 on the model's device, 1 ≤ length ≤ max_length, each id in
-  // [0, vocabulary) -> the last hidden state [n, length, width] in the serving type. Padding is
+  // [0, vocabulary) -> the last hidden state [n, length, width], in the type that the
+  // model computes in. Padding is
   // attended to like any other token, as the published pipelines do.
   virtual at::Tensor Encode(const at::Tensor& ids) const = 0;
 

@@ -56,8 +56,8 @@ TEST_P(TextEncoderGoldenTest, APromptIsTheSameInAnyCompany) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, TextEncoderGoldenTest,
-                         ::testing::Values("bert/taiyi", "bert/masked_lm", "bert/anime",
-                                           "clip/sd1", "clip/bare"));
+                         ::testing::Values("bert/taiyi", "bert/masked_lm", "bert/anime", "clip/sd1",
+                                           "clip/bare"));
 
 // A copy of a golden folder with one key of config.json changed.
 absl::Status LoadWith(const std::string& name, const std::string& key, nlohmann::json value) {

@@ -9,7 +9,9 @@
 
 #include "workers/models/unet_config.h"
 #include "workers/nn/conv2d.h"
+#include "workers/nn/linear.h"
 #include "workers/nn/norm.h"
+#include "workers/nn/onednn.h"
 #include "workers/nn/picture_blocks.h"
 #include "workers/nn/spatial_transformer.h"
 #include "workers/nn/timestep_embedding.h"
@@ -113,13 +115,13 @@ class Unet::Network {
  public:
   Network(const WeightScope& weights, const UnetConfig& config, ModelOptions options)
       : options_(options),
-        dtype_(weights.checkpoint().options().dtype),
+        dtype_(onednn::ComputeType(weights.checkpoint().options().dtype,
+                                   weights.checkpoint().options().device)),
         center_input_(config.center_input),
-        time_embedding_(weights.Sub("time_embedding"),
-                        {.in = config.levels[0].channels,
-                         .out = 4 * config.levels[0].channels,
-                         .flip_sin_to_cos = config.flip_sin_to_cos,
-                         .freq_shift = config.freq_shift}),
+        time_embedding_(weights.Sub("time_embedding"), {.in = config.levels[0].channels,
+                                                        .out = 4 * config.levels[0].channels,
+                                                        .flip_sin_to_cos = config.flip_sin_to_cos,
+                                                        .freq_shift = config.freq_shift}),
         conv_in_(weights.Sub("conv_in"), {.in = config.in_channels,
                                           .out = config.levels[0].channels,
                                           .kernel = config.conv_in_kernel,
@@ -168,9 +170,8 @@ class Unet::Network {
     const at::Tensor centered = center_input_ ? 2 * latents - 1.0 : latents;
     const at::Tensor text = text_in.to(dtype_);
     // Every residual block wants the embedding through SiLU.
-    const at::Tensor time = at::silu(time_embedding_(timesteps, dtype_));
-    at::Tensor hidden =
-        conv_in_(centered.to(dtype_).contiguous(at::MemoryFormat::ChannelsLast));
+    const at::Tensor time = Activate(time_embedding_(timesteps, dtype_), Activation::kSilu);
+    at::Tensor hidden = conv_in_(centered.to(dtype_).contiguous(at::MemoryFormat::ChannelsLast));
     std::vector<at::Tensor> skips = {hidden};
     for (const Stage& stage : down_) {
       for (size_t i = 0; i < stage.resnets.size(); ++i) {
@@ -202,7 +203,7 @@ class Unet::Network {
   }
 
   ModelOptions options_;
-  at::ScalarType dtype_;
+  at::ScalarType dtype_;  // of activations
   UnetTraits traits_;
   bool center_input_;
   TimestepEmbedding time_embedding_;

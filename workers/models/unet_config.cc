@@ -46,8 +46,9 @@ UnetMiddle ReadMiddle(ModelConfig& config, const nlohmann::json& json) {
   if (type == "UNetMidBlock2DCrossAttn") return UnetMiddle::kAttends;
   if (type != "UNetMidBlock2D") {
     config.Fail("mid_block_type",
-                absl::StrCat(type, " is not supported; it must be UNetMidBlock2DCrossAttn, "
-                                   "UNetMidBlock2D or null"));
+                absl::StrCat(type,
+                             " is not supported; it must be UNetMidBlock2DCrossAttn, "
+                             "UNetMidBlock2D or null"));
   }
   return UnetMiddle::kPlain;
 }
@@ -57,12 +58,13 @@ std::vector<UnetLevel> ReadLevels(ModelConfig& config) {
       config.IntegerList("block_out_channels", {320, 640, 1280, 1280});
   const size_t count = channels.size();
   const std::vector<std::string> down = config.Strings(
-      "down_block_types", {"CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D",
-                           "DownBlock2D"});
+      "down_block_types",
+      {"CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"});
   const std::vector<std::string> up = config.Strings(
       "up_block_types",
       {"UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"});
-  if (down.size() != count) config.Fail("down_block_types", "must be as many as block_out_channels");
+  if (down.size() != count)
+    config.Fail("down_block_types", "must be as many as block_out_channels");
   if (up.size() != count) config.Fail("up_block_types", "must be as many as block_out_channels");
   const std::vector<int64_t> layers = config.Integers("layers_per_block", count, 2, {1, 64});
   // The published key holds the number of heads, whatever its name says.
@@ -79,11 +81,10 @@ std::vector<UnetLevel> ReadLevels(ModelConfig& config) {
                       .text_width = text[i],
                       .transformer_layers = transformers[i],
                       .down_attends = Attends(config, "down_block_types", down[i], "Down"),
-                      .up_attends =
-                          Attends(config, "up_block_types", up[count - 1 - i], "Up")});
+                      .up_attends = Attends(config, "up_block_types", up[count - 1 - i], "Up")});
     if (channels[i] % heads[i] != 0) {
-      config.Fail("attention_head_dim", absl::StrCat(heads[i], " heads do not divide ",
-                                                     channels[i], " block_out_channels"));
+      config.Fail("attention_head_dim", absl::StrCat(heads[i], " heads do not divide ", channels[i],
+                                                     " block_out_channels"));
     }
     if (text[i] != text[0]) config.Fail("cross_attention_dim", "must be one width for all blocks");
   }

@@ -13,6 +13,7 @@
 #include "workers/nn/attention.h"
 #include "workers/nn/conv2d.h"
 #include "workers/nn/norm.h"
+#include "workers/nn/onednn.h"
 #include "workers/nn/picture_blocks.h"
 
 namespace hanmo {
@@ -71,10 +72,10 @@ struct Level {
 class Decoder {
  public:
   Decoder(const WeightScope& weights, const VaeConfig& config)
-      : conv_in_(weights.Sub("conv_in"), {.in = config.latent_channels,
-                                          .out = config.channels.back(),
-                                          .size_hint =
-                                              SizeHint(config, config.channels.size() - 1)}),
+      : conv_in_(weights.Sub("conv_in"),
+                 {.in = config.latent_channels,
+                  .out = config.channels.back(),
+                  .size_hint = SizeHint(config, config.channels.size() - 1)}),
         middle_(weights.Sub("mid_block"), config),
         norm_out_(weights.Sub("conv_norm_out"), config.channels[0], config.groups, kEps),
         conv_out_(weights.Sub("conv_out"), {.in = config.channels[0],
@@ -124,10 +125,10 @@ class Encoder {
                                           .size_hint = config.sample_size}),
         middle_(weights.Sub("mid_block"), config),
         norm_out_(weights.Sub("conv_norm_out"), config.channels.back(), config.groups, kEps),
-        conv_out_(weights.Sub("conv_out"), {.in = config.channels.back(),
-                                            .out = 2 * config.latent_channels,
-                                            .size_hint =
-                                                SizeHint(config, config.channels.size() - 1)}) {
+        conv_out_(weights.Sub("conv_out"),
+                  {.in = config.channels.back(),
+                   .out = 2 * config.latent_channels,
+                   .size_hint = SizeHint(config, config.channels.size() - 1)}) {
     for (size_t level = 0; level < config.channels.size(); ++level) {
       const WeightScope from = weights.Sub("down_blocks", level);
       Level& built = levels_.emplace_back();
@@ -166,17 +167,16 @@ class Vae::Network {
  public:
   Network(const WeightScope& weights, const VaeConfig& config, ModelOptions options)
       : options_(options),
-        dtype_(weights.checkpoint().options().dtype),
+        dtype_(onednn::ComputeType(weights.checkpoint().options().dtype,
+                                   weights.checkpoint().options().device)),
         decoder_(weights.Sub("decoder"), config) {
     traits_ = {.latent_channels = config.latent_channels,
                .picture_channels = config.picture_channels,
                .factor = int64_t{1} << (config.channels.size() - 1),
                .scaling_factor = config.scaling_factor,
                .shift_factor = config.shift_factor};
-    const ConvShape pointwise = {.in = config.latent_channels,
-                                 .out = config.latent_channels,
-                                 .kernel = 1,
-                                 .padding = 0};
+    const ConvShape pointwise = {
+        .in = config.latent_channels, .out = config.latent_channels, .kernel = 1, .padding = 0};
     if (config.post_quant_conv) {
       post_quant_conv_.emplace(weights.Sub("post_quant_conv"), pointwise);
     }
@@ -197,8 +197,7 @@ class Vae::Network {
   }
 
   at::Tensor Encode(const at::Tensor& pictures) const {
-    at::Tensor hidden =
-        (*encoder_)(pictures.to(dtype_).contiguous(at::MemoryFormat::ChannelsLast));
+    at::Tensor hidden = (*encoder_)(pictures.to(dtype_).contiguous(at::MemoryFormat::ChannelsLast));
     if (quant_conv_.has_value()) hidden = (*quant_conv_)(hidden);
     return hidden.to(at::kFloat).contiguous();
   }
@@ -209,7 +208,7 @@ class Vae::Network {
 
  private:
   ModelOptions options_;
-  at::ScalarType dtype_;
+  at::ScalarType dtype_;  // of activations
   VaeTraits traits_;
   std::optional<Conv2d> post_quant_conv_;
   Decoder decoder_;

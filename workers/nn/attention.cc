@@ -1,6 +1,12 @@
 #include "workers/nn/attention.h"
 
+#include <ATen/Parallel.h>
+
+#include <algorithm>
+#include <cmath>
 #include <vector>
+
+#include "workers/kernels/attention.h"
 
 namespace hanmo {
 namespace {
@@ -25,10 +31,70 @@ at::Tensor SplitHeads(const at::Tensor& x, int64_t heads) {
   return x.unflatten(-1, {heads, x.size(-1) / heads}).transpose(1, 2);
 }
 
+// One head of one sample; x [n, l, width] with a dense last dimension.
+template <typename T>
+T* HeadOf(T* data, const at::Tensor& x, int64_t sample, int64_t offset) {
+  return data + (sample * x.stride(0) + offset) * x.element_size();
+}
+
+// nullptr where libtorch's attention has to serve.
+const AttentionKernel* KernelFor(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                 int64_t width) {
+  const bool dense = q.stride(-1) == 1 && k.stride(-1) == 1 && v.stride(-1) == 1;
+  if (!q.is_cpu() || !dense || width > kMaxAttentionWidth) return nullptr;
+  if (q.scalar_type() == at::kFloat) return FindAttentionKernel(AttentionType::kFloat);
+  if (q.scalar_type() == at::kBFloat16) return FindAttentionKernel(AttentionType::kBfloat16);
+  return nullptr;
+}
+
+at::Tensor AttendWith(const AttentionKernel& kernel, const at::Tensor& q, const at::Tensor& k,
+                      const at::Tensor& v, int64_t heads) {
+  // Queries of one task: a multiple of the kernel's rows.
+  constexpr int64_t kChunk = 64;
+  const int64_t width = q.size(2) / heads;
+  at::Tensor out = at::empty({q.size(0), q.size(1), q.size(2)}, q.options());
+  const AttentionHead head = {.keys = k.size(1),
+                              .width = width,
+                              .q_stride = q.stride(1),
+                              .k_stride = k.stride(1),
+                              .v_stride = v.stride(1),
+                              .out_stride = out.stride(1),
+                              .scale = 1.0f / std::sqrt(static_cast<float>(width))};
+  const int64_t count = q.size(0) * heads;
+  const int64_t words = kernel.packed_words(head);
+  const at::Tensor packed = at::empty({count, words}, at::kInt);
+  auto* const to = static_cast<uint32_t*>(packed.data_ptr());
+  const auto* const qs = static_cast<const char*>(q.const_data_ptr());
+  const auto* const ks = static_cast<const char*>(k.const_data_ptr());
+  const auto* const vs = static_cast<const char*>(v.const_data_ptr());
+  auto* const outs = static_cast<char*>(out.data_ptr());
+  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t offset = i % heads * width;
+      kernel.pack(head, HeadOf(ks, k, i / heads, offset), HeadOf(vs, v, i / heads, offset),
+                  to + i * words);
+    }
+  });
+  const int64_t chunks = (q.size(1) + kChunk - 1) / kChunk;
+  at::parallel_for(0, count * chunks, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t i = task / chunks;
+      const int64_t first = task % chunks * kChunk;
+      const int64_t offset = i % heads * width;
+      kernel.attend(head, HeadOf(qs, q, i / heads, first * q.stride(1) + offset),
+                    std::min(kChunk, q.size(1) - first), to + i * words,
+                    HeadOf(outs, out, i / heads, first * out.stride(1) + offset));
+    }
+  });
+  return out;
+}
+
 }  // namespace
 
-at::Tensor AttendHeads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                       int64_t heads, bool causal) {
+at::Tensor AttendHeads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t heads,
+                       bool causal) {
+  const AttentionKernel* kernel = causal ? nullptr : KernelFor(q, k, v, q.size(2) / heads);
+  if (kernel != nullptr) return AttendWith(*kernel, q, k, v, heads);
   const at::Tensor out = at::scaled_dot_product_attention(
       SplitHeads(q, heads), SplitHeads(k, heads), SplitHeads(v, heads), {}, 0.0, causal);
   return out.transpose(1, 2).flatten(2);

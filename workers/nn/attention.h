@@ -14,8 +14,8 @@ namespace hanmo {
 // softmax(q k^T / sqrt(width / heads)) v, head by head. q [n, lq, width], k and v [n, lk, width],
 // any strides with the last dimension dense -> [n, lq, width]. With `causal`, query i sees keys
 // 0..i.
-at::Tensor AttendHeads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                       int64_t heads, bool causal = false);
+at::Tensor AttendHeads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t heads,
+                       bool causal = false);
 
 // How a checkpoint names the four linear layers of an attention, relative to its scope.
 struct AttentionNames {

@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "workers/checkpoint/checkpoint.h"
+#include "workers/nn/onednn.h"
 
 namespace hanmo {
 
@@ -25,16 +26,17 @@ class Conv2d {
   // weight [out, in, kernel, kernel] and bias [out].
   Conv2d(const WeightScope& weights, const ConvShape& shape);
 
-  // x [n, in, h, w] -> [n, out, h', w'], both channels_last.
+  // x [n, in, h, w] in onednn::ComputeType of the serving type -> [n, out, h', w'], both
+  // channels_last.
   at::Tensor operator()(const at::Tensor& x) const;
   // The same, plus `other` [n, out, h', w'].
   at::Tensor Add(const at::Tensor& x, const at::Tensor& other) const;
 
  private:
-  at::Tensor weight_;
+  onednn::PackedWeight packed_;
+  at::Tensor weight_;  // where packing is not supported
   at::Tensor bias_;
   ConvShape shape_;
-  bool packed_ = false;
 };
 
 }  // namespace hanmo

@@ -1,6 +1,10 @@
 #include "workers/nn/linear.h"
 
-#include "workers/nn/onednn.h"
+#include <ATen/Parallel.h>
+
+#include <vector>
+
+#include "workers/kernels/group_norm.h"
 
 namespace hanmo {
 namespace {
@@ -35,6 +39,29 @@ at::Tensor AsShapeOf(const at::Tensor& rows, const at::Tensor& x) {
   return rows.narrow(0, 0, count).view(shape);
 }
 
+// SiLU of factor * x, row by row: at::silu treats the last few elements of the whole tensor apart,
+// and which those are depends on the number of rows.
+at::Tensor SiluOfRows(const at::Tensor& x, float factor) {
+  const bool own =
+      x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+  if (!own) return at::silu(factor * x);
+  const at::Tensor from = x.contiguous();
+  const at::Tensor to = at::empty_like(from);
+  const int64_t width = x.size(-1);
+  const std::vector<float> scale(width, factor), shift(width, 0.0f);
+  const ChannelScale by = {.scale = scale.data(), .shift = shift.data(), .silu = true};
+  at::parallel_for(0, x.numel() / width, 16, [&](int64_t begin, int64_t end) {
+    if (x.scalar_type() == at::kFloat) {
+      ScaleChannels(from.const_data_ptr<float>() + begin * width, end - begin, width, by,
+                    to.data_ptr<float>() + begin * width);
+    } else {
+      ScaleChannels(static_cast<const uint16_t*>(from.const_data_ptr()) + begin * width,
+                    end - begin, width, by, static_cast<uint16_t*>(to.data_ptr()) + begin * width);
+    }
+  });
+  return to;
+}
+
 }  // namespace
 
 std::optional<Activation> ActivationNamed(std::string_view name) {
@@ -58,11 +85,11 @@ at::Tensor Activate(const at::Tensor& x, Activation activation) {
     case Activation::kGeluTanh:
       return at::gelu(x, "tanh");
     case Activation::kQuickGelu:
-      return x * at::sigmoid(1.702 * x);
+      return SiluOfRows(x, 1.702f) / 1.702f;  // x * sigmoid(1.702 x)
     case Activation::kRelu:
       return at::relu(x);
     case Activation::kSilu:
-      return at::silu(x);
+      return SiluOfRows(x, 1.0f);
   }
   return x;
 }
@@ -81,32 +108,36 @@ Linear::Linear(const at::Tensor& weight, const at::Tensor& bias)
 }
 
 void Linear::Hold(const at::Tensor& weight) {
-  packed_ = onednn::Supports(weight.scalar_type(), weight.device());
-  weight_ = packed_ ? onednn::PackLinear(weight, kRowsHint) : weight;
+  if (!onednn::Supports(weight.scalar_type(), weight.device())) {
+    weight_ = weight;
+    return;
+  }
+  const at::ScalarType compute = onednn::ComputeType(weight.scalar_type(), weight.device());
+  packed_ = onednn::PackedWeight::ForLinear(weight, kRowsHint, compute);
+  if (bias_.defined()) bias_ = bias_.to(compute);
 }
 
 at::Tensor Linear::operator()(const at::Tensor& x, Activation activation) const {
-  if (!packed_) return Activate(at::linear(x, weight_, bias_), activation);
+  if (!packed_.defined()) return Activate(at::linear(x, weight_, bias_), activation);
   const std::string_view fused = FusedName(activation);
-  at::Tensor rows = onednn::Linear(AsRows(x), weight_, bias_, fused.empty() ? "none" : fused);
+  at::Tensor rows = onednn::Linear(AsRows(x), packed_.Get(), bias_, fused.empty() ? "none" : fused);
   if (fused.empty()) rows = Activate(rows, activation);
   return AsShapeOf(rows, x);
 }
 
 at::Tensor Linear::Add(const at::Tensor& x, const at::Tensor& other) const {
-  if (!packed_) return at::linear(x, weight_, bias_).add_(other);
+  if (!packed_.defined()) return at::linear(x, weight_, bias_).add_(other);
   return Binary(x, other, "add");
 }
 
 at::Tensor Linear::Multiply(const at::Tensor& x, const at::Tensor& other) const {
-  if (!packed_) return at::linear(x, weight_, bias_).mul_(other);
+  if (!packed_.defined()) return at::linear(x, weight_, bias_).mul_(other);
   return Binary(x, other, "mul");
 }
 
 at::Tensor Linear::Binary(const at::Tensor& x, const at::Tensor& other,
                           std::string_view operation) const {
-  at::Tensor rows =
-      onednn::LinearBinary(AsRows(x), weight_, bias_, AsRows(other), operation);
+  at::Tensor rows = onednn::LinearBinary(AsRows(x), packed_.Get(), bias_, AsRows(other), operation);
   return AsShapeOf(rows, x);
 }
 

@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "workers/checkpoint/checkpoint.h"
+#include "workers/nn/onednn.h"
 
 namespace hanmo {
 
@@ -30,23 +31,22 @@ class Linear {
   // From tensors in the serving type: weight [out, in], bias [out] or undefined.
   Linear(const at::Tensor& weight, const at::Tensor& bias);
 
-  // x [..., in] -> [..., out].
+  // x [..., in] in onednn::ComputeType of the serving type -> [..., out].
   at::Tensor operator()(const at::Tensor& x, Activation activation = Activation::kNone) const;
   // The same, plus (or times) `other` [..., out].
   at::Tensor Add(const at::Tensor& x, const at::Tensor& other) const;
   at::Tensor Multiply(const at::Tensor& x, const at::Tensor& other) const;
 
-  bool defined() const { return weight_.defined(); }
+  bool defined() const { return out_ > 0; }
 
  private:
   void Hold(const at::Tensor& weight);
-  at::Tensor Binary(const at::Tensor& x, const at::Tensor& other,
-                    std::string_view operation) const;
+  at::Tensor Binary(const at::Tensor& x, const at::Tensor& other, std::string_view operation) const;
 
-  at::Tensor weight_;  // packed, or [out, in]
+  onednn::PackedWeight packed_;
+  at::Tensor weight_;  // [out, in], where packing is not supported
   at::Tensor bias_;    // undefined without bias
   int64_t out_ = 0;
-  bool packed_ = false;
 };
 
 }  // namespace hanmo

@@ -4,6 +4,14 @@
 
 #include <array>
 
+// Exported by libtorch_cpu for AOTInductor's frozen weights, but declared in no installed header.
+namespace at::native {
+TORCH_API int64_t data_ptr_from_mkldnn(const Tensor& mkldnn_tensor);
+TORCH_API Tensor mkldnn_tensor_from_data_ptr(void* data_ptr, IntArrayRef dims, ScalarType dtype,
+                                             Device device, const uint8_t* opaque_metadata,
+                                             int64_t opaque_metadata_size);
+}  // namespace at::native
+
 namespace hanmo::onednn {
 namespace {
 
@@ -29,26 +37,79 @@ bool Supports(at::ScalarType dtype, at::Device device) {
   if (!device.is_cpu() || !at::globalContext().userEnabledMkldnn() || !at::hasMKLDNN()) {
     return false;
   }
-  if (dtype == at::kFloat) return true;
+  if (dtype == at::kFloat || dtype == at::kBFloat16) return true;
 #if defined(__x86_64__)
-  // Below these instruction sets oneDNN emulates the type slowly or refuses it.
-  if (dtype == at::kBFloat16) return __builtin_cpu_supports("avx512bw");
   if (dtype == at::kHalf) return __builtin_cpu_supports("avx512fp16");
 #endif
   return false;
 }
 
-at::Tensor PackLinear(const at::Tensor& weight, int64_t rows) {
+at::ScalarType ComputeType(at::ScalarType dtype, at::Device device) {
+  if (dtype != at::kBFloat16 || !device.is_cpu() || !Supports(dtype, device)) return dtype;
+#if defined(__x86_64__)
+  const bool fast = __builtin_cpu_supports("amx-bf16") ||
+                    (__builtin_cpu_is("amd") && __builtin_cpu_supports("avx512bf16"));
+  return fast ? at::kBFloat16 : at::kFloat;
+#else
+  return dtype;
+#endif
+}
+
+PackedWeight PackedWeight::ForLinear(const at::Tensor& weight, int64_t rows,
+                                     at::ScalarType compute) {
   static const auto op = Find<at::Tensor(const at::Tensor&, std::optional<int64_t>)>(
       "mkldnn::_reorder_linear_weight", "");
-  return op.call(weight.contiguous(), rows);
+  PackedWeight packed;
+  packed.Store(op.call(weight.to(compute).contiguous(), rows), weight.scalar_type());
+  return packed;
+}
+
+PackedWeight PackedWeight::ForConv(const at::Tensor& weight, ConvGeometry geometry,
+                                   at::IntArrayRef input_sizes, at::ScalarType compute) {
+  static const auto op =
+      Find<at::Tensor(const at::Tensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
+                      at::OptionalIntArrayRef)>("mkldnn::_reorder_convolution_weight", "");
+  PackedWeight packed;
+  packed.Store(op.call(weight.to(compute).contiguous(at::MemoryFormat::ChannelsLast),
+                       Pair(geometry.padding), Pair(geometry.stride), Pair(1), 1, input_sizes),
+               weight.scalar_type());
+  return packed;
+}
+
+void PackedWeight::Store(const at::Tensor& packed, at::ScalarType storage) {
+  if (packed.scalar_type() == storage) {
+    stored_ = packed;
+    return;
+  }
+  static const auto bytes = Find<int64_t(const at::Tensor&)>("mkldnn::_nbytes", "");
+  static const auto layout =
+      Find<at::Tensor(const at::Tensor&)>("mkldnn::_get_mkldnn_serialized_md", "");
+  // The opaque elements in their order in memory, padding included.
+  const int64_t count = bytes.call(packed) / packed.element_size();
+  void* const data = reinterpret_cast<void*>(at::native::data_ptr_from_mkldnn(packed));
+  stored_ = at::from_blob(data, {count}, packed.scalar_type()).to(storage);
+  sizes_ = packed.sizes().vec();
+  layout_ = layout.call(packed);
+}
+
+at::Tensor PackedWeight::Get() const {
+  if (!layout_.defined()) return stored_;
+  // One buffer for each computing thread, as large as the largest weight it has met.
+  thread_local at::Tensor scratch;
+  if (!scratch.defined() || scratch.numel() < stored_.numel()) {
+    scratch = at::empty({stored_.numel()}, at::kFloat);
+  }
+  scratch.narrow(0, 0, stored_.numel()).copy_(stored_);
+  return at::native::mkldnn_tensor_from_data_ptr(scratch.data_ptr(), sizes_, at::kFloat, at::kCPU,
+                                                 layout_.const_data_ptr<uint8_t>(),
+                                                 layout_.numel());
 }
 
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
                   std::string_view activation) {
   static const auto op =
-      Find<at::Tensor(const at::Tensor&, const at::Tensor&, const OptionalTensor&,
-                      std::string_view, Scalars, OptionalString)>("mkldnn::_linear_pointwise", "");
+      Find<at::Tensor(const at::Tensor&, const at::Tensor&, const OptionalTensor&, std::string_view,
+                      Scalars, OptionalString)>("mkldnn::_linear_pointwise", "");
   if (activation == "gelu") return op.call(x, packed, Optional(bias), "gelu", Scalars(), "none");
   if (activation == "gelu_tanh") {
     return op.call(x, packed, Optional(bias), "gelu", Scalars(), "tanh");
@@ -58,41 +119,31 @@ at::Tensor Linear(const at::Tensor& x, const at::Tensor& packed, const at::Tenso
 
 at::Tensor LinearBinary(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
                         const at::Tensor& other, std::string_view operation) {
-  static const auto op =
-      Find<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                      const OptionalTensor&, std::string_view)>("mkldnn::_linear_pointwise",
-                                                                "binary");
+  static const auto op = Find<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                         const OptionalTensor&, std::string_view)>(
+      "mkldnn::_linear_pointwise", "binary");
   return op.call(x, other, packed, Optional(bias), operation);
-}
-
-at::Tensor PackConv(const at::Tensor& weight, ConvGeometry geometry, at::IntArrayRef input_sizes) {
-  static const auto op =
-      Find<at::Tensor(const at::Tensor&, at::IntArrayRef, at::IntArrayRef,
-                      at::IntArrayRef, int64_t, at::OptionalIntArrayRef)>(
-          "mkldnn::_reorder_convolution_weight", "");
-  return op.call(weight.contiguous(at::MemoryFormat::ChannelsLast), Pair(geometry.padding),
-                 Pair(geometry.stride), Pair(1), 1, input_sizes);
 }
 
 at::Tensor Conv(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
                 ConvGeometry geometry) {
   static const auto op =
-      Find<at::Tensor(const at::Tensor&, const at::Tensor&, const OptionalTensor&,
-                      at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t,
-                      std::string_view, Scalars, OptionalString)>("mkldnn::_convolution_pointwise",
-                                                                  "");
+      Find<at::Tensor(const at::Tensor&, const at::Tensor&, const OptionalTensor&, at::IntArrayRef,
+                      at::IntArrayRef, at::IntArrayRef, int64_t, std::string_view, Scalars,
+                      OptionalString)>("mkldnn::_convolution_pointwise", "");
   return op.call(x, packed, Optional(bias), Pair(geometry.padding), Pair(geometry.stride), Pair(1),
                  1, "none", Scalars(), "");
 }
 
 at::Tensor ConvAdd(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
                    const at::Tensor& other, ConvGeometry geometry) {
+  // oneDNN 3.10 refuses the fused sum for single pixels, whose memory format is ambiguous.
+  if (other.size(2) * other.size(3) == 1) return Conv(x, packed, bias, geometry).add_(other);
   static const auto op =
       Find<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                      const OptionalTensor&, at::IntArrayRef, at::IntArrayRef,
-                      at::IntArrayRef, int64_t, std::string_view,
-                      std::optional<at::Scalar>, OptionalString, Scalars, OptionalString)>(
-          "mkldnn::_convolution_pointwise", "binary");
+                      const OptionalTensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef,
+                      int64_t, std::string_view, std::optional<at::Scalar>, OptionalString, Scalars,
+                      OptionalString)>("mkldnn::_convolution_pointwise", "binary");
   return op.call(x, other, packed, Optional(bias), Pair(geometry.padding), Pair(geometry.stride),
                  Pair(1), 1, "add", std::nullopt, std::nullopt, Scalars(), std::nullopt);
 }

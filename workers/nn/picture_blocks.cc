@@ -13,11 +13,11 @@ at::Tensor ToPicture(const at::Tensor& tokens, int64_t height, int64_t width) {
 ResnetBlock::ResnetBlock(const WeightScope& weights, const ResnetShape& shape)
     : output_scale_(shape.output_scale),
       norm1_(weights.Sub("norm1"), shape.in, shape.groups, shape.eps),
-      conv1_(weights.Sub("conv1"), {.in = shape.in, .out = shape.out,
-                                    .size_hint = shape.size_hint}),
+      conv1_(weights.Sub("conv1"),
+             {.in = shape.in, .out = shape.out, .size_hint = shape.size_hint}),
       norm2_(weights.Sub("norm2"), shape.out, shape.groups, shape.eps),
-      conv2_(weights.Sub("conv2"), {.in = shape.out, .out = shape.out,
-                                    .size_hint = shape.size_hint}) {
+      conv2_(weights.Sub("conv2"),
+             {.in = shape.out, .out = shape.out, .size_hint = shape.size_hint}) {
   if (shape.time_width > 0) {
     time_ = Linear(weights.Sub("time_emb_proj"), shape.time_width, shape.out);
   }
@@ -28,8 +28,7 @@ ResnetBlock::ResnetBlock(const WeightScope& weights, const ResnetShape& shape)
 
 at::Tensor ResnetBlock::operator()(const at::Tensor& x, const at::Tensor& time) const {
   at::Tensor hidden = conv1_(norm1_.Silu(x));
-  if (time_.defined()) hidden = hidden.add_(time_(time).unsqueeze(-1).unsqueeze(-1));
-  hidden = norm2_.Silu(hidden);
+  hidden = norm2_.Silu(hidden, time_.defined() ? time_(time) : at::Tensor());
   const at::Tensor shortcut =
       shortcut_.defined() ? ToPicture(shortcut_(ToTokens(x)), x.size(2), x.size(3)) : x;
   at::Tensor out = conv2_.Add(hidden, shortcut);
@@ -39,8 +38,11 @@ at::Tensor ResnetBlock::operator()(const at::Tensor& x, const at::Tensor& time) 
 Downsample::Downsample(const WeightScope& weights, int64_t channels, int64_t padding,
                        int64_t size_hint)
     : pad_(padding == 0),
-      conv_(weights.Sub("conv"), {.in = channels, .out = channels, .stride = 2,
-                                  .padding = padding, .size_hint = size_hint}) {}
+      conv_(weights.Sub("conv"), {.in = channels,
+                                  .out = channels,
+                                  .stride = 2,
+                                  .padding = padding,
+                                  .size_hint = size_hint}) {}
 
 at::Tensor Downsample::operator()(const at::Tensor& x) const {
   return conv_(pad_ ? at::constant_pad_nd(x, {0, 1, 0, 1}) : x);

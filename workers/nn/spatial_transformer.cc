@@ -21,8 +21,9 @@ SpatialTransformer::Layer SpatialTransformer::ReadLayer(const WeightScope& weigh
   layer.norm1 = LayerNorm(weights.Sub("norm1"), width, 1e-5);
   layer.self = Attention(weights.Sub("attn1"), {.width = width, .heads = shape.heads});
   layer.norm2 = LayerNorm(weights.Sub("norm2"), width, 1e-5);
-  layer.cross = Attention(weights.Sub("attn2"), {.width = width, .heads = shape.heads,
-                                                 .context_width = shape.text_width});
+  layer.cross =
+      Attention(weights.Sub("attn2"),
+                {.width = width, .heads = shape.heads, .context_width = shape.text_width});
   layer.norm3 = LayerNorm(weights.Sub("norm3"), width, 1e-5);
   const WeightScope geglu = weights.Sub("ff.net.0.proj");
   const std::vector<at::Tensor> matrix = geglu.Take("weight", {8 * width, width}).chunk(2);
