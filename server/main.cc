@@ -13,6 +13,9 @@
 #include "google/protobuf/stubs/common.h"
 #include "server/config.h"
 #include "server/lifecycle.h"
+#if GOOGLE_PROTOBUF_VERSION < 3022000
+#include "google/protobuf/stubs/logging.h"
+#endif
 
 namespace hanmo {
 namespace {

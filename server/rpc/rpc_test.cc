@@ -11,10 +11,12 @@
 #include "google/rpc/status.pb.h"
 #include "grpcpp/create_channel.h"
 #include "grpcpp/security/credentials.h"
+#include "grpcpp/support/channel_arguments.h"
 #include "gtest/gtest.h"
 #include "hanmo/v1/models.grpc.pb.h"
 #include "png.h"
 #include "server/rpc/rpc_server.h"
+#include "server/rpc/stream_call.h"
 #include "server/rpc/testing/front_end.h"
 
 namespace hanmo {
@@ -44,6 +46,12 @@ class RpcTest : public ::testing::Test {
         generation_(hanmo::v1::Generation::NewStub(channel_)),
         models_(hanmo::v1::Models::NewStub(channel_)),
         health_(grpc::health::v1::Health::NewStub(channel_)) {}
+
+  static grpc::ChannelArguments AnySize() {
+    grpc::ChannelArguments arguments;
+    arguments.SetMaxReceiveMessageSize(-1);
+    return arguments;
+  }
 
   grpc::Status Generate(const std::string& request, GenerateResponse* response) {
     grpc::ClientContext context;
@@ -138,7 +146,7 @@ TEST_F(RpcTest, GeneratePaintsAPicture) {
   image.format = PNG_FORMAT_RGB;
   std::string rgb(PNG_IMAGE_SIZE(image), '\0');
   ASSERT_TRUE(png_image_finish_read(&image, nullptr, rgb.data(), 0, nullptr));
-  EXPECT_EQ(rgb, testing::Stripes(72, 64).rgb);
+  EXPECT_EQ(rgb, testing::Noise(72, 64).rgb);
 }
 
 TEST_F(RpcTest, AStreamOfTextJoinsToTheWholeText) {
@@ -248,23 +256,24 @@ TEST_F(RpcTest, TheDeadlineEndsARunningRequest) {
 
 TEST_F(RpcTest, OneSlowReaderDelaysNobody) {
   grpc::ClientContext slow_context;
-  // Nobody reads from it yet; logprobs make its events large.
+  // Nobody reads from it yet, and ten megabytes fit no socket buffer.
   auto slow = generation_->GenerateStream(
-      &slow_context, Proto(R"(model: "poet" prompt: "abc" text { max_tokens: 60 logprobs: 20 n: 16
-                             })"));
+      &slow_context,
+      Proto(R"(model: "novelist" prompt: "abc" text { max_tokens: 20000 logprobs: 20 n: 2 })"));
   for (int i = 0; i < 20; ++i) {
     GenerateResponse response;
     ASSERT_TRUE(Generate(R"(model: "poet" prompt: "xyz" text { max_tokens: 9 })", &response).ok());
     EXPECT_EQ(response.outputs(0).text().text(), "xyzxyzxyz");
   }
+  EXPECT_EQ(front_.worker().samples(), 2u) << "parked, not finished into a growing buffer";
   GenerateStreamResponse event;
   GenerateResponse final;
   while (slow->Read(&event)) {
     if (event.has_final()) final = event.final();
   }
   ASSERT_TRUE(slow->Finish().ok());
-  ASSERT_EQ(final.outputs_size(), 16);
-  for (const auto& output : final.outputs()) EXPECT_EQ(output.text().token_ids_size(), 60);
+  ASSERT_EQ(final.outputs_size(), 2);
+  for (const auto& output : final.outputs()) EXPECT_EQ(output.text().token_ids_size(), 20000);
 }
 
 TEST_F(RpcTest, BadRequestsCarryTheirFields) {
@@ -342,7 +351,7 @@ TEST_F(RpcTest, ModelsAreListedAndDescribed) {
   grpc::ClientContext context;
   hanmo::v1::ListModelsResponse list;
   ASSERT_TRUE(models_->ListModels(&context, {}, &list).ok());
-  ASSERT_EQ(list.models_size(), 3);
+  ASSERT_EQ(list.models_size(), 4);
   EXPECT_EQ(list.models(0).name(), "poet");
   EXPECT_EQ(list.models(0).state(), hanmo::v1::MODEL_STATE_READY);
   EXPECT_EQ(list.models(2).state(), hanmo::v1::MODEL_STATE_FAILED);

@@ -1,33 +1,22 @@
 #include "server/telemetry/log.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <utility>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "server/text/utf8.h"
-#include "spdlog/async_logger.h"
-#include "spdlog/details/thread_pool.h"
-#include "spdlog/sinks/stdout_sinks.h"
 
 namespace hanmo {
 namespace {
 
-constexpr size_t kPendingLines = 8192;
-
-spdlog::level::level_enum SpdlogLevel(LogLevel level) {
-  switch (level) {
-    case LogLevel::kDebug:
-      return spdlog::level::debug;
-    case LogLevel::kInfo:
-      return spdlog::level::info;
-    case LogLevel::kWarning:
-      return spdlog::level::warn;
-    case LogLevel::kError:
-      return spdlog::level::err;
-  }
-  return spdlog::level::info;
-}
+constexpr size_t kMaxWaitingBytes = 1 << 20;
+constexpr absl::Duration kGather = absl::Milliseconds(200);
+constexpr absl::string_view kLevels[] = {"debug", "info", "warning", "error"};
 
 // Characters that would break a line or its grammar need quotes.
 bool IsPlain(absl::string_view text) {
@@ -81,45 +70,89 @@ void AppendJsonString(absl::string_view text, std::string* out) {
   out->push_back('"');
 }
 
-Log::Log(LogLevel level, LogFormat format)
-    : Log(level, format, std::make_shared<spdlog::sinks::stderr_sink_mt>()) {}
+Log::Log(LogLevel level, LogFormat format, int fd)
+    : level_(level), format_(format), fd_(fd), thread_([this] { Run(); }) {}
 
-Log::Log(LogLevel level, LogFormat format, std::shared_ptr<spdlog::sinks::sink> sink)
-    : level_(level),
-      format_(format),
-      pool_(std::make_shared<spdlog::details::thread_pool>(kPendingLines, 1)),
-      logger_(std::make_shared<spdlog::async_logger>(
-          "hanmo", std::move(sink), pool_, spdlog::async_overflow_policy::overrun_oldest)) {
-  logger_->set_level(SpdlogLevel(level));
-  logger_->flush_on(spdlog::level::warn);
-  logger_->set_pattern(format == LogFormat::kJson
-                           ? R"({"time":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})"
-                           : "%Y-%m-%dT%H:%M:%S.%eZ %l %v",
-                       spdlog::pattern_time_type::utc);
+Log::~Log() {
+  {
+    absl::MutexLock lock(&mu_);
+    stopping_ = true;
+    changed_.Signal();
+  }
+  thread_.join();
 }
 
-Log::~Log() { logger_->flush(); }
-
-void Log::Write(LogLevel level, absl::string_view message,
-                std::initializer_list<LogField> fields) const {
+void Log::Write(LogLevel level, absl::string_view message, std::initializer_list<LogField> fields) {
   if (!enabled(level)) return;
+  const std::string line = Render(level, message, fields);
+  absl::MutexLock lock(&mu_);
+  if (waiting_.size() + line.size() > kMaxWaitingBytes) {
+    ++dropped_;
+    return;
+  }
+  const bool first = waiting_.empty();
+  waiting_ += line;
+  urgent_ = urgent_ || level >= LogLevel::kWarning;
+  if (first || urgent_) changed_.Signal();
+}
+
+std::string Log::Render(LogLevel level, absl::string_view message,
+                        std::initializer_list<LogField> fields) const {
+  const std::string time =
+      absl::FormatTime("%Y-%m-%dT%H:%M:%E3SZ", absl::Now(), absl::UTCTimeZone());
+  const absl::string_view name = kLevels[static_cast<size_t>(level)];
   std::string line;
-  line.reserve(256);
+  line.reserve(320);
   if (format_ == LogFormat::kJson) {
-    line += "\"message\":";
+    absl::StrAppend(&line, "{\"time\":\"", time, "\",\"level\":\"", name, "\",\"message\":");
     AppendJsonString(message, &line);
     for (const LogField& field : fields) {
       absl::StrAppend(&line, ",\"", field.key, "\":");
       AppendJsonValue(field, &line);
     }
+    line += "}\n";
   } else {
-    absl::StrAppend(&line, message);
+    absl::StrAppend(&line, time, " ", name, " ", message);
     for (const LogField& field : fields) {
       absl::StrAppend(&line, " ", field.key, "=");
       AppendTextValue(field, &line);
     }
+    line += "\n";
   }
-  logger_->log(SpdlogLevel(level), line);
+  return line;
+}
+
+void Log::Run() {
+  bool more = true;
+  while (more) {
+    std::string lines;
+    {
+      absl::MutexLock lock(&mu_);
+      while (waiting_.empty() && !stopping_) changed_.Wait(&mu_);
+      const absl::Time until = absl::Now() + kGather;
+      while (!urgent_ && !stopping_ && !changed_.WaitWithDeadline(&mu_, until)) {
+      }
+      more = !stopping_;
+      urgent_ = false;
+      lines = Take();
+    }
+    // What cannot be written has nowhere to be told.
+    for (size_t done = 0; done < lines.size();) {
+      const ssize_t wrote = write(fd_, lines.data() + done, lines.size() - done);
+      if (wrote <= 0) break;
+      done += static_cast<size_t>(wrote);
+    }
+  }
+}
+
+std::string Log::Take() {
+  std::string lines = std::move(waiting_);
+  waiting_.clear();
+  if (dropped_ > 0) {
+    lines += Render(LogLevel::kWarning, "log lines dropped", {{"count", dropped_}});
+    dropped_ = 0;
+  }
+  return lines;
 }
 
 }  // namespace hanmo

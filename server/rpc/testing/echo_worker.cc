@@ -4,11 +4,13 @@
 
 namespace hanmo::testing {
 
-Pixels Stripes(uint32_t width, uint32_t height) {
+Pixels Noise(uint32_t width, uint32_t height) {
   Pixels pixels{width, height, std::string(size_t{3} * width * height, '\0')};
-  for (size_t i = 0; i < pixels.rgb.size(); ++i) {
-    // Hard to compress, so that large pictures make several chunks.
-    pixels.rgb[i] = static_cast<char>((i * 2654435761u) >> 13);
+  // Noise does not compress, so that large pictures make several chunks.
+  uint32_t state = 1;
+  for (char& byte : pixels.rgb) {
+    state = state * 1664525 + 1013904223;
+    byte = static_cast<char>(state >> 24);
   }
   return pixels;
 }
@@ -114,9 +116,9 @@ void EchoWorker::Paint(StepKind kind, const Row& row, Sample* sample, RowResult*
   if (kind == StepKind::kDenoise) ++sample->done;
   result->steps_done = sample->done;
   result->steps_total = job.steps;
-  if (kind == StepKind::kDenoise && row.preview) result->preview = Stripes(8, 8);
+  if (kind == StepKind::kDenoise && row.preview) result->preview = Noise(8, 8);
   if (kind == StepKind::kVaeDecode) {
-    result->picture = Stripes(job.width, job.height);
+    result->picture = Noise(job.width, job.height);
     sample->ended = true;
   }
 }

@@ -1,5 +1,5 @@
 // A worker in memory for tests of the front end and its benchmark: a text model writes its prompt
-// again and again, a picture model paints stripes. Results come at once, or when they are released.
+// again and again, a picture model paints noise. Results come at once, or when they are released.
 #ifndef HANMO_SERVER_RPC_TESTING_ECHO_WORKER_H_
 #define HANMO_SERVER_RPC_TESTING_ECHO_WORKER_H_
 
@@ -60,7 +60,7 @@ class EchoWorker : public WorkerLink {
 };
 
 // The picture that EchoWorker paints.
-Pixels Stripes(uint32_t width, uint32_t height);
+Pixels Noise(uint32_t width, uint32_t height);
 
 }  // namespace hanmo::testing
 

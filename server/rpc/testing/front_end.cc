@@ -20,11 +20,13 @@ std::vector<Metrics::ModelLabel> Labels(const std::vector<Model>& models) {
 
 }  // namespace
 
-std::vector<Model> ThreeModels() {
+std::vector<Model> FourModels() {
   std::vector<Model> models;
   models.push_back(ByteModel(0, "poet"));
   models.push_back(Painter(1, "painter"));
   models.push_back(BrokenModel(2, "broken"));
+  models.push_back(ByteModel(3, "novelist"));
+  models.back().spec.text.context_tokens = 1 << 16;
   return models;
 }
 

@@ -15,12 +15,13 @@
 
 namespace hanmo::testing {
 
-// "poet" (ByteModel), "painter" (Painter) and "broken".
-std::vector<Model> ThreeModels();
+// "poet" (ByteModel), "painter" (Painter), "broken", and "novelist": a poet with a context of
+// 65536.
+std::vector<Model> FourModels();
 
 class FrontEnd {
  public:
-  explicit FrontEnd(std::vector<Model> models = ThreeModels(),
+  explicit FrontEnd(std::vector<Model> models = FourModels(),
                     LogLevel log_level = LogLevel::kError);
   ~FrontEnd();
 
