@@ -25,8 +25,8 @@ pub fn guard(error: *mut *mut c_char, body: impl FnOnce() -> Outcome<()>) -> c_i
         }));
     });
     let outcome = catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|payload| {
-        // Dropping a payload may panic in turn, which nothing would catch.
-        std::mem::forget(payload);
+        // Dropping a payload may panic in turn.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(payload)));
         Err(PANIC_PLACE.with(|p| format!("internal error at {}", p.borrow())))
     });
     match outcome {

@@ -6,13 +6,30 @@ use std::fmt::Write;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+/// What one value may be written as. Templates can build values that share their parts, and writing
+/// such a value is work that the fuel limit does not see.
+const MAX_TEXT_BYTES: usize = 16 << 20;
+const MAX_DEPTH: usize = 128;
+
+fn check_bounds(depth: usize, out: &str) -> Result<(), Error> {
+    if depth > MAX_DEPTH || out.len() > MAX_TEXT_BYTES {
+        return Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "a value is too deep or too long to write",
+        ));
+    }
+    Ok(())
+}
+
 /// `str(value)`.
 pub fn str(value: &Value) -> Result<String, Error> {
+    let mut out = String::new();
     match value.kind() {
-        ValueKind::Undefined => Ok(String::new()),
-        ValueKind::String => Ok(value.as_str().unwrap_or_default().to_owned()),
-        _ => repr(value),
+        ValueKind::Undefined => {}
+        ValueKind::String => out.push_str(value.as_str().unwrap_or_default()),
+        _ => repr(value, 0, &mut out)?,
     }
+    Ok(out)
 }
 
 /// `text.title()`: a letter is upper case unless it follows a letter.
@@ -30,25 +47,34 @@ pub fn title(text: &str) -> String {
     out
 }
 
-fn repr(value: &Value) -> Result<String, Error> {
-    Ok(match value.kind() {
-        ValueKind::None => "None".into(),
-        ValueKind::Bool => if value.is_true() { "True" } else { "False" }.into(),
-        ValueKind::Number => number(value),
-        ValueKind::String => quoted(value.as_str().unwrap_or_default()),
+fn repr(value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+    check_bounds(depth, out)?;
+    match value.kind() {
+        ValueKind::None => out.push_str("None"),
+        ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
+        ValueKind::Number => out.push_str(&number(value)),
+        ValueKind::String => out.push_str(&quoted(value.as_str().unwrap_or_default())),
         ValueKind::Seq => {
-            let items = value.try_iter()?.map(|item| repr(&item)).collect::<Result<Vec<_>, _>>()?;
-            format!("[{}]", items.join(", "))
+            out.push('[');
+            for (i, item) in value.try_iter()?.enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                repr(&item, depth + 1, out)?;
+            }
+            out.push(']');
         }
         ValueKind::Map => {
-            let mut items = Vec::new();
-            for key in value.try_iter()? {
-                items.push(format!("{}: {}", repr(&key)?, repr(&value.get_item(&key)?)?));
+            out.push('{');
+            for (i, key) in value.try_iter()?.enumerate() {
+                out.push_str(if i > 0 { ", " } else { "" });
+                repr(&key, depth + 1, out)?;
+                out.push_str(": ");
+                repr(&value.get_item(&key)?, depth + 1, out)?;
             }
-            format!("{{{}}}", items.join(", "))
+            out.push('}');
         }
-        _ => value.to_string(),
-    })
+        _ => out.push_str(&value.to_string()),
+    }
+    Ok(())
 }
 
 fn quoted(text: &str) -> String {
@@ -148,6 +174,7 @@ impl JsonStyle {
     }
 
     fn write(&self, value: &Value, depth: usize, out: &mut String) -> Result<(), Error> {
+        check_bounds(depth, out)?;
         match value.kind() {
             ValueKind::None => out.push_str("null"),
             ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),

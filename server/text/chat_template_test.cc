@@ -88,6 +88,12 @@ TEST(ChatTemplateTest, BoundsWorkAndOutput) {
   const std::string recursion = "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}";
   EXPECT_THAT(Render(recursion, {}).status().message(), HasSubstr("recursion"));
   EXPECT_FALSE(Render(std::string(size_t{2} << 20, ' '), {}).ok());
+  // A value of 2^40 items that share their parts.
+  std::string doubling = "{% set x = 'ab' %}";
+  for (int i = 0; i < 40; ++i) doubling += "{% set x = [x, x] %}";
+  for (const char* use : {"{{ x }}", "{{ x | tojson }}", "{{ x | string }}"}) {
+    EXPECT_THAT(Render(doubling + use, {}).status().message(), HasSubstr("too long")) << use;
+  }
 }
 
 TEST(ChatTemplateTest, ReachesNoFilesAndNoUnknownNames) {
