@@ -51,6 +51,11 @@ WORDINGS_HELDOUT = (
 
 _SHORT = {"五言绝句": "五绝", "七言绝句": "七绝", "五言律诗": "五律", "七言律诗": "七律"}
 
+# The characters of a prompt that are not what it asks for.
+WORDING_CHARACTERS = "".join(
+    (*WORDINGS, *WORDINGS_FIRST_LINE, *_SHORT, *_SHORT.values(), "古诗和与、")
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Mix:

@@ -38,23 +38,28 @@ class Schedule:
         return self.peak * min((step + 1) / self.warmup, 3 * (1 - step / self.steps), 1.0)
 
 
-@dataclasses.dataclass(frozen=True)
-class Stress:
-    """Counts a token `weight` times where the token `before` follows it: the rhyme, before `。`."""
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # ids, targets, weights: [rows, length]
 
-    before: int
-    weight: float
+
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A prompt and its poem; the first `given` ids are not to be predicted."""
+
+    ids: list[int]
+    given: int
+    weights: list[float]
 
 
 @dataclasses.dataclass
 class Row:
     ids: list[int] = dataclasses.field(default_factory=list)
     targets: list[int] = dataclasses.field(default_factory=list)
+    weights: list[float] = dataclasses.field(default_factory=list)
 
-    def add(self, ids: list[int], free: int) -> None:
-        """Appends a text whose first `free` ids are given, not to be predicted."""
-        self.ids += ids
-        self.targets += [IGNORED] * free + ids[free:]
+    def add(self, text: Text) -> None:
+        self.ids += text.ids
+        self.targets += [IGNORED] * text.given + text.ids[text.given :]
+        self.weights += text.weights
 
 
 def copies(each: poem.Poem) -> int:
@@ -77,29 +82,43 @@ class Corpus:
         self._themes = themes
         self._tokenizer = tokenizer
         self._end = tokenizer.convert_tokens_to_ids(prompts.END)
+        self._full_stop = tokenizer("。").input_ids[-1]
+        self._wording = frozenset(tokenizer(prompts.WORDING_CHARACTERS).input_ids)
+        self._rhyme_weight = args.rhyme_weight
+        self._asked_weight = args.asked_weight
         self._batch_tokens = args.batch_tokens
         self._seed = args.seed
 
-    def _texts(self) -> Iterator[tuple[list[int], int]]:
+    def _text(self, prompt: str | None, each: poem.Poem) -> Text:
+        ids = [*self._tokenizer(each.text).input_ids, self._end]
+        if prompt is None:
+            return Text(ids, 0, self._weights(ids, frozenset()))
+        # The line feed is predicted, so that a bare title is answered on the next line.
+        head = self._tokenizer(prompt).input_ids
+        ids = head + self._tokenizer("\n").input_ids + ids
+        return Text(ids, len(head), self._weights(ids, frozenset(head) - self._wording))
+
+    def _weights(self, ids: list[int], asked: frozenset[int]) -> list[float]:
+        """How much each id counts: more for what the prompt asks and for the rhyme, before `。`."""
+        weights = [self._asked_weight if i in asked else 1.0 for i in ids]
+        for place, following in enumerate(ids[1:]):
+            if following == self._full_stop:
+                weights[place] = max(weights[place], self._rhyme_weight)
+        return weights
+
+    def _texts(self) -> Iterator[Text]:
         for epoch in itertools.count():
             order = random.Random(f"{self._seed} {epoch}")
             writer = prompts.PromptWriter(self._themes, seed=order.getrandbits(32))
             for each in order.sample(self._poems, len(self._poems)):
-                prompt = writer.write(each)
-                ids = [*self._tokenizer(each.text).input_ids, self._end]
-                if prompt is None:
-                    yield ids, 0
-                else:
-                    # The line feed is predicted, so that a bare title is answered on the next line.
-                    head = self._tokenizer(prompt).input_ids
-                    yield head + self._tokenizer("\n").input_ids + ids, len(head)
+                yield self._text(writer.write(each), each)
 
-    def _rows(self, texts: Iterator[tuple[list[int], int]], length: int) -> Iterator[Row]:
+    def _rows(self, texts: Iterator[Text], length: int) -> Iterator[Row]:
         rows: list[Row] = []
-        for ids, free in texts:
-            if len(ids) > min(ROW_LENGTHS):
+        for text in texts:
+            if len(text.ids) > min(ROW_LENGTHS):
                 continue
-            row = next((r for r in rows if len(r.ids) + len(ids) <= length), None)
+            row = next((r for r in rows if len(r.ids) + len(text.ids) <= length), None)
             if row is None:
                 if len(rows) == OPEN_ROWS:
                     fullest = max(rows, key=lambda r: len(r.ids))
@@ -107,24 +126,29 @@ class Corpus:
                     yield fullest
                 row = Row()
                 rows.append(row)
-            row.add(ids, free)
+            row.add(text)
 
-    def batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Pairs of ids and targets, both [rows, length]; a target is the id at the same place."""
+    def batches(self) -> Iterator[Batch]:
+        """A target is the id at the same place, or IGNORED."""
         texts = self._texts()
         sources = [(length, self._rows(texts, length)) for length in ROW_LENGTHS]
         for length, rows in itertools.cycle(sources):
             taken = list(itertools.islice(rows, self._batch_tokens // length))
             ids = torch.full((len(taken), length), self._end)
             targets = torch.full((len(taken), length), IGNORED)
+            weights = torch.ones(len(taken), length)
             for number, row in enumerate(taken):
                 ids[number, : len(row.ids)] = torch.tensor(row.ids)
                 targets[number, : len(row.ids)] = torch.tensor(row.targets)
-            yield ids, targets
+                weights[number, : len(row.ids)] = torch.tensor(row.weights)
+            yield ids, targets, weights
 
 
 def loss_of(
-    model: GPT2LMHeadModel, ids: torch.Tensor, targets: torch.Tensor, stress: Stress | None = None
+    model: GPT2LMHeadModel,
+    ids: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean cross entropy; the vocabulary projection runs only where a target counts."""
     hidden = model.transformer(ids).last_hidden_state[:, :-1]
@@ -133,11 +157,10 @@ def loss_of(
     losses = torch.nn.functional.cross_entropy(
         model.lm_head(hidden[counts]), wanted[counts], reduction="none"
     )
-    if stress is None:
+    if weights is None:
         return losses.mean()
-    weights = torch.ones_like(losses)
-    weights[(wanted.roll(-1, dims=1) == stress.before)[counts]] = stress.weight
-    return (losses * weights).sum() / weights.sum()
+    chosen = weights[:, 1:][counts]
+    return (losses * chosen).sum() / chosen.sum()
 
 
 def new_model(tokenizer: GPT2TokenizerFast, args: argparse.Namespace) -> GPT2LMHeadModel:
@@ -171,9 +194,9 @@ def optimizers_of(model: GPT2LMHeadModel) -> list[torch.optim.Optimizer]:
 
 
 @torch.no_grad()
-def heldout_loss(model: GPT2LMHeadModel, batches: list[tuple[torch.Tensor, torch.Tensor]]) -> float:
+def heldout_loss(model: GPT2LMHeadModel, batches: list[Batch]) -> float:
     model.eval()
-    losses = [loss_of(model, ids, targets).item() for ids, targets in batches]
+    losses = [loss_of(model, ids, targets).item() for ids, targets, _ in batches]
     model.train()
     return sum(losses) / len(losses)
 
@@ -191,9 +214,8 @@ def average_gradients(model: GPT2LMHeadModel, processes: int) -> None:
 class Run:
     """A model, its optimizers and how far they are; saved to and resumed from one file."""
 
-    def __init__(self, model: GPT2LMHeadModel, args: argparse.Namespace, stress: Stress | None):
+    def __init__(self, model: GPT2LMHeadModel, args: argparse.Namespace):
         self.model = model
-        self._stress = stress
         self.step = 0
         self.cpu_seconds = 0.0
         self._optimizers = optimizers_of(model)
@@ -224,13 +246,13 @@ class Run:
         torch.save(state, partial)
         partial.replace(self._path)
 
-    def advance(self, ids: torch.Tensor, targets: torch.Tensor) -> float:
-        """One step of the optimizers; returns the loss before it."""
+    def advance(self, batch: Batch) -> float:
+        """One step of the optimizers; returns the weighted loss before it."""
         started = time.process_time()
         for optimizer in self._optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = self._schedule.rate(self.step)
-        loss = loss_of(self.model, ids, targets, self._stress)
+        loss = loss_of(self.model, *batch)
         loss.backward()
         if self._processes > 1:
             average_gradients(self.model, self._processes)
@@ -252,6 +274,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--rhyme-weight", type=float, default=3.0)
+    parser.add_argument("--asked-weight", type=float, default=4.0)
     parser.add_argument("--width", type=int, default=160)
     parser.add_argument("--layers", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
@@ -277,16 +300,13 @@ def main() -> None:
     train = [p for p in poem.read(args.corpus / "train.jsonl") for _ in range(copies(p))]
     batches = Corpus(train, themes, tokenizer, args).batches()
 
-    stress = Stress(
-        tokenizer.convert_tokens_to_ids(tokenizer.tokenize("。"))[-1], args.rhyme_weight
-    )
-    run = Run(new_model(tokenizer, args), args, stress)
+    run = Run(new_model(tokenizer, args), args)
     run.resume()
     saved_at = time.monotonic()
     print(f"{run.model.num_parameters()} parameters, from step {run.step}", flush=True)
     begin, end = (step * args.processes + args.rank for step in (run.step, args.steps))
-    for ids, targets in itertools.islice(batches, begin, end, args.processes):
-        loss = run.advance(ids, targets)
+    for batch in itertools.islice(batches, begin, end, args.processes):
+        loss = run.advance(batch)
         if args.rank != 0:
             continue
         last = run.step == args.steps

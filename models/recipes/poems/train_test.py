@@ -1,6 +1,7 @@
 """Tests of the training batches and of the prompts that they are made of."""
 
 import argparse
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -35,18 +36,16 @@ def byte_tokenizer(tmp_path_factory: pytest.TempPathFactory) -> GPT2TokenizerFas
     return GPT2TokenizerFast(str(folder / "vocab.json"), str(folder / "merges.txt"))
 
 
-def first_batches(
-    tokenizer: GPT2TokenizerFast, count: int, seed: int = 0
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    args = argparse.Namespace(batch_tokens=512, seed=seed)
+def first_batches(tokenizer: GPT2TokenizerFast, count: int, seed: int = 0) -> list[train.Batch]:
+    args = argparse.Namespace(batch_tokens=512, seed=seed, rhyme_weight=3.0, asked_weight=4.0)
     corpus = train.Corpus(POEMS, THEMES, tokenizer, args)
     return list(itertools.islice(corpus.batches(), count))
 
 
 def test_rows_hold_whole_texts_and_predict_every_poem(tokenizer: GPT2TokenizerFast) -> None:
     end = tokenizer.convert_tokens_to_ids(prompts.END)
-    for ids, targets in first_batches(tokenizer, 8):
-        assert ids.shape == targets.shape
+    for ids, targets, weights in first_batches(tokenizer, 8):
+        assert ids.shape == targets.shape == weights.shape
         predicted = targets != train.IGNORED
         assert torch.equal(ids[predicted], targets[predicted])
         for row, wanted in zip(ids, predicted, strict=True):
@@ -57,7 +56,7 @@ def test_rows_hold_whole_texts_and_predict_every_poem(tokenizer: GPT2TokenizerFa
             assert int(row[length - 1]) == end
 
 
-def flat(batches: list[tuple[torch.Tensor, torch.Tensor]]) -> list[torch.Tensor]:
+def flat(batches: list[train.Batch]) -> list[torch.Tensor]:
     return list(itertools.chain.from_iterable(batches))
 
 
@@ -105,20 +104,20 @@ def test_a_resumed_run_goes_on_as_if_never_stopped(
 
     def new_run() -> train.Run:
         torch.manual_seed(args.seed)
-        return train.Run(train.new_model(tokenizer, args), args, train.Stress(5, 3.0))
+        return train.Run(train.new_model(tokenizer, args), args)
 
     whole = new_run()
-    losses = [whole.advance(*batch) for batch in batches]
+    losses = [whole.advance(batch) for batch in batches]
     stopped = new_run()
-    assert [stopped.advance(*batch) for batch in batches[:2]] == losses[:2]
+    assert [stopped.advance(batch) for batch in batches[:2]] == losses[:2]
     stopped.save()
     resumed = new_run()
     resumed.resume()
     assert resumed.step == 2
-    assert [resumed.advance(*batch) for batch in batches[2:]] == losses[2:]
+    assert [resumed.advance(batch) for batch in batches[2:]] == losses[2:]
 
 
-def test_stress_counts_the_rhyme_more(tokenizer: GPT2TokenizerFast) -> None:
+def test_weights_make_a_target_count_more(tokenizer: GPT2TokenizerFast) -> None:
     args = argparse.Namespace(width=32, layers=1)
     torch.manual_seed(0)
     model = train.new_model(tokenizer, args)
@@ -128,6 +127,19 @@ def test_stress_counts_the_rhyme_more(tokenizer: GPT2TokenizerFast) -> None:
         for place in range(1, 5)
     ]
     plain = train.loss_of(model, ids, ids)
-    stressed = train.loss_of(model, ids, ids, train.Stress(before=9, weight=3.0))
+    weighted = train.loss_of(model, ids, ids, torch.tensor([[1.0, 1.0, 3.0, 1.0, 1.0]]))
     assert plain.item() == pytest.approx(sum(one_by_one).item() / 4)
-    assert stressed.item() == pytest.approx((sum(one_by_one) + 2 * one_by_one[1]).item() / 6)
+    assert weighted.item() == pytest.approx((sum(one_by_one) + 2 * one_by_one[1]).item() / 6)
+
+
+def test_the_rhyme_and_what_is_asked_weigh_more(tokenizer: GPT2TokenizerFast) -> None:
+    args = argparse.Namespace(batch_tokens=512, seed=0, rhyme_weight=3.0, asked_weight=4.0)
+    corpus = train.Corpus(POEMS, THEMES, tokenizer, args)
+    rhyme = len(tokenizer("春眠不觉晓，处处闻啼鸟。").input_ids) - 2
+    alone = corpus._text(None, POEMS[0])
+    assert next(place for place, w in enumerate(alone.weights) if w != 1) == rhyme
+    assert set(alone.weights) == {1.0, 3.0}
+    prompted = corpus._text("x", dataclasses.replace(POEMS[0], lines=("xxxxx",) * 4))
+    assert prompted.given == 1
+    assert prompted.weights.count(4.0) == 1 + 20
+    assert prompted.weights[1] == 1.0
