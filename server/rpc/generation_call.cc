@@ -45,8 +45,12 @@ void GenerationCall::Begin(const grpc::ByteBuffer& request) {
     status = plan.status();
     if (plan.ok()) plan_ = *std::move(plan);
   }
-  const std::string& id = status.ok() ? plan_.request_id : proto_.request_id();
-  if (status.ok() || IsRequestId(id)) rpc_->AddInitialMetadata("x-request-id", id);
+  if (!status.ok()) {
+    // For the metrics and the log, as far as the request tells them.
+    plan_.model = server_.models->Find(proto_.model());
+    if (IsRequestId(proto_.request_id())) plan_.request_id = proto_.request_id();
+  }
+  if (!plan_.request_id.empty()) rpc_->AddInitialMetadata("x-request-id", plan_.request_id);
   if (!status.ok()) return OnDone(status, {});
 
   const size_t bytes = PromptBytes(proto_);

@@ -41,8 +41,8 @@ GenerateRequest Proto(const std::string& text) {
 class RpcTest : public ::testing::Test {
  protected:
   RpcTest()
-      : channel_(
-            grpc::CreateChannel(front_.server().address(), grpc::InsecureChannelCredentials())),
+      : channel_(grpc::CreateCustomChannel(front_.server().address(),
+                                           grpc::InsecureChannelCredentials(), AnySize())),
         generation_(hanmo::v1::Generation::NewStub(channel_)),
         models_(hanmo::v1::Models::NewStub(channel_)),
         health_(grpc::health::v1::Health::NewStub(channel_)) {}
