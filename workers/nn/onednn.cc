@@ -1,5 +1,6 @@
 #include "workers/nn/onednn.h"
 
+#include <ATen/core/LegacyTypeDispatch.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 
 #include <array>
@@ -92,6 +93,12 @@ void PackedWeight::Store(const at::Tensor& packed, at::ScalarType storage) {
   layout_ = layout.call(packed);
 }
 
+size_t PackedWeight::stored_bytes() const {
+  if (layout_.defined()) return stored_.nbytes();
+  static const auto bytes = Find<int64_t(const at::Tensor&)>("mkldnn::_nbytes", "");
+  return static_cast<size_t>(bytes.call(stored_));
+}
+
 at::Tensor PackedWeight::Get() const {
   if (!layout_.defined()) return stored_;
   // One buffer for each computing thread, as large as the largest weight it has met.
@@ -99,6 +106,8 @@ at::Tensor PackedWeight::Get() const {
   if (!scratch.defined() || scratch.numel() < stored_.numel()) {
     scratch = at::empty({stored_.numel()}, at::kFloat);
   }
+  // The buffer may have been made in inference mode and be used outside of it, or the reverse.
+  const at::AutoDispatchBelowADInplaceOrView below;
   scratch.narrow(0, 0, stored_.numel()).copy_(stored_);
   return at::native::mkldnn_tensor_from_data_ptr(scratch.data_ptr(), sizes_, at::kFloat, at::kCPU,
                                                  layout_.const_data_ptr<uint8_t>(),

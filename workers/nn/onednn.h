@@ -39,6 +39,7 @@ class PackedWeight {
                               at::IntArrayRef input_sizes, at::ScalarType compute);
 
   bool defined() const { return stored_.defined(); }
+  size_t stored_bytes() const;  // of a widened weight, or of the opaque tensor
   // The opaque tensor for the functions below, valid until this thread's next Get of any weight.
   at::Tensor Get() const;
 
