@@ -103,8 +103,7 @@ DeviceMemory ComputeDevice::memory() const {
     const auto [free, total] = allocator->getMemoryInfo(device_.index());
     memory.total_bytes = total;
     memory.free_bytes = free;
-    memory.used_bytes =
-        allocator->getDeviceStats(device_.index()).reserved_bytes[0].current;
+    memory.used_bytes = allocator->getDeviceStats(device_.index()).reserved_bytes[0].current;
     return absl::OkStatus();
   }).IgnoreError();
   return memory;

@@ -7,8 +7,8 @@
 namespace hanmo {
 namespace {
 
-// Patches of kPatch x kPatch equal latent pixels, kGrid x kGrid of them a picture: large enough that
-// a patch's middle is not coloured by its neighbours, small enough to decode in no time.
+// Patches of kPatch x kPatch equal latent pixels, kGrid x kGrid of them a picture: large enough
+// that a patch's middle is not coloured by its neighbours, small enough to decode in no time.
 constexpr int64_t kPatch = 4;
 constexpr int64_t kGrid = 2;
 constexpr int64_t kPictures = 8;

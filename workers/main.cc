@@ -14,7 +14,8 @@ namespace {
 // libgomp's threads wait for each other by spinning, by default for milliseconds: on cores that are
 // shared with anything else a step then takes many times as long (measured: 100 times, 2 threads on
 // 2 cores busy with other programs). About 50 microseconds keep the gain of spinning between two
-// operators. libgomp reads its settings before main, hence the second start.
+// operators. libgomp reads its settings before main, hence a second start where the server (or the
+// container) has not set one.
 void LimitSpinning(char** argv) {
   if (getenv("GOMP_SPINCOUNT") != nullptr || getenv("OMP_WAIT_POLICY") != nullptr) return;
   setenv("GOMP_SPINCOUNT", "2000", 1);

@@ -14,7 +14,8 @@
 namespace hanmo {
 namespace {
 
-constexpr const char* kSamplers[] = {"ddim", "pndm", "euler", "euler_a", "dpmpp_2m", "lcm", "unipc"};
+constexpr const char* kSamplers[] = {"ddim",     "pndm", "euler", "euler_a",
+                                     "dpmpp_2m", "lcm",  "unipc"};
 
 absl::StatusOr<std::string> ReadText(const std::string& path) {
   std::ifstream file(path);
@@ -34,13 +35,15 @@ absl::StatusOr<nlohmann::json> ReadObject(const std::string& path) {
 // The class in an entry such as "unet": ["diffusers", "UNet2DConditionModel"]; empty when absent.
 std::string ClassOf(const nlohmann::json& index, const char* component) {
   const auto entry = index.find(component);
-  if (entry == index.end() || !entry->is_array() || entry->size() != 2 || !(*entry)[1].is_string()) {
+  if (entry == index.end() || !entry->is_array() || entry->size() != 2 ||
+      !(*entry)[1].is_string()) {
     return "";
   }
   return (*entry)[1];
 }
 
-absl::Status RequireClass(const nlohmann::json& index, const char* component, const char* expected) {
+absl::Status RequireClass(const nlohmann::json& index, const char* component,
+                          const char* expected) {
   const std::string found = ClassOf(index, component);
   if (found == expected) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("model_index.json: ", component, ": \"", found,
@@ -84,9 +87,9 @@ absl::Status PicturePipeline::LoadComponents() {
                          ReadObject(absl::StrCat(options_.folder, "/model_index.json")));
   const std::string pipeline_class = index.value("_class_name", nlohmann::json("")).dump();
   if (pipeline_class != "\"StableDiffusionPipeline\"") {
-    return absl::InvalidArgumentError(absl::StrCat("model_index.json: _class_name: ",
-                                                   pipeline_class,
-                                                   " found, StableDiffusionPipeline expected"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("model_index.json: _class_name: ", pipeline_class,
+                     " found, StableDiffusionPipeline expected"));
   }
   HANMO_RETURN_IF_ERROR(RequireClass(index, "unet", "UNet2DConditionModel"));
   HANMO_RETURN_IF_ERROR(RequireClass(index, "vae", "AutoencoderKL"));
@@ -149,8 +152,7 @@ void PicturePipeline::DescribeCapabilities(const nlohmann::json& unet_config) {
   loaded_.default_size = sample_size * loaded_.latent_factor;
   loaded_.prompt_tokens = text_encoder_->traits().max_length;
   // The tokenizer may pad to less than the encoder could take.
-  auto tokenizer =
-      ReadObject(absl::StrCat(options_.folder, "/tokenizer/tokenizer_config.json"));
+  auto tokenizer = ReadObject(absl::StrCat(options_.folder, "/tokenizer/tokenizer_config.json"));
   if (!tokenizer.ok()) return;
   const auto length = tokenizer->find("model_max_length");
   if (length != tokenizer->end() && length->is_number() && *length >= 1 &&

@@ -42,8 +42,8 @@ absl::StatusOr<PicturePipeline::Picture> PicturePipeline::MakePicture(PictureJob
   Picture picture;
   const uint32_t factor = loaded_.latent_factor;
   if (job.width == 0 || job.height == 0 || job.width % factor != 0 || job.height % factor != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("size: ", job.width, " x ", job.height, ", multiples of ", factor, " expected"));
+    return absl::InvalidArgumentError(absl::StrCat("size: ", job.width, " x ", job.height,
+                                                   ", multiples of ", factor, " expected"));
   }
   if (!std::isfinite(job.guidance)) return absl::InvalidArgumentError("guidance: not finite");
   HANMO_RETURN_IF_ERROR(CheckPrompt(job.prompt, "prompt"));

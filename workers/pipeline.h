@@ -14,7 +14,8 @@
 
 namespace hanmo {
 
-// Called on the compute thread; at:: functions inside may throw, the executor catches at its border.
+// Called on the compute thread; at:: functions inside may throw, the executor catches at its
+// border.
 class Pipeline {
  public:
   virtual ~Pipeline() = default;

@@ -73,8 +73,8 @@ TEST(PipelineParityTest, EverySamplerPaintsWhatDiffusersPaints) {
     }
     const testing::PaintedPicture found = testing::PaintTogether(executor, 0, {job})[0];
     ASSERT_TRUE(found.status.ok()) << found.status;
-    const at::Tensor expected = *pictures.Take(absl::StrCat(folder, ".", job.sampler),
-                                               {job.height, job.width, 3});
+    const at::Tensor expected =
+        *pictures.Take(absl::StrCat(folder, ".", job.sampler), {job.height, job.width, 3});
 
     const at::Tensor exact = BeforeRounding(folder, job, found.save_point);
     const double error = (exact - expected).to(at::kDouble).square().mean().item<double>();

@@ -76,6 +76,7 @@ class RemoteExecutor final : public Executor, public WorkerEvents, public FleetO
     auto lost = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !reason_.empty(); };
     ASSERT_TRUE(mu_.AwaitWithTimeout(absl::Condition(&lost), kPatience));
   }
+  // How the worker ended; also forgets the answers that its death left behind.
   std::string TakeReason() {
     absl::MutexLock lock(&mu_);
     answer_.reset();
@@ -194,7 +195,9 @@ TEST_F(RecoveryTest, PicturesAboardAtAKillEndWithTheSameBytes) {
       PaintTogether(remote_, kPictureModel, jobs, /*first_sample=*/1);
 
   const auto step = [](StepKind kind, SampleHandle first) {
-    return Step{0, kPictureModel, kind,
+    return Step{0,
+                kPictureModel,
+                kind,
                 {{first, 0, {}, false}, {first + 1, 0, {}, false}, {first + 2, 0, {}, false}}};
   };
   for (size_t i = 0; i < jobs.size(); ++i) remote_.Begin(11 + i, kPictureModel, jobs[i], {});
@@ -236,6 +239,7 @@ TEST_F(RecoveryTest, TextsAboardAtAKillGoOnWithTheSameTokens) {
   ASSERT_EQ(undisturbed[0].tokens.size(), 24u);
   ASSERT_EQ(kill(WorkerPid(), SIGKILL), 0);
   remote_.AwaitLost();
+  EXPECT_EQ(remote_.TakeReason(), "signal 9 (Killed)");
   remote_.AwaitReady(2);
   // The client has 10 tokens of the first and 17 of the second.
   std::vector<Resume> resumes(2);

@@ -2,12 +2,20 @@
 
 #include <unistd.h>
 
+#include <chrono>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 
 namespace hanmo {
+namespace {
+
+// Of a clock that never jumps; its zero means nothing.
+absl::Duration Uptime() {
+  return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
+}
+
+}  // namespace
 
 WorkerService::WorkerService(Executor* executor, std::function<void()> start_thread,
                              std::function<void()> stream_ended)
@@ -98,9 +106,9 @@ void WorkerService::Execute(Command command) {
   wire::RunResponse response;
   switch (request.command_case()) {
     case wire::RunRequest::kLoad: {
-      const absl::Time start = absl::Now();
+      const absl::Duration start = Uptime();
       absl::StatusOr<LoadedModel> loaded = executor_->Load(FromWire(request.load()));
-      if (loaded.ok()) loaded->load_seconds = absl::ToDoubleSeconds(absl::Now() - start);
+      if (loaded.ok()) loaded->load_seconds = absl::ToDoubleSeconds(Uptime() - start);
       ToWire(request.load().model(), loaded, response.mutable_loaded());
       command.stream->Write(response);
       return;
@@ -139,18 +147,17 @@ void WorkerService::Execute(Command command) {
 }
 
 void WorkerService::ExecuteStep(const wire::Step& request, wire::StepDone* done) {
-  const absl::Time start = absl::Now();
+  const absl::Duration start = Uptime();
   StepResult result;
   if (absl::StatusOr<Step> step = FromWire(request); step.ok()) {
     result = executor_->Run(*step);
   } else {
     result.status = step.status();
   }
-  const absl::Time end = absl::Now();
+  const absl::Duration end = Uptime();
   result.step = request.step();
   result.device_time = end - start;
-  result.idle_time =
-      last_step_end_ == absl::InfinitePast() ? absl::ZeroDuration() : start - last_step_end_;
+  result.idle_time = last_step_end_.has_value() ? start - *last_step_end_ : absl::ZeroDuration();
   last_step_end_ = end;
   ToWire(std::move(result), done);
 }

@@ -11,6 +11,7 @@
 
 #include <deque>
 #include <functional>
+#include <optional>
 #include <thread>
 
 #include "absl/base/thread_annotations.h"
@@ -60,11 +61,11 @@ class WorkerService final : public wire::Worker::Service {
   Executor* const executor_;
   const std::function<void()> start_thread_;
   const std::function<void()> stream_ended_;
-  absl::Time last_step_end_ = absl::InfinitePast();  // compute thread only
+  std::optional<absl::Duration> last_step_end_;  // compute thread only
 
   absl::Mutex mu_;
   std::deque<Command> queue_ ABSL_GUARDED_BY(mu_);
-  bool busy_ ABSL_GUARDED_BY(mu_) = false;    // a command is being executed
+  bool busy_ ABSL_GUARDED_BY(mu_) = false;     // a command is being executed
   bool serving_ ABSL_GUARDED_BY(mu_) = false;  // a stream is open
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread compute_;  // last: it uses all of the above

@@ -19,16 +19,14 @@ constexpr int64_t kDefaultSamples = 64;
 constexpr uint64_t kMaxCpuKvBytes = 1 << 30;
 constexpr uint64_t kFreeMemoryShare = 4;
 
-int64_t PagesFor(int64_t tokens) {
-  return (tokens + Gpt2::kPageTokens - 1) / Gpt2::kPageTokens;
-}
+int64_t PagesFor(int64_t tokens) { return (tokens + Gpt2::kPageTokens - 1) / Gpt2::kPageTokens; }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<TextPipeline>> TextPipeline::Load(const PipelineOptions& options) {
-  HANMO_ASSIGN_OR_RETURN(Checkpoint checkpoint,
-                         Checkpoint::Open(options.folder, {options.dtype,
-                                                           options.device->device(), ""}));
+  HANMO_ASSIGN_OR_RETURN(
+      Checkpoint checkpoint,
+      Checkpoint::Open(options.folder, {options.dtype, options.device->device(), ""}));
   const auto type = checkpoint.config().find("model_type");
   if (type == checkpoint.config().end() || *type != "gpt2") {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -93,8 +91,8 @@ absl::StatusOr<TextPipeline::Text> TextPipeline::MakeText(TextJob job, const Res
   text.tokens.insert(text.tokens.end(), resume.emitted.begin(), resume.emitted.end());
   const uint32_t largest = *std::max_element(text.tokens.begin(), text.tokens.end());
   if (largest >= loaded_.vocabulary_size) {
-    return absl::InvalidArgumentError(absl::StrCat("prompt: token ", largest, ", below ",
-                                                   loaded_.vocabulary_size, " expected"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("prompt: token ", largest, ", below ", loaded_.vocabulary_size, " expected"));
   }
   if (resume.emitted.size() >= job.max_tokens) {
     return absl::InvalidArgumentError(absl::StrCat("emitted: ", resume.emitted.size(),
@@ -204,9 +202,9 @@ absl::Status TextPipeline::Forward(std::vector<Rider>& riders) {
 
 void TextPipeline::SampleNext(Rider& rider, const at::Tensor& logits) {
   Text& text = *rider.text;
-  absl::StatusOr<Token> token = SampleToken(
-      {logits.data_ptr<float>(), static_cast<size_t>(logits.numel())}, text.job.sampling,
-      {text.job.prompt, text.generated()}, text.ending_ids);
+  absl::StatusOr<Token> token =
+      SampleToken({logits.data_ptr<float>(), static_cast<size_t>(logits.numel())},
+                  text.job.sampling, {text.job.prompt, text.generated()}, text.ending_ids);
   if (!token.ok()) {
     rider.result->status = token.status();
     return;

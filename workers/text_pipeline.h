@@ -35,7 +35,7 @@ class TextPipeline final : public Pipeline {
   // One text being written. Its KV pages belong to the batcher; dropping it frees nothing here.
   struct Text {
     TextJob job;
-    absl::Status invalid;  // why it can't be written; reported by its first step
+    absl::Status invalid;              // why it can't be written; reported by its first step
     std::vector<uint32_t> ending_ids;  // end-of-text and stop ids, impossible before min_tokens
     std::vector<uint32_t> tokens;      // prompt, emitted before, and sampled here
     size_t cached = 0;                 // of them, in the KV cache

@@ -10,9 +10,9 @@
 namespace hanmo {
 namespace {
 
+using ::testing::HasSubstr;
 using testing::WriteTogether;
 using testing::WrittenText;
-using ::testing::HasSubstr;
 
 class TextPipelineTest : public ::testing::Test {
  protected:
@@ -139,13 +139,15 @@ TEST_F(TextPipelineTest, ABadSampleFailsAloneAndNamesTheField) {
 TEST_F(TextPipelineTest, RowsThatCannotRunFailAlone) {
   const TextJob job = Text({1, 2, 3}, 8);
   for (SampleHandle sample : {1, 2, 3, 4, 5}) executor_.Begin(sample, 0, job, {});
-  const Step step = {1, 0, StepKind::kText,
+  const Step step = {1,
+                     0,
+                     StepKind::kText,
                      {{1, 3, {0}, false},
-                      {2, 4, {1}, false},       // more than it has
-                      {3, 3, {}, false},        // no page
-                      {4, 3, {99999}, false},   // no such page
-                      {1, 1, {}, false},        // twice in one step
-                      {77, 1, {}, false}}};     // unknown
+                      {2, 4, {1}, false},      // more than it has
+                      {3, 3, {}, false},       // no page
+                      {4, 3, {99999}, false},  // no such page
+                      {1, 1, {}, false},       // twice in one step
+                      {77, 1, {}, false}}};    // unknown
   const StepResult result = executor_.Run(step);
   ASSERT_TRUE(result.status.ok()) << result.status;
   ASSERT_EQ(result.rows.size(), 6u);

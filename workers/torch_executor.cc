@@ -45,7 +45,8 @@ WorkerHello TorchExecutor::Describe() const {
 absl::StatusOr<LoadedModel> TorchExecutor::Load(const LoadCommand& load) {
   Unload(load.model);
   const std::string key = KeyOf(load);
-  auto kept = std::find_if(kept_.begin(), kept_.end(), [&](const Entry& e) { return e.key == key; });
+  auto kept =
+      std::find_if(kept_.begin(), kept_.end(), [&](const Entry& e) { return e.key == key; });
   if (kept != kept_.end()) {
     models_[load.model] = std::move(*kept);
     kept_.erase(kept);

@@ -43,8 +43,8 @@ class TorchExecutor final : public Executor {
 
   const ComputeDevice device_;
   std::map<ModelId, Entry> models_;
-  std::vector<Entry> kept_;                   // without a server; at most what one server loaded
-  std::map<SampleHandle, ModelId> samples_;   // where each sample lives
+  std::vector<Entry> kept_;                  // without a server; at most what one server loaded
+  std::map<SampleHandle, ModelId> samples_;  // where each sample lives
 };
 
 }  // namespace hanmo

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -19,6 +20,19 @@ std::string Describe(const siginfo_t& info) {
   if (info.si_code == CLD_EXITED) return absl::StrCat("exit code ", info.si_status);
   const char* name = sigdescr_np(info.si_status);
   return absl::StrCat("signal ", info.si_status, " (", name == nullptr ? "unknown" : name, ")");
+}
+
+// This process's environment and what of `defaults` is absent in it; points into both.
+std::vector<char*> Environment(const std::vector<std::string>& defaults) {
+  std::vector<char*> environment;
+  for (char** entry = environ; *entry != nullptr; ++entry) environment.push_back(*entry);
+  for (const std::string& entry : defaults) {
+    if (getenv(entry.substr(0, entry.find('=')).c_str()) == nullptr) {
+      environment.push_back(const_cast<char*>(entry.c_str()));
+    }
+  }
+  environment.push_back(nullptr);
+  return environment;
 }
 
 // The actions and attributes of one spawn, freed together.
@@ -56,7 +70,8 @@ class SpawnPlan {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Child>> Child::Spawn(const std::string& program,
-                                                    const std::vector<std::string>& args) {
+                                                    const std::vector<std::string>& args,
+                                                    const std::vector<std::string>& defaults) {
   int sockets[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0) {
     return absl::ErrnoToStatus(errno, "socketpair");
@@ -64,10 +79,11 @@ absl::StatusOr<std::unique_ptr<Child>> Child::Spawn(const std::string& program,
   std::vector<char*> argv{const_cast<char*>(program.c_str())};
   for (const std::string& arg : args) argv.push_back(const_cast<char*>(arg.c_str()));
   argv.push_back(nullptr);
+  std::vector<char*> environment = Environment(defaults);
   pid_t pid = -1;
   SpawnPlan plan(sockets[1]);
   const int error = posix_spawn(&pid, program.c_str(), plan.actions(), plan.attributes(),
-                                argv.data(), environ);
+                                argv.data(), environment.data());
   close(sockets[1]);
   if (error != 0) {
     close(sockets[0]);

@@ -22,11 +22,13 @@ class Child {
 
   // Starts `program` (a path) with `args` in a process group of its own, so that a Ctrl-C at the
   // server's terminal lets the server drain first. The child inherits standard input, output and
-  // error and kChildFd, nothing else; signals are unblocked and have their default actions.
+  // error and kChildFd, nothing else; signals are unblocked and have their default actions. Its
+  // environment is this process's, and the "NAME=value" of `defaults` where NAME is not set.
   // NOT_FOUND or PERMISSION_DENIED when the program can't be run, RESOURCE_EXHAUSTED when the
   // system has no room for another process.
-  static absl::StatusOr<std::unique_ptr<Child>> Spawn(const std::string& program,
-                                                      const std::vector<std::string>& args);
+  static absl::StatusOr<std::unique_ptr<Child>> Spawn(
+      const std::string& program, const std::vector<std::string>& args,
+      const std::vector<std::string>& defaults = {});
   // Ends the process if it still runs, and reaps it.
   ~Child();
   Child(const Child&) = delete;

@@ -65,7 +65,8 @@ absl::StatusOr<int> ConnectUnix(const std::string& path) {
   if (fd < 0) return absl::ErrnoToStatus(errno, "socket");
   absl::Status status;
   if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof(address)) != 0) {
-    status = absl::UnavailableError(absl::StrCat("cannot connect to ", path, ": ", strerror(errno)));
+    status =
+        absl::UnavailableError(absl::StrCat("cannot connect to ", path, ": ", strerror(errno)));
   } else {
     status = CheckPeerIsSameUser(fd);
   }
@@ -81,8 +82,7 @@ absl::Status CheckHostPort(const std::string& address, absl::string_view host_po
   const size_t colon = host_port.rfind(':');
   uint32_t port = 0;
   if (colon == absl::string_view::npos || colon == 0 ||
-      !absl::SimpleAtoi(host_port.substr(colon + 1), &port) ||
-      port == 0 || port > 65535) {
+      !absl::SimpleAtoi(host_port.substr(colon + 1), &port) || port == 0 || port > 65535) {
     return absl::InvalidArgumentError(
         absl::StrCat("worker address \"", address, "\": host:port with port 1 to 65535 expected"));
   }
@@ -101,10 +101,9 @@ absl::Status CheckWorkerAddress(const std::string& address) {
   if (absl::StartsWith(address, kUnix)) {
     rest.remove_prefix(kUnix.size());
     if (rest.empty() || rest.size() >= sizeof(sockaddr_un::sun_path)) {
-      return absl::InvalidArgumentError(absl::StrCat("worker address \"", address,
-                                                     "\": a path of 1 to ",
-                                                     sizeof(sockaddr_un::sun_path) - 1,
-                                                     " bytes expected"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("worker address \"", address, "\": a path of 1 to ",
+                       sizeof(sockaddr_un::sun_path) - 1, " bytes expected"));
     }
     return absl::OkStatus();
   }

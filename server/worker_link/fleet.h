@@ -30,8 +30,8 @@ struct FleetOptions {
   // Spawn mode: the program to start, once per entry of `devices`, on an inherited socket pair. The
   // child ends with the server.
   std::string worker_program;
-  std::vector<std::string> devices;      // "cpu", "cuda:0", ...
-  uint32_t worker_threads = 0;           // compute threads per worker; 0 shares the cores among them
+  std::vector<std::string> devices;  // "cpu", "cuda:0", ...
+  uint32_t worker_threads = 0;       // compute threads per worker; 0 shares the cores among them
   std::vector<std::string> worker_args;  // passed on as they are
 
   // Attach mode: addresses of running workers: "unix:/run/hanmo/worker.sock", "tls:host:port", or

@@ -1,7 +1,6 @@
 // The fleet against real processes: hanmo-worker's own link code with a scripted executor.
 #include "server/worker_link/fleet.h"
 
-#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -370,23 +369,6 @@ TEST(FleetOptionsTest, StartNamesWhatCannotWork) {
   tls.attach = {"tls:127.0.0.1:1"};
   tls.tls_certificate_file = "cert.pem";
   EXPECT_THAT(std::string(start(tls).message()), HasSubstr("both or neither"));
-}
-
-TEST(ChildTest, SaysHowItEnded) {
-  auto child = Child::Spawn("/bin/sh", {"-c", "exit 7"});
-  ASSERT_TRUE(child.ok());
-  EXPECT_EQ((*child)->Wait(), "exit code 7");
-  EXPECT_EQ(Child::Spawn("/nonexistent", {}).status().code(), absl::StatusCode::kNotFound);
-}
-
-TEST(ChildTest, InheritsTheSocketAndNothingElse) {
-  const int stray = open("/dev/null", O_RDONLY);  // not close-on-exec
-  // ls has the folder it lists as its descriptor 4.
-  auto child = Child::Spawn(
-      "/bin/sh", {"-c", "test \"$(ls /proc/self/fd | tr '\\n' ' ')\" = '0 1 2 3 4 '"});
-  ASSERT_TRUE(child.ok());
-  EXPECT_EQ((*child)->Wait(), "exit code 0");
-  close(stray);
 }
 
 }  // namespace

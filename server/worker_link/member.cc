@@ -16,6 +16,9 @@ namespace {
 // models are worth more.
 constexpr int kMaxDeathsWhileLoading = 3;
 
+// libgomp reads it before main; the worker's main explains it, and starts itself again without it.
+constexpr char kSpinning[] = "GOMP_SPINCOUNT=2000";
+
 }  // namespace
 
 void Fleet::FailureBoard::Note(ModelId model) {
@@ -23,8 +26,7 @@ void Fleet::FailureBoard::Note(ModelId model) {
   if (++failed_[model] == workers_) events_->ModelFailed(model);
 }
 
-Fleet::Member::Member(Place place, Context context)
-    : place_(std::move(place)), context_(context) {}
+Fleet::Member::Member(Place place, Context context) : place_(std::move(place)), context_(context) {}
 
 void Fleet::Member::Start() {
   thread_ = std::thread([this] { Live(); });
@@ -86,7 +88,7 @@ std::string Fleet::Member::LiveOnce() {
 
 std::string Fleet::Member::LiveSpawned() {
   absl::StatusOr<std::unique_ptr<Child>> child =
-      Child::Spawn(context_.options->worker_program, SpawnArguments());
+      Child::Spawn(context_.options->worker_program, SpawnArguments(), {kSpinning});
   if (!child.ok()) return std::string(child.status().message());
   {
     absl::MutexLock lock(&mu_);

@@ -119,9 +119,8 @@ void Session::DeliverHello(const wire::HelloReply& hello) {
     listener_->OnHello(FromWire(hello));
     return;
   }
-  refused_ = absl::FailedPreconditionError(
-      absl::StrCat("worker protocol version ", hello.protocol_version(), ", expected ",
-                   kWorkerProtocolVersion));
+  refused_ = absl::FailedPreconditionError(absl::StrCat(
+      "worker protocol version ", hello.protocol_version(), ", expected ", kWorkerProtocolVersion));
   Close();
 }
 

@@ -71,8 +71,8 @@ std::vector<WrittenText> WriteTogether(Executor& executor, ModelId model,
                                        const std::vector<TextJob>& jobs, uint32_t chunk,
                                        const std::vector<Resume>& resumes) {
   std::vector<WrittenText> texts(jobs.size());
-  std::vector<uint32_t> known(jobs.size());    // tokens the executor may run
-  std::vector<uint32_t> cached(jobs.size());   // of them, run
+  std::vector<uint32_t> known(jobs.size());   // tokens the executor may run
+  std::vector<uint32_t> cached(jobs.size());  // of them, run
   std::vector<uint32_t> pages(jobs.size(), 0);
   std::vector<bool> ended(jobs.size(), false);
   uint32_t next_page = 0;
