@@ -271,7 +271,9 @@ std::string ConfigRange(const ConfigOption& option) {
                         absl::FormatDuration(absl::Seconds(option.min)), " to ",
                         absl::FormatDuration(absl::Seconds(option.max)));
   }
-  if (option.max > 0) return absl::StrCat("a number from ", option.min, " to ", option.max);
+  if (option.max > 0)
+    return absl::StrCat("a number from ", static_cast<uint64_t>(option.min), " to ",
+                        static_cast<uint64_t>(option.max));
   return "";
 }
 

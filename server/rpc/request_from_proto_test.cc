@@ -115,7 +115,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"StopTokenId", "text { stop_token_ids: 300 }", "text.stop_token_ids[0]",
                  "got 300"},
         BadField{"NZero", "text { n: 0 }", "text.n", "[1, 16]"},
-        BadField{"NTooLarge", "text { n: 17 }", "text.n", "[1, 16]"},
+        BadField{"NTooLarge", "text { n: 4294967295 }", "text.n", "[1, 16], got 4294967295"},
         BadField{"Logprobs", "text { logprobs: 21 }", "text.logprobs", "[0, 20]"},
         BadField{"MinTokensAboveMax", "text { max_tokens: 4 min_tokens: 5 }", "text.min_tokens",
                  "[0, 4]"},

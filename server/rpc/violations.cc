@@ -1,10 +1,24 @@
 #include "server/rpc/violations.h"
 
+#include <cmath>
+#include <cstdint>
+
 #include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "google/rpc/error_details.pb.h"
 
 namespace hanmo {
+namespace {
+
+// Whole numbers without an exponent.
+std::string Number(double value) {
+  if (std::abs(value) < 1e15 && value == std::trunc(value)) {
+    return absl::StrCat(static_cast<int64_t>(value));
+  }
+  return absl::StrCat(value);
+}
+
+}  // namespace
 
 void Violations::Add(absl::string_view field, absl::string_view description) {
   violations_.emplace_back(field, description);
@@ -12,7 +26,8 @@ void Violations::Add(absl::string_view field, absl::string_view description) {
 
 void Violations::CheckRange(absl::string_view field, double value, double min, double max) {
   if (value >= min && value <= max) return;
-  Add(field, absl::StrCat("must be in [", min, ", ", max, "], got ", value));
+  Add(field,
+      absl::StrCat("must be in [", Number(min), ", ", Number(max), "], got ", Number(value)));
 }
 
 absl::Status Violations::ToStatus() const {
