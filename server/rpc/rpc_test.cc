@@ -1,79 +1,29 @@
-// The front end over a real socket, with the batcher and a worker in memory.
+// Generate and GenerateStream over a real socket, with the batcher and a worker in memory.
 #include <chrono>
-#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "gmock/gmock.h"
-#include "google/protobuf/text_format.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
-#include "grpcpp/create_channel.h"
-#include "grpcpp/security/credentials.h"
-#include "grpcpp/support/channel_arguments.h"
 #include "gtest/gtest.h"
-#include "hanmo/v1/models.grpc.pb.h"
 #include "png.h"
-#include "server/rpc/rpc_server.h"
 #include "server/rpc/stream_call.h"
-#include "server/rpc/testing/front_end.h"
+#include "server/rpc/testing/rpc_fixture.h"
 
 namespace hanmo {
 namespace {
 
 using grpc::StatusCode;
-using grpc::health::v1::HealthCheckRequest;
-using grpc::health::v1::HealthCheckResponse;
 using hanmo::v1::GenerateRequest;
 using hanmo::v1::GenerateResponse;
 using hanmo::v1::GenerateStreamResponse;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-using ::testing::SizeIs;
+using testing::Proto;
 
-GenerateRequest Proto(const std::string& text) {
-  GenerateRequest proto;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &proto)) << text;
-  return proto;
-}
-
-class RpcTest : public ::testing::Test {
- protected:
-  RpcTest()
-      : channel_(grpc::CreateCustomChannel(front_.server().address(),
-                                           grpc::InsecureChannelCredentials(), AnySize())),
-        generation_(hanmo::v1::Generation::NewStub(channel_)),
-        models_(hanmo::v1::Models::NewStub(channel_)),
-        health_(grpc::health::v1::Health::NewStub(channel_)) {}
-
-  static grpc::ChannelArguments AnySize() {
-    grpc::ChannelArguments arguments;
-    arguments.SetMaxReceiveMessageSize(-1);
-    return arguments;
-  }
-
-  grpc::Status Generate(const std::string& request, GenerateResponse* response) {
-    grpc::ClientContext context;
-    return generation_->Generate(&context, Proto(request), response);
-  }
-
-  HealthCheckResponse::ServingStatus Health(const std::string& service) {
-    grpc::ClientContext context;
-    HealthCheckRequest request;
-    HealthCheckResponse response;
-    request.set_service(service);
-    const grpc::Status status = health_->Check(&context, request, &response);
-    return status.error_code() == StatusCode::NOT_FOUND ? HealthCheckResponse::SERVICE_UNKNOWN
-                                                        : response.status();
-  }
-
-  testing::FrontEnd front_;
-  std::shared_ptr<grpc::Channel> channel_;
-  std::unique_ptr<hanmo::v1::Generation::Stub> generation_;
-  std::unique_ptr<hanmo::v1::Models::Stub> models_;
-  std::unique_ptr<grpc::health::v1::Health::Stub> health_;
-};
+class RpcTest : public testing::RpcFixture {};
 
 TEST_F(RpcTest, GenerateWritesATextAndTellsEverythingAboutIt) {
   grpc::ClientContext context;
@@ -318,103 +268,6 @@ TEST_F(RpcTest, ALongPromptIsTokenizedElsewhereAndRefusedByItsLength) {
   const grpc::Status status = generation_->Generate(&context, request, &response);
   EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(status.error_message(), HasSubstr("at most 63 tokens for this model, got 100000"));
-}
-
-TEST_F(RpcTest, TokenizeAndDetokenizeAreInverse) {
-  grpc::ClientContext context;
-  hanmo::v1::TokenizeRequest request;
-  request.set_model("poet");
-  request.set_text("a 山");
-  hanmo::v1::TokenizeResponse tokens;
-  ASSERT_TRUE(generation_->Tokenize(&context, request, &tokens).ok());
-  EXPECT_THAT(tokens.ids(), ElementsAre('a', ' ', 0xE5, 0xB1, 0xB1));
-  EXPECT_THAT(tokens.tokens(), ElementsAre("a", "Ġ", "å", "±", "±"));
-
-  grpc::ClientContext back_context;
-  hanmo::v1::DetokenizeRequest back;
-  back.set_model("poet");
-  *back.mutable_ids() = tokens.ids();
-  back.add_ids(256);
-  back.set_skip_special_tokens(true);
-  hanmo::v1::DetokenizeResponse text;
-  ASSERT_TRUE(generation_->Detokenize(&back_context, back, &text).ok());
-  EXPECT_EQ(text.text(), "a 山");
-
-  grpc::ClientContext bad_context;
-  back.add_ids(257);
-  const grpc::Status bad = generation_->Detokenize(&bad_context, back, &text);
-  EXPECT_EQ(bad.error_code(), StatusCode::INVALID_ARGUMENT);
-  EXPECT_THAT(bad.error_message(), HasSubstr("ids[6]: must be below the vocabulary size 257"));
-}
-
-TEST_F(RpcTest, ModelsAreListedAndDescribed) {
-  grpc::ClientContext context;
-  hanmo::v1::ListModelsResponse list;
-  ASSERT_TRUE(models_->ListModels(&context, {}, &list).ok());
-  ASSERT_EQ(list.models_size(), 4);
-  EXPECT_EQ(list.models(0).name(), "poet");
-  EXPECT_EQ(list.models(0).state(), hanmo::v1::MODEL_STATE_READY);
-  EXPECT_EQ(list.models(2).state(), hanmo::v1::MODEL_STATE_FAILED);
-
-  grpc::ClientContext describe_context;
-  hanmo::v1::DescribeModelRequest request;
-  hanmo::v1::DescribeModelResponse model;
-  request.set_name("painter");
-  ASSERT_TRUE(models_->DescribeModel(&describe_context, request, &model).ok());
-  EXPECT_EQ(model.picture().size_multiple(), 8u);
-  EXPECT_THAT(model.picture().samplers(), SizeIs(7));
-
-  grpc::ClientContext broken_context;
-  request.set_name("broken");
-  ASSERT_TRUE(models_->DescribeModel(&broken_context, request, &model).ok());
-  EXPECT_EQ(model.state_detail(), "config.json lacks n_positions");
-
-  grpc::ClientContext unknown_context;
-  request.set_name("nobody");
-  EXPECT_EQ(models_->DescribeModel(&unknown_context, request, &model).error_code(),
-            StatusCode::NOT_FOUND);
-}
-
-TEST_F(RpcTest, HealthIsToldByNameAndWatched) {
-  EXPECT_EQ(Health(""), HealthCheckResponse::SERVING);
-  EXPECT_EQ(Health("hanmo.v1.Generation"), HealthCheckResponse::SERVING);
-  EXPECT_EQ(Health("hanmo.v1.Models"), HealthCheckResponse::SERVING);
-  EXPECT_EQ(Health("poet"), HealthCheckResponse::SERVING);
-  EXPECT_EQ(Health("broken"), HealthCheckResponse::NOT_SERVING);
-  EXPECT_EQ(Health("nobody"), HealthCheckResponse::SERVICE_UNKNOWN);
-
-  grpc::ClientContext context;
-  HealthCheckRequest request;
-  HealthCheckResponse response;
-  request.set_service("poet");
-  auto watch = health_->Watch(&context, request);
-  ASSERT_TRUE(watch->Read(&response));
-  EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
-  front_.models().RemoveWorker(0);
-  ASSERT_TRUE(watch->Read(&response));
-  EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
-  front_.models().SetLoaded(0, 0, {});
-  ASSERT_TRUE(watch->Read(&response));
-  EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
-  front_.server().health().Drain();
-  ASSERT_TRUE(watch->Read(&response));
-  EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
-  EXPECT_EQ(Health("hanmo.v1.Models"), HealthCheckResponse::NOT_SERVING);
-  front_.server().health().EndWatches();
-  EXPECT_FALSE(watch->Read(&response));
-  EXPECT_EQ(watch->Finish().error_code(), StatusCode::UNAVAILABLE);
-}
-
-TEST_F(RpcTest, AnUnknownNameIsWatchedAsUnknown) {
-  grpc::ClientContext context;
-  HealthCheckRequest request;
-  HealthCheckResponse response;
-  request.set_service("nobody");
-  auto watch = health_->Watch(&context, request);
-  ASSERT_TRUE(watch->Read(&response));
-  EXPECT_EQ(response.status(), HealthCheckResponse::SERVICE_UNKNOWN);
-  context.TryCancel();
-  EXPECT_EQ(watch->Finish().error_code(), StatusCode::CANCELLED);
 }
 
 TEST_F(RpcTest, ADrainingServerFinishesWhatItTookAndRefusesTheRest) {
