@@ -58,6 +58,7 @@ std::vector<PaintedPicture> PaintTogether(Executor& executor, ModelId model,
     RunStep(executor, model, StepKind::kDenoise, std::move(next), take);
   }
   for (size_t i = 0; i < jobs.size(); ++i) {
+    if (!pictures[i].status.ok()) continue;
     for (SavePoint& point : executor.Save({first_sample + i})) {
       pictures[i].save_point = std::move(point.bytes);
     }
