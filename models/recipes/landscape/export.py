@@ -85,6 +85,8 @@ def main():
             shutil.rmtree(target)
         item.replace(target)
     part.rmdir()
+    for path in args.output.rglob("*.safetensors"):
+        path.chmod(0o644)
     StableDiffusionPipeline.from_pretrained(args.output, torch_dtype=torch.float32)
     size = sum(p.stat().st_size for p in args.output.rglob("*") if p.is_file())
     print(f"{args.output}: {size} bytes ({size / 2**20:.2f} MiB)")

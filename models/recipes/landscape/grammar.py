@@ -142,10 +142,10 @@ class Request:
     colour_asked: bool = True
 
 
-def _object(rng, scene, kind, side, held_wording):
-    """A phrase for the tree or the pavilion, half of the time with its side; returns (text, side asked)."""
+def _object(rng, kind, side, held_wording):
+    """A phrase for the tree or the pavilion, half of the time with `side` if given: (text, side asked)."""
     phrases = PHRASES_HELD if held_wording else PHRASES
-    if rng.random() < 0.5:
+    if side is None or rng.random() < 0.5:
         key = ("pavilion", True) if kind == "pavilion" else ("tree", kind)
         return rng.choice(phrases[key]), False
     frame = rng.choice(SIDE_FRAMES_HELD if held_wording else SIDE_FRAMES)
@@ -169,10 +169,12 @@ def describe(scene, rng, held_wording=False, terse=False):
             parts.append(rng.choice(phrases[field, value]))
     tree_side = pavilion_side = False
     if scene.tree != "none":
-        text, tree_side = _object(rng, scene, scene.tree, scene.side, held_wording)
+        text, tree_side = _object(rng, scene.tree, scene.side, held_wording)
         parts.append(text)
     if scene.pavilion:
-        text, pavilion_side = _object(rng, scene, "pavilion", scene.pavilion_side, held_wording)
+        # beside a tree the pavilion's side is not named: it stands opposite anyway
+        side = scene.pavilion_side if scene.tree == "none" else None
+        text, pavilion_side = _object(rng, "pavilion", side, held_wording)
         parts.append(text)
     rng.shuffle(parts)
     prefix = rng.choice(PREFIXES_HELD if held_wording else PREFIXES)

@@ -1,10 +1,10 @@
 """Trains the attribute checker on painted pictures and deliberate faults, and measures it.
 
-    python train_checker.py --data DIR --run RUN --steps N [--vae RUN/vae] [--thread 1]
+    python train_checker.py --data DIR --run RUN --steps N [--vae RUN/vae]
     python train_checker.py --data DIR --run RUN --measure [--vae RUN/vae]
 
-Training pictures come from training combinations only; a third are faults. With --vae half of the
-pictures are its reconstructions, so that compression alone does not look like damage.
+Training pictures come from training combinations only; half of them are faults. With --vae a share
+are reconstructions, so that compression alone does not look like damage.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import dataset
 from training import Ema, Run, learning_rate, to_pictures, to_tensor
 
 BATCH = 48
+RECONSTRUCTED = 0.35  # share of reconstructions, where there are any
 
 
 def labels(scene, fault):
@@ -46,15 +47,15 @@ def reconstruct(vae, pictures):
     return torch.cat([to_pictures(vae.decode(vae.encode(to_tensor(p)).latent_dist.mean).sample) for p in pictures.split(32)])
 
 
-def load_split(data, split, vae):
-    """Sound and faulty pictures with labels of themselves and of their mirror images."""
+def load_split(data, split, vae, reconstructions):
+    """(sound, faulty), each (pictures, labels, mirrored labels, reconstructions of the first ones)."""
     parts = []
     for faulty in (False, True):
         pictures, scenes, found = dataset.load(data, split, faulty)
         pictures = torch.from_numpy(pictures)
         own = torch.tensor([labels(s, f) for s, f in zip(scenes, found)])
         mirrored = torch.tensor([labels(s.mirrored(), f) for s, f in zip(scenes, found)])
-        parts.append((pictures, own, mirrored, reconstruct(vae, pictures) if vae else None))
+        parts.append((pictures, own, mirrored, reconstruct(vae, pictures[:reconstructions]) if vae else None))
     return parts
 
 
@@ -73,15 +74,16 @@ def augment(x):
 
 def batch(parts):
     pictures, truth = [], []
-    for (own, label, mirrored, decoded), size in zip(parts, (BATCH * 2 // 3, BATCH // 3)):
-        picks = torch.randint(0, len(own), (size,))
+    for own, label, mirrored, decoded in parts:
+        picks = torch.randint(0, len(own), (BATCH // 2,))
+        if decoded is not None:
+            few = round(BATCH // 2 * RECONSTRUCTED)
+            picks[:few] = torch.randint(0, len(decoded), (few,))
         x = own[picks]
         if decoded is not None:
-            half = size // 2
-            x = torch.cat([x[:half], decoded[picks[half:]]])
-        flip = torch.rand(size) < 0.5
-        x = torch.where(flip[:, None, None, None], x.flip(2), x)
-        pictures.append(x)
+            x[:few] = decoded[picks[:few]]
+        flip = torch.rand(len(picks)) < 0.5
+        pictures.append(torch.where(flip[:, None, None, None], x.flip(2), x))
         truth.append(torch.where(flip[:, None], mirrored[picks], label[picks]))
     return augment(to_tensor(torch.cat(pictures))), torch.cat(truth)
 
@@ -98,21 +100,22 @@ def loss_of(logits, truth):
 def measure(model, data, vae):
     """Held-out accuracy on sound pictures and, on faulty ones, the share whose fault is seen."""
     record = {}
-    sound, faulty = load_split(data, "held", vae)
+    sound, faulty = load_split(data, "held", vae, 300)
     names = list(check.HEADS)
-    for title, (own, label, _, decoded) in (("sound", sound), ("faulty", faulty)):
+    for title, (own, truth, _, decoded) in (("sound", sound), ("faulty", faulty)):
         for source, pictures in (("painted", own), ("reconstructed", decoded)):
             if pictures is None:
                 continue
+            label = truth[: len(pictures)]
             logits = [model(to_tensor(p)) for p in pictures.split(64)]
             picks = torch.stack([torch.cat([l[n] for l in logits]).argmax(1) for n in names], 1)
             right = (picks == label) | (label < 0)
-            row = {"n": len(own), "all_heads": round(right.all(1).float().mean().item(), 4)}
+            row = {"n": len(pictures), "all_heads": round(right.all(1).float().mean().item(), 4)}
             row["per_head"] = {n: round(right[:, i].float().mean().item(), 4) for i, n in enumerate(names)}
             if title == "faulty":
-                kinds = [f"{f[0]}:{f[1]}" for f in dataset.load(data, "held", True)[2]]
+                kinds = [f"{f[0]}:{f[1]}" for f in dataset.load(data, "held", True)[2][: len(pictures)]]
                 bad = torch.tensor([names.index(k.split(":")[0]) for k in kinds])
-                caught = right[torch.arange(len(own)), bad]
+                caught = right[torch.arange(len(pictures)), bad]
                 row["fault_seen"] = round(caught.float().mean().item(), 4)
                 row["fault_seen_by_kind"] = {
                     k: round(caught[[i for i, v in enumerate(kinds) if v == k]].float().mean().item(), 3) for k in sorted(set(kinds))
@@ -149,7 +152,7 @@ def main():
     model = check.Checker().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(model.parameters(), args.rate, weight_decay=1e-2, fused=True)
     run = Run(args.run, "checker", [model], optimiser, Ema(model.parameters(), 0.99))
-    parts = load_split(args.data, "train", vae)
+    parts = load_split(args.data, "train", vae, 600)
     model.train()
     trace = []
     while run.step < args.steps:

@@ -52,13 +52,7 @@ def build():
         attention_probs_dropout_prob=0.0,
         pad_token_id=0,
     )
-    bert = BertModel(config)
-    # sinusoids let attention find "the word before" from the start: 左 belongs to the noun beside it
-    place = torch.arange(MAX_LENGTH)[:, None] / 200.0 ** (torch.arange(0, WIDTH, 2) / WIDTH)
-    waves = torch.stack([place.sin(), place.cos()], 2).flatten(1)
-    with torch.no_grad():
-        bert.embeddings.position_embeddings.weight.copy_(0.03 * waves)
-    return bert
+    return BertModel(config)
 
 
 def token_ids(prompt):
@@ -116,14 +110,12 @@ def main():
     bert, reader = build(), nn.Linear(WIDTH, sum(SIZES))
     both = nn.ModuleDict({"bert": bert, "reader": reader})
     named = [(n, p) for n, p in both.named_parameters() if "pooler" not in n]
-    optimiser = Optimiser(named, 2e-3, 0.01)
+    optimiser = Optimiser(named, 3e-3, 0.02)
     run = Run(args.run, "text", [both], optimiser, Ema([p for _, p in named], 0.98))
     rng = random.Random(f"text {run.step}")
     scenes = [s for s in grammar.all_scenes() if not grammar.held_out(s)]
-    # which side belongs to which object is the hard part: every second prompt has both
-    paired = [s for s in scenes if s.tree != "none" and s.pavilion]
     while run.step < args.steps:
-        ids, truth = (torch.cat(p) for p in zip(rows(scenes, BATCH // 2, rng), rows(paired, BATCH // 2, rng)))
+        ids, truth = rows(scenes, BATCH, rng)
         states = bert(ids).last_hidden_state[:, torch.randint(0, MAX_LENGTH, (6,))]
         parts = reader(states).flatten(0, 1).split(SIZES, 1)
         wanted = truth.repeat_interleave(6, 0)
