@@ -1,5 +1,8 @@
 #include "workers/kernels/attention.h"
 
+#include <algorithm>
+#include <vector>
+
 #include "workers/kernels/cpu_isa.h"
 
 namespace hanmo {
@@ -11,13 +14,14 @@ extern const AttentionKernel kAttentionAvx512Bf16;
 
 const AttentionKernel* FindAttentionKernel(AttentionType type) {
 #if defined(__x86_64__)
-  static const CpuIsa best = BestIsa();
-  if (type == AttentionType::kBfloat16) {
-    return best == CpuIsa::kAvx512Bf16 ? &kAttentionAvx512Bf16 : nullptr;
-  }
-  if (best == CpuIsa::kAvx512 || best == CpuIsa::kAvx512Bf16) return &kAttentionAvx512;
-#endif
+  static const std::vector<CpuIsa> isas = SupportedIsas();
+  const bool floats = type == AttentionType::kFloat;
+  const CpuIsa needed = floats ? CpuIsa::kAvx512 : CpuIsa::kAvx512Bf16;
+  if (std::find(isas.begin(), isas.end(), needed) == isas.end()) return nullptr;
+  return floats ? &kAttentionAvx512 : &kAttentionAvx512Bf16;
+#else
   return nullptr;
+#endif
 }
 
 }  // namespace hanmo

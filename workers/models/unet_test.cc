@@ -71,11 +71,9 @@ TEST_P(UnetGoldenTest, ARowIsTheSameInAnyCompany) {
     SCOPED_TRACE(toString(dtype));
     const auto unet = LoadUnet(GetParam(), dtype);
     const int64_t channels = unet->traits().in_channels;
-    for (const int64_t length : {1, 7, 77}) {
-      ExpectRowsIndependent(*unet, {channels, 4, 4}, length);
-      ExpectRowsIndependent(*unet, {channels, 8, 8}, length);
-      ExpectRowsIndependent(*unet, {channels, 12, 20}, length);
-    }
+    ExpectRowsIndependent(*unet, {channels, 4, 4}, 1);
+    ExpectRowsIndependent(*unet, {channels, 8, 8}, 77);
+    ExpectRowsIndependent(*unet, {channels, 12, 20}, 7);
   }
 }
 
