@@ -41,7 +41,9 @@ absl::Status Violations::ToStatus() const {
     absl::StrAppend(&message, message.empty() ? "" : "; ", field, ": ", description);
   }
   absl::Status status = absl::InvalidArgumentError(message);
-  status.SetPayload(kBadRequestUrl, absl::Cord(details.SerializeAsString()));
+  // Not from an rvalue: clang does not find that constructor in an abseil that gcc has built.
+  const std::string bytes = details.SerializeAsString();
+  status.SetPayload(kBadRequestUrl, absl::Cord(bytes));
   return status;
 }
 
