@@ -68,13 +68,16 @@ class Writer:
 
     @torch.no_grad()
     def scores(self, head: str, text: str) -> list[tuple[str, float]]:
-        """Tokens of the text and its end with their negative log likelihoods in nats."""
-        given = self.tokenizer(head).input_ids if head else [self.end]
-        ids = given + self.tokenizer(text).input_ids + [self.end]
+        """Tokens of the text and its end with their negative log likelihoods in nats.
+
+        Without a head the first token is given: in training, too, a row begins with it.
+        """
+        given = len(self.tokenizer(head).input_ids) or 1
+        ids = [*self.tokenizer(head + text).input_ids, self.end]
         logits = self.model(torch.tensor([ids])).logits[0, :-1]
         losses = torch.nn.functional.cross_entropy(logits, torch.tensor(ids[1:]), reduction="none")
-        tokens = [self.tokenizer.decode([i]) for i in ids[len(given) :]]
-        return list(zip(tokens, losses[len(given) - 1 :].tolist(), strict=True))
+        tokens = [self.tokenizer.decode([i]) for i in ids[given:]]
+        return list(zip(tokens, losses[given - 1 :].tolist(), strict=True))
 
 
 def perplexity(writer: Writer, poems: list[poem.Poem], titled: bool) -> dict:
@@ -84,7 +87,7 @@ def perplexity(writer: Writer, poems: list[poem.Poem], titled: bool) -> dict:
         for score in writer.scores(f"{each.title}\n" if titled else "", each.text)
     ]
     total = sum(loss for _, loss in scored)
-    characters = sum(len(each.text) for each in poems)
+    characters = sum(len(each.text) for each in poems) - (0 if titled else len(poems))
     han = [loss for token, loss in scored if verse.is_han(token)]
     return {
         "poems": len(poems),
@@ -103,6 +106,13 @@ def unigram_perplexity(train: list[poem.Poem], heldout: list[poem.Poem]) -> floa
     return math.exp(-sum(math.log(max(counts[c], 1) / total) for c in characters) / len(characters))
 
 
+def mentions(request: Request, text: str) -> dict[str, bool]:
+    return {
+        "topic_word_present": any(word in text for word in request.topic),
+        "topic_character_present": any(c in text for word in request.topic for c in word),
+    }
+
+
 def judge(request: Request, text: str, ended: bool, book: verse.RhymeBook) -> dict:
     """What holds of one sample; a key is absent where the question does not arise."""
     shape = verse.parse(text.removeprefix("\n"))
@@ -114,8 +124,7 @@ def judge(request: Request, text: str, ended: bool, book: verse.RhymeBook) -> di
     if request.first_line and not request.raw:
         result["first_line_as_asked"] = text.startswith(f"{request.first_line}，")
     if request.topic:
-        result["topic_word_present"] = any(word in text for word in request.topic)
-        result["topic_character_present"] = any(c in text for word in request.topic for c in word)
+        result |= mentions(request, text)
     if shape.lines:
         result["rhymes"] = book.rhymes(shape.lines)
         result["tone_rules_kept"] = book.tone_share(shape.lines)
@@ -126,6 +135,32 @@ def shares(judged: list[dict]) -> dict:
     keys = dict.fromkeys(key for result in judged for key in result)
     means = {k: statistics.fmean(r[k] for r in judged if k in r) for k in keys}
     return {"samples": len(judged), **means}
+
+
+def sampled(
+    writer: Writer, kinds: dict[str, list[Request]], book: verse.RhymeBook, seed: int
+) -> tuple[dict, list[tuple[str, ...]]]:
+    """Samples one answer to each request: the shares by kind, and the lines of every answer."""
+    judged: dict[str, list[dict]] = {}
+    by_chance: list[dict] = []
+    lines = []
+    for kind, requests in kinds.items():
+        answers = writer.answers(requests, seed)
+        for request, (text, ended) in zip(requests, answers, strict=True):
+            judged.setdefault(kind, []).append(judge(request, text, ended, book))
+            written = tuple(re.findall(r"[\u4e00-\u9fff]{5,}", text))
+            # A first line that the prompt gave is not the model's.
+            lines.append(written[1:] if request.first_line and not request.raw else written)
+        if requests[0].topic:
+            # Each text against the topic of another request: what no attention to the topic gives.
+            others = [*requests[1:], requests[0]]
+            by_chance += [mentions(o, text) for o, (text, _) in zip(others, answers, strict=True)]
+    report = {
+        "all": shares([result for results in judged.values() for result in results]),
+        **{kind: shares(results) for kind, results in judged.items()},
+        "topic_of_another_request": shares(by_chance),
+    }
+    return report, lines
 
 
 def repeats(texts: list[tuple[str, ...]], train: list[poem.Poem]) -> dict:
@@ -190,7 +225,7 @@ def main() -> None:
         "--output", type=Path, required=True, help="evaluation.json, samples.md beside it"
     )
     parser.add_argument("--per-kind", type=int, default=150, help="samples of each kind of prompt")
-    parser.add_argument("--poems", type=int, default=2000, help="held-out poems for the perplexity")
+    parser.add_argument("--poems", type=int, default=1000, help="held-out poems for the perplexity")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=2026)
     args = parser.parse_args()
@@ -204,16 +239,8 @@ def main() -> None:
     draw = random.Random(args.seed)
     scored = draw.sample(heldout, min(args.poems, len(heldout)))
 
-    judged: dict[str, list[dict]] = {}
-    generated: list[tuple[str, ...]] = []
-    for kind, requests in heldout_requests(heldout, themes, args.per_kind, draw).items():
-        for request, (text, ended) in zip(
-            requests, writer.answers(requests, args.seed), strict=True
-        ):
-            judged.setdefault(kind, []).append(judge(request, text, ended, book))
-            # A first line that the prompt gave is not the model's.
-            lines = tuple(re.findall(r"[\u4e00-\u9fff]{5,}", text))
-            generated.append(lines[1:] if request.first_line and not request.raw else lines)
+    kinds = heldout_requests(heldout, themes, args.per_kind, draw)
+    samples, generated = sampled(writer, kinds, book, args.seed)
     real = [each.lines for each in draw.sample(heldout, len(generated))]
     report = {
         "versions": {
@@ -228,10 +255,7 @@ def main() -> None:
             "after_its_title": perplexity(writer, [p for p in scored if p.title], titled=True),
             "unigram_per_chinese_character": unigram_perplexity(train, scored),
         },
-        "samples": {
-            "all": shares([result for kind in judged.values() for result in kind]),
-            **{kind: shares(results) for kind, results in judged.items()},
-        },
+        "samples": samples,
         "repeats": {"generated": repeats(generated, train), "heldout_poems": repeats(real, train)},
     }
     args.output.parent.mkdir(parents=True, exist_ok=True)
