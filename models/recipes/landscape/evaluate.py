@@ -70,7 +70,7 @@ def main():
     args.add_argument("--first", type=int, default=0, help="first line")
     args.add_argument("--count", type=int, default=10**9, help="number of lines")
     args.add_argument("--threads", type=int, default=2)
-    args.add_argument("--grid", type=pathlib.Path, help="write the first 24 pictures as one")
+    args.add_argument("--grid", type=pathlib.Path, help="write the first 16 pictures as one")
     args = args.parse_args()
     torch.set_num_threads(args.threads)
     entries = check.read_heldout(args.heldout)
@@ -108,7 +108,7 @@ def main():
     os.replace(part, args.output)
     print(json.dumps(record, ensure_ascii=False))
     if args.grid:
-        grid(pictures[:24], 6).quantize(256, dither=Image.Dither.NONE).save(args.grid, optimize=True)
+        grid(pictures[:16], 4).save(args.grid, optimize=True)
 
 
 if __name__ == "__main__":
