@@ -18,6 +18,14 @@ std::vector<CpuIsa> SupportedIsas() {
   return isas;
 }
 
+CpuIsa BestIsa() {
+  const std::vector<CpuIsa> isas = SupportedIsas();
+#if defined(__x86_64__)
+  if (isas.back() == CpuIsa::kAvx512Bf16 && !__builtin_cpu_is("amd")) return CpuIsa::kAvx512;
+#endif
+  return isas.back();
+}
+
 const char* IsaName(CpuIsa isa) {
   switch (isa) {
     case CpuIsa::kPortable:

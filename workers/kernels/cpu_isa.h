@@ -13,9 +13,12 @@ enum class CpuIsa {
   kAvx512Bf16,  // and AVX512-BF16
 };
 
-// What this machine can run, the best last. Never empty.
+// What this machine can run. Never empty.
 std::vector<CpuIsa> SupportedIsas();
-inline CpuIsa BestIsa() { return SupportedIsas().back(); }
+// The fastest of them; always the same on one machine. AVX512-BF16 on AMD only: measured on Intel's
+// fifth generation Xeon, its products run at 43 G/s per core, float32's at 87, and widening the
+// weights costs less than the difference.
+CpuIsa BestIsa();
 
 // "avx512_bf16" …: part of the build that a worker reports, because results differ by rounding.
 const char* IsaName(CpuIsa isa);

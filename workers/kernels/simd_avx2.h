@@ -14,6 +14,7 @@ struct SimdAvx2 {
   static constexpr int kBlockVectors = 2;
   static constexpr int kRowVectors = 8;
   static constexpr int kBlockRows = 4;
+  static constexpr bool kBf16Activations = false;
 
   using Vector = __m256;
 
@@ -54,16 +55,14 @@ struct SimdAvx2 {
     const __m256 mask = _mm256_set1_ps(-0.0f);
     return _mm256_or_ps(_mm256_andnot_ps(mask, magnitude), _mm256_and_ps(mask, sign));
   }
-  static Vector DotPair(Vector sum, const uint16_t* w, uint32_t pair) {
-    const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(w));
-    const __m256 low = _mm256_castsi256_ps(_mm256_slli_epi32(raw, 16));
-    const __m256 high =
-        _mm256_castsi256_ps(_mm256_and_si256(raw, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
-    const __m256i both = _mm256_set1_epi32(static_cast<int>(pair));
-    const __m256 first = _mm256_castsi256_ps(_mm256_slli_epi32(both, 16));
-    const __m256 second = _mm256_castsi256_ps(
-        _mm256_and_si256(both, _mm256_set1_epi32(static_cast<int>(0xffff0000))));
-    return _mm256_fmadd_ps(high, second, _mm256_fmadd_ps(low, first, sum));
+  static Vector LoadEvenBf16(const uint16_t* p) {
+    const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(raw, 16));
+  }
+  static Vector LoadOddBf16(const uint16_t* p) {
+    const __m256i raw = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    const __m256i upper = _mm256_set1_epi32(static_cast<int>(0xffff0000));
+    return _mm256_castsi256_ps(_mm256_and_si256(raw, upper));
   }
 };
 

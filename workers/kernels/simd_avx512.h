@@ -14,6 +14,7 @@ struct SimdAvx512 {
   static constexpr int kBlockVectors = 4;
   static constexpr int kRowVectors = 4;
   static constexpr int kBlockRows = 6;
+  static constexpr bool kBf16Activations = false;
 
   using Vector = __m512;
 
@@ -52,20 +53,19 @@ struct SimdAvx512 {
     const __m512 mask = _mm512_set1_ps(-0.0f);
     return _mm512_or_ps(_mm512_andnot_ps(mask, magnitude), _mm512_and_ps(mask, sign));
   }
-  static Vector DotPair(Vector sum, const uint16_t* w, uint32_t pair) {
+  static Vector LoadEvenBf16(const uint16_t* p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_loadu_si512(p), 16));
+  }
+  static Vector LoadOddBf16(const uint16_t* p) {
     const __m512i upper = _mm512_set1_epi32(static_cast<int>(0xffff0000));
-    const __m512i raw = _mm512_loadu_si512(w);
-    const __m512i both = _mm512_set1_epi32(static_cast<int>(pair));
-    const __m512 low = _mm512_castsi512_ps(_mm512_slli_epi32(raw, 16));
-    const __m512 high = _mm512_castsi512_ps(_mm512_and_si512(raw, upper));
-    const __m512 first = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
-    const __m512 second = _mm512_castsi512_ps(_mm512_and_si512(both, upper));
-    return _mm512_fmadd_ps(high, second, _mm512_fmadd_ps(low, first, sum));
+    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_loadu_si512(p), upper));
   }
 };
 
 #if defined(__AVX512BF16__)
 struct SimdAvx512Bf16 : SimdAvx512 {
+  static constexpr bool kBf16Activations = true;
+  // sum + w[2i] · first + w[2i + 1] · second, where `pair` is two bfloat16, the first one low.
   static Vector DotPair(Vector sum, const uint16_t* w, uint32_t pair) {
     return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(_mm512_loadu_si512(w)),
                             reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(pair))));

@@ -16,6 +16,7 @@ struct SimdPortable {
   static constexpr int kBlockVectors = 1;
   static constexpr int kRowVectors = 1;
   static constexpr int kBlockRows = 4;
+  static constexpr bool kBf16Activations = false;
 
   struct Vector {
     float lane[kWidth];
@@ -75,13 +76,12 @@ struct SimdPortable {
   static Vector CopySign(const Vector& magnitude, const Vector& sign) {
     return Each([&](int i) { return std::copysign(magnitude.lane[i], sign.lane[i]); });
   }
-  // sum + w[2i] · first + w[2i + 1] · second, where `pair` is two bfloat16, the first one low.
-  static Vector DotPair(const Vector& sum, const uint16_t* w, uint32_t pair) {
-    const float first = FromBf16(static_cast<uint16_t>(pair));
-    const float second = FromBf16(static_cast<uint16_t>(pair >> 16));
-    return Each([&](int i) {
-      return sum.lane[i] + FromBf16(w[2 * i]) * first + FromBf16(w[2 * i + 1]) * second;
-    });
+  // p[0], p[2], p[4] … and p[1], p[3], p[5] …
+  static Vector LoadEvenBf16(const uint16_t* p) {
+    return Each([&](int i) { return FromBf16(p[2 * i]); });
+  }
+  static Vector LoadOddBf16(const uint16_t* p) {
+    return Each([&](int i) { return FromBf16(p[2 * i + 1]); });
   }
 };
 

@@ -18,9 +18,11 @@ namespace hanmo {
 // Type of weights and cached keys and values. Sums, norms and the residual stream are float32.
 enum class WeightType { kFloat32, kFloat16, kBFloat16 };
 
-// Inputs of linear layers ("activations") are bfloat16 beside bfloat16 weights, else float32.
-constexpr bool ActivationsAreBf16(WeightType type) { return type == WeightType::kBFloat16; }
-constexpr size_t ActivationSize(WeightType type) { return ActivationsAreBf16(type) ? 2 : 4; }
+// Inputs of linear layers ("activations") are float32, except where an instruction multiplies pairs
+// of bfloat16.
+constexpr bool ActivationsAreBf16(CpuIsa isa, WeightType type) {
+  return isa == CpuIsa::kAvx512Bf16 && type == WeightType::kBFloat16;
+}
 constexpr size_t WeightSize(WeightType type) { return type == WeightType::kFloat32 ? 4 : 2; }
 
 // Outputs are computed in panels of this many columns; buffers are padded to whole panels.

@@ -84,36 +84,89 @@ struct TextKernelBody {
     Vector at[kRows][kVectors];
   };
 
-  // Weights of `kVectors` vectors of columns: input by input, each 64 columns apart.
+  // What one Multiply works on.
+  struct Tile {
+    const char* weights;
+    int64_t row;
+    int64_t fetch_ahead;  // bytes between the weights in use and those being fetched
+  };
+  // The processor's own prefetching ends at each 4 KiB page.
+  static constexpr int64_t kFetchAhead = 4096;
+
+  // kRows rows of `input` by kVectors vectors of columns. The weights of one step (one input, or a
+  // pair of them in bfloat16) lie kPanelColumns columns apart.
   template <WeightType kType, int kRows, int kVectors>
-  static void Multiply(const LinearCall& call, const char* weights, int64_t row,
-                       Sums<kRows, kVectors>& sums) {
-    const int64_t stride = call.input_stride;
-    if constexpr (kType == WeightType::kBFloat16) {
-      const auto* w = reinterpret_cast<const uint16_t*>(weights);
-      const uint16_t* x = static_cast<const uint16_t*>(call.input) + row * stride;
-      const int64_t pairs = (call.weights.in + 1) / 2;
-      for (int64_t i = 0; i < pairs; ++i, w += 2 * kPanelColumns) {
-        HANMO_UNROLL for (int r = 0; r < kRows; ++r) {
-          uint32_t pair;
-          __builtin_memcpy(&pair, x + r * stride + 2 * i, sizeof(pair));
-          HANMO_UNROLL for (int v = 0; v < kVectors; ++v) {
-            sums.at[r][v] = V::DotPair(sums.at[r][v], w + 2 * v * V::kWidth, pair);
-          }
-        }
-      }
+  static void Multiply(const LinearCall& call, const Tile& tile, Sums<kRows, kVectors>& sums) {
+    if constexpr (kType != WeightType::kBFloat16) {
+      MultiplySingles<kType>(call, tile, sums);
+    } else if constexpr (V::kBf16Activations) {
+      MultiplyBf16Pairs(call, tile, sums);
     } else {
-      const float* x = static_cast<const float*>(call.input) + row * stride;
-      for (int64_t i = 0; i < call.weights.in; ++i) {
-        Vector w[kVectors];
+      MultiplyPairs(call, tile, sums);
+    }
+  }
+
+  static void Fetch(const void* weights, int64_t bytes) {
+    for (int64_t line = 0; line < bytes; line += 64) {
+      // Into the second level: the first has no room to spare while it feeds the sums.
+      __builtin_prefetch(static_cast<const char*>(weights) + line, 0, 2);
+    }
+  }
+
+  template <int kRows, int kVectors>
+  static void AddProducts(const float* x, int64_t stride, const Vector (&w)[kVectors],
+                          Sums<kRows, kVectors>& sums) {
+    HANMO_UNROLL for (int r = 0; r < kRows; ++r) {
+      const Vector input = V::Set(x[r * stride]);
+      HANMO_UNROLL for (int v = 0; v < kVectors; ++v) {
+        sums.at[r][v] = V::Fma(input, w[v], sums.at[r][v]);
+      }
+    }
+  }
+
+  template <WeightType kType, int kRows, int kVectors>
+  static void MultiplySingles(const LinearCall& call, const Tile& tile,
+                              Sums<kRows, kVectors>& sums) {
+    const float* x = static_cast<const float*>(call.input) + tile.row * call.input_stride;
+    const char* weights = tile.weights;
+    constexpr int64_t kStep = kPanelColumns * static_cast<int64_t>(WeightSize(kType));
+    for (int64_t i = 0; i < call.weights.in; ++i, weights += kStep) {
+      Fetch(weights + tile.fetch_ahead,
+            kVectors * V::kWidth * static_cast<int64_t>(WeightSize(kType)));
+      Vector w[kVectors];
+      HANMO_UNROLL for (int v = 0; v < kVectors; ++v) w[v] = LoadAs<kType>(weights, v * V::kWidth);
+      AddProducts(x + i, call.input_stride, w, sums);
+    }
+  }
+
+  template <int kRows, int kVectors>
+  static void MultiplyPairs(const LinearCall& call, const Tile& tile, Sums<kRows, kVectors>& sums) {
+    const float* x = static_cast<const float*>(call.input) + tile.row * call.input_stride;
+    const auto* pairs = reinterpret_cast<const uint16_t*>(tile.weights);
+    for (int64_t i = 0; i < call.weights.in; i += 2, pairs += 2 * kPanelColumns) {
+      Fetch(reinterpret_cast<const char*>(pairs) + tile.fetch_ahead, kVectors * V::kWidth * 4);
+      Vector w[kVectors];
+      HANMO_UNROLL for (int v = 0; v < kVectors; ++v) w[v] =
+          V::LoadEvenBf16(pairs + 2 * v * V::kWidth);
+      AddProducts(x + i, call.input_stride, w, sums);
+      HANMO_UNROLL for (int v = 0; v < kVectors; ++v) w[v] =
+          V::LoadOddBf16(pairs + 2 * v * V::kWidth);
+      AddProducts(x + i + 1, call.input_stride, w, sums);
+    }
+  }
+
+  template <int kRows, int kVectors>
+  static void MultiplyBf16Pairs(const LinearCall& call, const Tile& tile,
+                                Sums<kRows, kVectors>& sums) {
+    const uint16_t* x = static_cast<const uint16_t*>(call.input) + tile.row * call.input_stride;
+    const auto* pairs = reinterpret_cast<const uint16_t*>(tile.weights);
+    for (int64_t i = 0; i < call.weights.in; i += 2, pairs += 2 * kPanelColumns) {
+      Fetch(reinterpret_cast<const char*>(pairs) + tile.fetch_ahead, kVectors * V::kWidth * 4);
+      HANMO_UNROLL for (int r = 0; r < kRows; ++r) {
+        uint32_t pair;
+        __builtin_memcpy(&pair, x + r * call.input_stride + i, sizeof(pair));
         HANMO_UNROLL for (int v = 0; v < kVectors; ++v) {
-          w[v] = LoadAs<kType>(weights, i * kPanelColumns + v * V::kWidth);
-        }
-        HANMO_UNROLL for (int r = 0; r < kRows; ++r) {
-          const Vector input = V::Set(x[r * stride + i]);
-          HANMO_UNROLL for (int v = 0; v < kVectors; ++v) {
-            sums.at[r][v] = V::Fma(input, w[v], sums.at[r][v]);
-          }
+          sums.at[r][v] = V::DotPair(sums.at[r][v], pairs + 2 * v * V::kWidth, pair);
         }
       }
     }
@@ -131,7 +184,7 @@ struct TextKernelBody {
   }
 
   static void StoreActivations(WeightType type, void* data, int64_t index, Vector value) {
-    if (ActivationsAreBf16(type)) {
+    if (V::kBf16Activations && type == WeightType::kBFloat16) {
       V::StoreBf16(static_cast<uint16_t*>(data) + index, value);
     } else {
       V::Store(static_cast<float*>(data) + index, value);
@@ -157,15 +210,18 @@ struct TextKernelBody {
     constexpr int64_t kPairs = kType == WeightType::kBFloat16 ? 2 : 1;
     const int64_t inputs = (call.weights.in + kPairs - 1) / kPairs * kPairs;
     const int64_t element = WeightSize(kType);
-    const char* weights =
-        static_cast<const char*>(call.weights.data) + panel * inputs * kPanelColumns * element;
+    const int64_t panel_bytes = inputs * kPanelColumns * element;
+    const char* weights = static_cast<const char*>(call.weights.data) + panel * panel_bytes;
+    // The first rows bring a panel into the cache; while further rows use it, the next one comes.
+    const int64_t ahead = row == 0 ? kFetchAhead : panel_bytes;
     constexpr int64_t kColumns = static_cast<int64_t>(kVectors) * V::kWidth;
     for (int64_t first = 0; first < kPanelColumns; first += kColumns) {
       Sums<kRows, kVectors> sums;
       HANMO_UNROLL for (int r = 0; r < kRows; ++r) {
         HANMO_UNROLL for (int v = 0; v < kVectors; ++v) sums.at[r][v] = V::Set(0.0f);
       }
-      Multiply<kType, kRows, kVectors>(call, weights + first * kPairs * element, row, sums);
+      Multiply<kType, kRows, kVectors>(call, {weights + first * kPairs * element, row, ahead},
+                                       sums);
       for (int r = 0; r < kRows; ++r) {
         for (int v = 0; v < kVectors; ++v) {
           Finish(call, row + r, panel * kPanelColumns + first + v * V::kWidth, sums.at[r][v]);
@@ -249,7 +305,7 @@ struct TextKernelBody {
   }
 
   static void StoreOne(WeightType type, void* data, int64_t index, float value) {
-    if (ActivationsAreBf16(type)) {
+    if (V::kBf16Activations && type == WeightType::kBFloat16) {
       static_cast<uint16_t*>(data)[index] = ToBf16(value);
     } else {
       static_cast<float*>(data)[index] = value;

@@ -51,19 +51,19 @@ struct Weights {
 
 // Activations of a type, [rows, stride], with zeros behind the columns.
 struct Rows {
-  Rows(WeightType type, int64_t rows, int64_t columns, uint32_t seed)
+  Rows(bool bf16, int64_t rows, int64_t columns, uint32_t seed)
       : stride(PaddedColumns(columns)), floats(rows * stride), halves(rows * stride) {
     std::mt19937 random(seed);
     std::normal_distribution<float> normal(0, 1);
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t c = 0; c < columns; ++c) {
         float value = normal(random);
-        if (ActivationsAreBf16(type)) value = FromBf16(ToBf16(value));
+        if (bf16) value = FromBf16(ToBf16(value));
         floats[r * stride + c] = value;
         halves[r * stride + c] = ToBf16(value);
       }
     }
-    data = ActivationsAreBf16(type) ? static_cast<const void*>(halves.data()) : floats.data();
+    data = bf16 ? static_cast<const void*>(halves.data()) : floats.data();
   }
   int64_t stride;
   std::vector<float> floats;
@@ -93,14 +93,15 @@ class TextKernelsTest : public ::testing::TestWithParam<Case> {
  protected:
   CpuIsa isa() const { return std::get<0>(GetParam()); }
   WeightType type() const { return std::get<1>(GetParam()); }
+  bool bf16() const { return ActivationsAreBf16(isa(), type()); }
   const TextKernels& kernels() const { return TextKernelsFor(isa()); }
 
   std::vector<float> RunLinear(const Weights& weights, const Rows& input, int64_t first,
                                int64_t rows, Activation activation = Activation::kNone) const {
     const int64_t stride = PaddedColumns(weights.packed.out);
     std::vector<float> output(rows * stride, std::nanf(""));
-    const char* data = static_cast<const char*>(input.data) +
-                       first * input.stride * static_cast<int64_t>(ActivationSize(type()));
+    const char* data =
+        static_cast<const char*>(input.data) + first * input.stride * (bf16() ? 2 : 4);
     const LinearCall call{.weights = weights.packed,
                           .input = data,
                           .input_stride = input.stride,
@@ -117,7 +118,7 @@ TEST_P(TextKernelsTest, LinearIsTheMatrixProduct) {
   for (const auto& [in, out] : {std::pair{1, 1}, {48, 77}, {33, 64}, {96, 200}}) {
     const Weights weights(type(), in, out, 1);
     const int64_t rows = 7;
-    const Rows input(type(), rows, in, 2);
+    const Rows input(bf16(), rows, in, 2);
     const std::vector<float> output = RunLinear(weights, input, 0, rows);
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t o = 0; o < PaddedColumns(out); ++o) {
@@ -138,7 +139,7 @@ TEST_P(TextKernelsTest, LinearIsTheMatrixProduct) {
 
 TEST_P(TextKernelsTest, LinearRowsDoNotDependOnTheirCompany) {
   const Weights weights(type(), 130, 150, 3);
-  const Rows input(type(), 40, 130, 4);
+  const Rows input(bf16(), 40, 130, 4);
   const int64_t stride = PaddedColumns(150);
   const std::vector<float> all = RunLinear(weights, input, 0, 40, Activation::kGeluTanh);
   for (int64_t rows = 1; rows <= 13; ++rows) {
@@ -153,7 +154,7 @@ TEST_P(TextKernelsTest, LinearRowsDoNotDependOnTheirCompany) {
 
 TEST_P(TextKernelsTest, LinearAddsBiasActivationAndResidual) {
   const Weights weights(type(), 24, 70, 5);
-  const Rows input(type(), 3, 24, 6);
+  const Rows input(bf16(), 3, 24, 6);
   const int64_t stride = PaddedColumns(70);
   const std::vector<float> plain = RunLinear(weights, input, 0, 3);
   std::vector<float> bias(stride);
@@ -174,13 +175,13 @@ TEST_P(TextKernelsTest, LinearAddsBiasActivationAndResidual) {
                     .output_stride = stride};
     kernels().linear(call, 0, 2);
     call.output_as = LinearCall::Output::kActivations;
-    call.output = ActivationsAreBf16(type()) ? static_cast<void*>(narrow.data()) : wide.data();
+    call.output = bf16() ? static_cast<void*>(narrow.data()) : wide.data();
     kernels().linear(call, 0, 1);  // panel by panel, as threads share the work
     kernels().linear(call, 1, 2);
     for (int64_t i = 0; i < 3 * stride; ++i) {
       const double expected = Reference(activation, double{plain[i]} + bias[i % stride]);
       ASSERT_NEAR(added[i], 2 + expected, 2e-6 * (1 + std::abs(expected)));
-      if (ActivationsAreBf16(type())) {
+      if (bf16()) {
         ASSERT_NEAR(FromBf16(narrow[i]), expected, 0.005 * std::abs(expected) + 1e-6);
       } else {
         ASSERT_NEAR(wide[i], expected, 1e-6 * (1 + std::abs(expected)));
@@ -201,20 +202,18 @@ TEST_P(TextKernelsTest, UnpackOutputGivesTheWeightsBack) {
 
 TEST_P(TextKernelsTest, LayerNormIsItsDefinition) {
   for (const int64_t columns : {1, 7, 16, 48, 100, 768}) {
-    const Rows x(WeightType::kFloat32, 4, columns, 8);
-    const Rows weight(WeightType::kFloat32, 1, columns, 9),
-        bias(WeightType::kFloat32, 1, columns, 10);
+    const Rows x(false, 4, columns, 8);
+    const Rows weight(false, 1, columns, 9), bias(false, 1, columns, 10);
     std::vector<float> wide(4 * x.stride);
     std::vector<uint16_t> narrow(4 * x.stride);
-    const LayerNormCall call{
-        .type = type(),
-        .x = x.floats.data(),
-        .weight = weight.floats.data(),
-        .bias = bias.floats.data(),
-        .output = ActivationsAreBf16(type()) ? static_cast<void*>(narrow.data()) : wide.data(),
-        .columns = columns,
-        .stride = x.stride,
-        .epsilon = 1e-5f};
+    const LayerNormCall call{.type = type(),
+                             .x = x.floats.data(),
+                             .weight = weight.floats.data(),
+                             .bias = bias.floats.data(),
+                             .output = bf16() ? static_cast<void*>(narrow.data()) : wide.data(),
+                             .columns = columns,
+                             .stride = x.stride,
+                             .epsilon = 1e-5f};
     kernels().layer_norm(call, 0, 4);
     for (int64_t r = 0; r < 4; ++r) {
       double mean = 0, variance = 0;
@@ -225,8 +224,8 @@ TEST_P(TextKernelsTest, LayerNormIsItsDefinition) {
       for (int64_t c = 0; c < columns; ++c) {
         const double expected = (row[c] - mean) * scale * weight.floats[c] + bias.floats[c];
         const int64_t at = r * x.stride + c;
-        const double found = ActivationsAreBf16(type()) ? FromBf16(narrow[at]) : wide[at];
-        const double tolerance = ActivationsAreBf16(type()) ? 0.005 : 2e-5;
+        const double found = bf16() ? FromBf16(narrow[at]) : wide[at];
+        const double tolerance = bf16() ? 0.005 : 2e-5;
         ASSERT_NEAR(found, expected, tolerance * (1 + std::abs(expected))) << columns;
       }
     }
@@ -256,11 +255,24 @@ struct Cache {
   WeightType type;
 };
 
+// As the cache keeps it.
+float Stored(WeightType type, float value) {
+  switch (type) {
+    case WeightType::kFloat16:
+      return FromFloat16(ToFloat16(value));
+    case WeightType::kBFloat16:
+      return FromBf16(ToBf16(value));
+    case WeightType::kFloat32:
+      break;
+  }
+  return value;
+}
+
 TEST_P(TextKernelsTest, AttentionIsItsDefinitionWhereverThePagesLie) {
   constexpr int64_t kHeads = 3, kTokens = 90;
   for (const int64_t dim : {5, 16, 64, 80}) {
-    const Rows q(type(), kTokens, kHeads * dim, 11), k(type(), kTokens, kHeads * dim, 12);
-    const Rows v(type(), kTokens, kHeads * dim, 13);
+    const Rows q(bf16(), kTokens, kHeads * dim, 11), k(bf16(), kTokens, kHeads * dim, 12);
+    const Rows v(bf16(), kTokens, kHeads * dim, 13);
     Cache cache(type(), kHeads, dim, {4, 0, 2, 5, 1, 3}),
         other(type(), kHeads, dim, {0, 1, 2, 3, 4, 5});
     for (int64_t t = 0; t < kTokens; ++t) {
@@ -299,9 +311,7 @@ TEST_P(TextKernelsTest, AttentionIsItsDefinitionWhereverThePagesLie) {
         for (int64_t s = 0; s <= t; ++s) {
           double score = 0;
           for (int64_t d = h * dim; d < (h + 1) * dim; ++d) {
-            const double key = type() == WeightType::kFloat16
-                                   ? FromFloat16(ToFloat16(k.floats[s * k.stride + d]))
-                                   : k.floats[s * k.stride + d];
+            const double key = Stored(type(), k.floats[s * k.stride + d]);
             score += q.floats[t * q.stride + d] * key;
           }
           total += weights[s] = std::exp(0.25 * score);
@@ -309,10 +319,10 @@ TEST_P(TextKernelsTest, AttentionIsItsDefinitionWhereverThePagesLie) {
         for (int64_t d = h * dim; d < (h + 1) * dim; ++d) {
           double expected = 0;
           for (int64_t s = 0; s <= t; ++s)
-            expected += weights[s] / total * v.floats[s * v.stride + d];
+            expected += weights[s] / total * Stored(type(), v.floats[s * v.stride + d]);
           const int64_t at = t * q.stride + d;
-          const double found = ActivationsAreBf16(type()) ? FromBf16(narrow[at]) : output[at];
-          const double tolerance = type() == WeightType::kFloat32 ? 3e-6 : 0.006;
+          const double found = bf16() ? FromBf16(narrow[at]) : output[at];
+          const double tolerance = bf16() ? 0.006 : 5e-6;
           ASSERT_NEAR(found, expected, tolerance * (1 + std::abs(expected))) << dim << " " << t;
         }
       }

@@ -70,6 +70,7 @@ class Gpt2 {
   int64_t weight_bytes() const { return weight_bytes_; }
   // Of one page in all layers together, keys and values.
   virtual int64_t page_bytes() const = 0;
+  // On the CPU a page takes no memory before it is first written.
   virtual Gpt2Cache MakeCache(int64_t pages) const = 0;
 
   // Runs all rows in one batch and writes their keys and values into the cache. INVALID_ARGUMENT,

@@ -64,6 +64,7 @@ class Gpt2Cpu : public Gpt2 {
 
   const WeightType type_;
   const at::ScalarType dtype_;
+  const CpuIsa isa_;
   const TextKernels& kernels_;
   std::vector<Layer> layers_;
   Matrix embedding_, head_;

@@ -183,7 +183,8 @@ TEST_P(Gpt2CompanyTest, LogitsAreTheSameBitsInAnyBatchChunkAndPage) {
     samples.push_back(sample);
   }
   for (uint32_t round = 0; round < 4; ++round) {
-    at::set_num_threads(round == 0 ? 2 : 1);
+    const bool share = round == 0 && GetParam().folder == "odd" && GetParam().isa == BestIsa();
+    at::set_num_threads(share ? 2 : 1);
     Gpt2Cache cache = model->MakeCache(64);
     PageDeck deck(64, round);
     std::vector<Sample> running = samples;
