@@ -63,7 +63,9 @@ inline __attribute__((always_inline)) void Scale(const T* x, int64_t pixels, int
                                                  const float* __restrict scale,
                                                  const float* __restrict shift, T* y) {
   for (int64_t i = 0; i < pixels; ++i, x += channels, y += channels) {
+#if !defined(__clang__)
 #pragma GCC ivdep
+#endif
     for (int64_t c = 0; c < channels; ++c) {
       float value = Load(x[c]) * scale[c] + shift[c];
       if constexpr (kSilu) value = value / (1.0f + Exp(-value));
