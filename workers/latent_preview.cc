@@ -2,7 +2,8 @@
 
 #include <ATen/CPUGeneratorImpl.h>
 
-#include <cstring>
+#include <string>
+#include <vector>
 
 namespace hanmo {
 namespace {
@@ -31,7 +32,12 @@ LatentPreview::LatentPreview(const Vae& vae, at::Device device) {
       at::randn({kPictures, channels, kGrid, kGrid}, generator, at::dtype(at::kFloat));
   const at::Tensor latents =
       colours_in.repeat_interleave(kPatch, 2).repeat_interleave(kPatch, 3).to(device);
-  const at::Tensor pictures = vae.Decode(latents).to(at::kCPU, at::kFloat);
+  // Two at a time, so that loading needs no memory to speak of beside the weights.
+  std::vector<at::Tensor> decoded;
+  for (const at::Tensor& pair : latents.split(2)) {
+    decoded.push_back(vae.Decode(pair).to(at::kCPU, at::kFloat));
+  }
+  const at::Tensor pictures = at::cat(decoded);
   const int64_t pixels = kPatch * traits.factor;
   // [pictures, 3, grid, pixels, grid, pixels] -> the mean of each patch.
   const at::Tensor means =

@@ -8,6 +8,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "workers/checkpoint/status_macros.h"
+#include "workers/loading_memory.h"
 #include "workers/picture_pipeline.h"
 #include "workers/text_pipeline.h"
 #include "workers/torch_status.h"
@@ -72,6 +73,7 @@ absl::StatusOr<TorchExecutor::Entry> TorchExecutor::LoadEntry(const LoadCommand&
   entry.key = KeyOf(load);
   HANMO_RETURN_IF_ERROR(CatchTorch([&]() -> absl::Status {
     c10::InferenceMode inference;
+    LoadingMemory memory;
     HANMO_ASSIGN_OR_RETURN(entry.pipeline, LoadPipeline(options));
     return entry.pipeline->WarmUp();
   }));
