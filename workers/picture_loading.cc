@@ -1,4 +1,5 @@
 // The loading half of PicturePipeline: folders, configs and capabilities.
+#include <algorithm>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -165,7 +166,9 @@ absl::Status PicturePipeline::WarmUp() {
   const int64_t side = 8;
   const at::Device device = options_.device->device();
   preview_.emplace(*vae_, device);
-  const at::Tensor ids = at::zeros({2, loaded_.prompt_tokens}, at::kLong).to(device);
+  // Short prompts: long ones would only raise the peak of memory.
+  const int64_t tokens = std::min<int64_t>(32, loaded_.prompt_tokens);
+  const at::Tensor ids = at::zeros({2, tokens}, at::kLong).to(device);
   const at::Tensor text = text_encoder_->Encode(ids);
   const at::Tensor latents = at::zeros({2, loaded_.latent_channels, side, side}).to(device);
   const at::Tensor prediction = unet_->Forward(latents, at::full({2}, 1.0f).to(device), text);
