@@ -28,7 +28,7 @@ namespace hanmo {
 struct BatcherOptions {
   // Requests waiting for their first step, at most; one more is refused with RESOURCE_EXHAUSTED.
   uint32_t max_queued_requests = 1024;
-  // Samples begun on one worker at most; the rest waits in the queue.
+  // Samples of one model begun on one worker at most; the rest waits in the queue.
   uint32_t max_running_samples = 64;
   // Rows of one denoising or VAE step at most: past the point where the device is full a larger
   // batch only adds latency.
@@ -40,7 +40,8 @@ struct BatcherOptions {
   // Denoising steps between two save points of a picture; at most this many are redone after a
   // worker's death.
   uint32_t save_interval_steps = 5;
-  // A text parked by a slow reader for this long gives its KV pages back and is recomputed later.
+  // A sample parked by a slow reader for this long gives its place and KV pages back and is begun
+  // again, from its emitted tokens or its save point, when the reader has caught up.
   absl::Duration max_parked = absl::Seconds(10);
 };
 

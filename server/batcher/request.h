@@ -67,8 +67,8 @@ struct Request {
   ModelId model = 0;
   // One entry per text or picture asked for; all of one kind; 1 to 16.
   std::vector<SampleJob> samples;
+  // Both on the clock of SteadyNow() (clock.h); InfiniteFuture() when the client set no deadline.
   absl::Time arrival = absl::InfinitePast();
-  // absl::InfiniteFuture() when the client set none.
   absl::Time deadline = absl::InfiniteFuture();
 };
 

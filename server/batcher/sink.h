@@ -39,10 +39,10 @@ enum class SampleEnd {
 
 // What a request used up to its end, also when it was cut short.
 struct Usage {
-  uint32_t prompt_tokens = 0;
+  uint32_t prompt_tokens = 0;  // of one sample: all share the prompt
   uint32_t completion_tokens = 0;
   uint32_t steps = 0;         // denoising steps done, redone ones not counted twice
-  uint32_t steps_redone = 0;  // lost with a worker and done again
+  uint32_t steps_redone = 0;  // lost with a worker or a parked sample's place and done again
   uint32_t pictures = 0;
   absl::Duration device_time;  // this request's share of the steps it rode in
   absl::Duration queue_time;   // from arrival to its first step
@@ -55,12 +55,13 @@ class Sink {
  public:
   virtual ~Sink() = default;
 
-  // Requests ahead of this one. Called at admission and when it changes, until the first step.
+  // Requests of the model ahead of this one. Called at admission and, near the front of the queue,
+  // when it changes.
   virtual void OnQueued(uint32_t position) = 0;
   // Denoising step `step` of `steps` of sample `index` is done.
   virtual void OnStep(uint32_t index, uint32_t step, uint32_t steps) = 0;
-  // New tokens of sample `index`. Returns false to end the sample here (a stop string was met);
-  // tokens already under way are then dropped.
+  // New tokens of sample `index`, the ending id included. Returns false to end the sample here (a
+  // stop string was met); tokens already under way are then dropped.
   virtual bool OnTokens(uint32_t index, absl::Span<const Token> tokens) = 0;
   virtual void OnPreview(uint32_t index, uint32_t step, Pixels pixels) = 0;
   // The finished picture of sample `index`.

@@ -1,0 +1,112 @@
+#include "server/batcher/batcher.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "server/batcher/core.h"
+
+namespace hanmo {
+
+void Inbox::Put(Message message) {
+  bool first;
+  {
+    absl::MutexLock lock(&mu_);
+    first = messages_.empty();
+    messages_.push_back(std::move(message));
+  }
+  if (first) wake_();
+}
+
+void Inbox::Swap(std::vector<Message>* messages) {
+  absl::MutexLock lock(&mu_);
+  messages_.swap(*messages);
+}
+
+bool Inbox::empty() const {
+  absl::MutexLock lock(&mu_);
+  return messages_.empty();
+}
+
+Batcher::Batcher(BatcherOptions options, BatcherObserver* observer, std::function<void()> wake)
+    : core_(std::make_unique<Core>(options, observer, std::move(wake))) {}
+Batcher::~Batcher() = default;
+
+RequestId Batcher::Submit(Request request, std::shared_ptr<Sink> sink) {
+  const RequestId id = core_->NextId();
+  core_->inbox().Put(message::Submit{id, std::move(request), std::move(sink)});
+  return id;
+}
+void Batcher::Cancel(RequestId id) { core_->inbox().Put(message::Cancel{id}); }
+void Batcher::Wake(RequestId id) { core_->inbox().Put(message::Wake{id}); }
+void Batcher::AddWorker(WorkerId worker, std::shared_ptr<WorkerLink> link) {
+  core_->inbox().Put(message::AddWorker{worker, std::move(link)});
+}
+void Batcher::ModelReady(WorkerId worker, ModelId model, ModelCapacity capacity) {
+  core_->inbox().Put(message::ModelReady{worker, model, capacity});
+}
+void Batcher::WorkerLost(WorkerId worker) { core_->inbox().Put(message::WorkerLost{worker}); }
+void Batcher::ModelFailed(ModelId model) { core_->inbox().Put(message::ModelFailed{model}); }
+void Batcher::StepDone(WorkerId worker, StepResult result) {
+  core_->inbox().Put(message::StepDone{worker, std::move(result)});
+}
+void Batcher::Saved(WorkerId worker, SavePoint save_point) {
+  core_->inbox().Put(message::Saved{worker, std::move(save_point)});
+}
+void Batcher::Drain() { core_->inbox().Put(message::Drain{}); }
+void Batcher::Abort() { core_->inbox().Put(message::Abort{}); }
+void Batcher::Tick(absl::Time now) { core_->Tick(now); }
+absl::Time Batcher::NextDeadline() const { return core_->NextDeadline(); }
+bool Batcher::idle() const { return core_->idle(); }
+bool Batcher::pending() const { return !core_->inbox().empty(); }
+
+void Batcher::Core::Tick(absl::Time now) {
+  now_ = now;
+  HandleMessages();
+  ExpireDeadlines();
+  next_park_ = absl::InfiniteFuture();
+  for (auto& [id, worker] : workers_) {
+    GiveBackParked(*worker);
+    SendDrops(*worker);
+  }
+  for (auto& [model, queue] : models_) BeginSamples(model, queue);
+  for (auto& [id, worker] : workers_) {
+    Plan(*worker);
+    SendDrops(*worker);
+  }
+  Report();
+}
+
+void Batcher::Core::HandleMessages() {
+  inbox_.Swap(&messages_);
+  for (Message& message : messages_) {
+    std::visit([this](auto& m) { Handle(m); }, message);
+  }
+  messages_.clear();
+}
+
+absl::Time Batcher::Core::NextDeadline() const {
+  return deadlines_.empty() ? next_park_ : std::min(next_park_, deadlines_.begin()->first);
+}
+
+void Batcher::Core::Report() {
+  for (auto& [model, queue] : models_) {
+    if (queue.moved) TellPositions(queue);
+    if (queue.changed) observer_.OnLoad(model, queue.queued, queue.running);
+    queue.moved = queue.changed = false;
+  }
+  for (auto& [id, worker] : workers_) {
+    for (auto& [model, home] : worker->models) {
+      const uint32_t used = home.pages.total() - home.pages.free();
+      if (used == home.reported_pages) continue;
+      observer_.OnPages(id, model, used, home.pages.total());
+      home.reported_pages = used;
+    }
+  }
+}
+
+ActiveWorker* Batcher::Core::FindWorker(WorkerId worker) {
+  auto found = workers_.find(worker);
+  return found == workers_.end() ? nullptr : found->second.get();
+}
+
+}  // namespace hanmo

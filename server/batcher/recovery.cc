@@ -1,0 +1,55 @@
+// Dead workers and failed steps. Who was in a step when it happened is suspected and runs alone, so
+// that the one to blame takes nobody along the second time.
+#include <algorithm>
+#include <utility>
+
+#include "server/batcher/core.h"
+
+namespace hanmo {
+
+void Batcher::Core::Handle(message::WorkerLost& lost) {
+  auto node = workers_.extract(lost.worker);
+  if (node.empty()) return;
+  ActiveWorker& worker = *node.mapped();
+  ++deaths_;
+  std::vector<ActiveRequest*> twice;
+  for (const InFlight& sent : worker.in_flight) {
+    for (const Row& row : sent.step.rows) {
+      Sample* sample = Find(row.sample, worker);
+      if (sample == nullptr) continue;
+      Suspect(sample);
+      ActiveRequest* request = sample->request;
+      if (std::exchange(request->last_death, deaths_) == deaths_) continue;
+      if (++request->usage.deaths >= 2) twice.push_back(request);
+    }
+  }
+  for (ActiveRequest* request : twice) {
+    EndRequest(request, absl::InternalError("the request was in a step at two deaths of a worker"));
+  }
+  while (!worker.aboard.empty()) {
+    Sample* sample = worker.aboard.back();
+    Leave(sample);
+    Return(sample);
+  }
+}
+
+void Batcher::Core::FailStep(ActiveWorker& worker, const InFlight& sent,
+                             const absl::Status& status) {
+  for (const Row& row : sent.step.rows) {
+    Sample* sample = Find(row.sample, worker);
+    if (sample == nullptr) continue;
+    if (sent.step.rows.size() == 1) {
+      EndRequest(sample->request, status);
+    } else {
+      Suspect(sample);
+      Leave(sample);
+      Return(sample);
+    }
+  }
+}
+
+void Batcher::Core::Suspect(Sample* sample) {
+  sample->suspect_until = std::max(sample->PlannedProgress(), sample->Progress()) + 1;
+}
+
+}  // namespace hanmo

@@ -1,0 +1,138 @@
+// What the batcher knows of every request, sample and worker. Only the batcher's thread touches it.
+#ifndef HANMO_SERVER_BATCHER_STATE_H_
+#define HANMO_SERVER_BATCHER_STATE_H_
+
+#include <cstdint>
+#include <deque>
+#include <list>
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "absl/container/node_hash_map.h"
+#include "absl/time/time.h"
+#include "server/batcher/pages.h"
+#include "server/batcher/policy.h"
+#include "server/batcher/request.h"
+#include "server/batcher/sink.h"
+#include "server/batcher/worker.h"
+
+namespace hanmo {
+
+struct ActiveRequest;
+struct ActiveWorker;
+
+// Where a sample is. kHeld: it gave its place back because the reader is slow, and waits for
+// Batcher::Wake.
+enum class SampleState { kWaiting, kAboard, kReturning, kHeld, kEnded };
+
+struct Sample {
+  // --- Set at admission.
+  ActiveRequest* request = nullptr;
+  uint32_t index = 0;
+  SampleJob job;
+
+  SampleState state = SampleState::kWaiting;
+
+  // --- Progress that the client has seen. Survives a worker's death.
+  std::vector<uint32_t> emitted;  // texts
+  bool encoded = false;           // pictures: the prompt, once
+  uint32_t steps_seen = 0;        // pictures: most model calls done, before any redoing
+  std::string save_point;
+  uint32_t saved_steps = 0;
+
+  // --- One stay aboard a worker. The handle is new each time: late results are nobody's.
+  SampleHandle handle = 0;
+  ActiveWorker* worker = nullptr;
+  absl::Time parked_since = absl::InfiniteFuture();
+  uint64_t served = 0;  // step in which it ran alone last
+  // What the steps sent so far will have done.
+  uint32_t known_tokens = 0;    // texts: prompt and emitted tokens at Begin
+  uint32_t planned_cached = 0;  // tokens run
+  uint32_t planned_tokens = 0;  // emitted in all
+  std::vector<uint32_t> pages;
+  size_t pages_sent = 0;  // of `pages`, known to the worker
+  bool planned_encode = false;  // pictures
+  uint32_t steps_total = 0;     // model calls in all; 0 until the text encoder has run
+  uint32_t planned_steps = 0;
+  bool planned_decode = false;
+
+  // --- Suspected of a worker's death: runs alone until Progress() reaches this; 0 when innocent.
+  uint64_t suspect_until = 0;
+
+  absl::Time prefill_start;
+  absl::Time last_token = absl::InfinitePast();
+
+  const TextJob* text() const { return std::get_if<TextJob>(&job); }
+  const PictureJob* picture() const { return std::get_if<PictureJob>(&job); }
+  bool parked() const { return parked_since != absl::InfiniteFuture(); }
+  bool suspect() const { return suspect_until > 0; }
+
+  // Two numbers that grow with everything done, or sent.
+  uint64_t Progress() const { return emitted.size() + steps_seen + (encoded ? 1 : 0); }
+  uint64_t PlannedProgress() const {
+    return planned_tokens + planned_steps + (planned_encode ? 1 : 0) + (planned_decode ? 1 : 0);
+  }
+};
+
+struct ActiveRequest {
+  RequestId id = 0;
+  ModelId model = 0;
+  std::shared_ptr<Sink> sink;
+  absl::Time arrival;
+  absl::Time deadline;
+  std::vector<std::unique_ptr<Sample>> samples;
+  size_t next_to_begin = 0;  // samples before it left the queue
+  size_t live = 0;           // samples not ended
+  bool started = false;      // its first step was sent
+  uint64_t last_death = 0;   // the latest death that was counted for it
+  uint32_t position = UINT32_MAX;  // last told to the sink
+  std::list<ActiveRequest*>::iterator place;  // in ModelQueue::waiting while next_to_begin is short
+  Usage usage;
+
+  bool queued() const { return next_to_begin == 0; }
+};
+
+// A step that was sent and has no result yet.
+struct InFlight {
+  Step step;
+  bool alone = false;
+};
+
+// One model on one worker.
+struct Residence {
+  ModelCapacity capacity;
+  PagePool pages;
+  uint32_t aboard = 0;
+  uint32_t reported_pages = UINT32_MAX;  // used, as last told to the observer
+};
+
+struct ActiveWorker {
+  WorkerId id = 0;
+  std::shared_ptr<WorkerLink> link;
+  absl::node_hash_map<ModelId, Residence> models;
+  std::vector<Sample*> aboard;  // oldest request first
+  std::deque<InFlight> in_flight;
+  std::vector<SampleHandle> drops;  // to be sent
+  uint64_t next_step = 1;
+  // When each key last ran, for the policy. Few: one per (model, kind, size) in use.
+  std::vector<std::pair<BatchKey, uint64_t>> served;
+};
+
+// The requests of one model that have samples to begin, and its samples that lost their place.
+struct ModelQueue {
+  std::vector<Sample*> returning;  // oldest request first; they go before the waiting ones
+  std::list<ActiveRequest*> waiting;
+  uint32_t queued = 0;   // requests of which no sample has begun
+  uint32_t running = 0;  // the others
+  bool ever_ready = false;
+  bool failed = false;
+  bool moved = false;    // positions changed in this tick
+  bool changed = false;  // queued or running changed in this tick
+};
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_BATCHER_STATE_H_
