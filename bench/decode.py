@@ -30,15 +30,20 @@ def prompt_tokens(batch: int, length: int, vocab: int) -> list[list[int]]:
 
 def make_folder(folder: str, dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    config = transformers.GPT2Config(vocab_size=50258, activation_function="gelu_fast",
-                                     bos_token_id=50256, eos_token_id=50256)
+    config = transformers.GPT2Config(
+        vocab_size=50258, activation_function="gelu_fast", bos_token_id=50256, eos_token_id=50256
+    )
     transformers.GPT2LMHeadModel(config).to(dtype).save_pretrained(folder)
 
 
 class Hanmo:
     def __init__(self, program: str, folder: str, dtype: str, threads: int):
-        self._process = subprocess.Popen([program, folder, dtype, str(threads)], text=True,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [program, folder, dtype, str(threads)],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
 
     def ask(self, line: str) -> dict:
         self._process.stdin.write(line + "\n")
@@ -65,11 +70,19 @@ class Transformers:
     def run(self, batch: int, prompt: int, tokens: int) -> dict:
         ids = torch.tensor(prompt_tokens(batch, prompt, self._model.config.vocab_size))
         start, cpu_start = time.perf_counter(), time.process_time()
-        out = self._model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False,
-                                   min_new_tokens=tokens, max_new_tokens=tokens, pad_token_id=0)
+        out = self._model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=False,
+            min_new_tokens=tokens,
+            max_new_tokens=tokens,
+            pad_token_id=0,
+        )
         assert out.shape[1] == prompt + tokens
-        return {"seconds": time.perf_counter() - start,
-                "cpu_seconds": time.process_time() - cpu_start}
+        return {
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": time.process_time() - cpu_start,
+        }
 
     @torch.inference_mode()
     def logits(self, prompt: int) -> numpy.ndarray:
@@ -78,10 +91,13 @@ class Transformers:
 
 
 def side(samples: list[dict], tokens: int) -> dict:
-    return {"tokens_per_second": round(tokens / statistics.median(s["seconds"] for s in samples), 1),
-            "best": round(tokens / min(s["seconds"] for s in samples), 1),
-            "cpu_ms_per_token": round(
-                1000 * statistics.median(s["cpu_seconds"] for s in samples) / tokens, 2)}
+    return {
+        "tokens_per_second": round(tokens / statistics.median(s["seconds"] for s in samples), 1),
+        "best": round(tokens / min(s["seconds"] for s in samples), 1),
+        "cpu_ms_per_token": round(
+            1000 * statistics.median(s["cpu_seconds"] for s in samples) / tokens, 2
+        ),
+    }
 
 
 def main() -> None:
@@ -99,10 +115,18 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(args.threads)
     dtype = getattr(torch, args.dtype)
-    result = {"benchmark": "decode", "model": "gpt2 12x768, vocab 50258", "dtype": args.dtype,
-              "threads": args.threads, "prompt": args.prompt, "new_tokens": args.tokens,
-              "rounds": args.rounds, "load_before": os.getloadavg()[0],
-              "torch": torch.__version__, "transformers": transformers.__version__}
+    result = {
+        "benchmark": "decode",
+        "model": "gpt2 12x768, vocab 50258",
+        "dtype": args.dtype,
+        "threads": args.threads,
+        "prompt": args.prompt,
+        "new_tokens": args.tokens,
+        "rounds": args.rounds,
+        "load_before": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
     with tempfile.TemporaryDirectory() as folder:
         make_folder(folder, dtype)
         ours = Hanmo(args.program, folder, args.dtype, args.threads)
@@ -110,7 +134,8 @@ def main() -> None:
         exact = Transformers(folder, torch.float32).logits(args.prompt)
         result["max_logit_error"] = {
             name: float(numpy.abs(one.logits(args.prompt) - exact).max())
-            for name, one in (("hanmo", ours), ("transformers", theirs))}
+            for name, one in (("hanmo", ours), ("transformers", theirs))
+        }
         for batch in map(int, args.batches.split(",")):
             samples = {"hanmo": [], "transformers": []}
             for one in (ours, theirs):
@@ -122,8 +147,10 @@ def main() -> None:
             ratios = [b["seconds"] / a["seconds"] for a, b in pairs]
             result[f"batch_{batch}"] = {
                 name: side(runs, batch * args.tokens) for name, runs in samples.items()
-            } | {"ratio": round(statistics.median(ratios), 2),
-                 "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)]}
+            } | {
+                "ratio": round(statistics.median(ratios), 2),
+                "ratio_range": [round(min(ratios), 2), round(max(ratios), 2)],
+            }
     result["load_after"] = os.getloadavg()[0]
     print(json.dumps(result))
 

@@ -38,13 +38,18 @@ def make_inputs(path: pathlib.Path, px: int, tokens: int) -> None:
     latents = torch.randn(1, 4, px // 8, px // 8, generator=generator).repeat(2, 1, 1, 1)
     text = torch.randn(2, tokens, CONFIG["cross_attention_dim"], generator=generator)
     safetensors.torch.save_file(
-        dict(latents=latents, timesteps=torch.tensor([601.0, 601.0]), text=text), path)
+        dict(latents=latents, timesteps=torch.tensor([601.0, 601.0]), text=text), path
+    )
 
 
 class Hanmo:
     def __init__(self, program: str, folder: pathlib.Path, dtype: str, threads: int):
-        self._process = subprocess.Popen([program, str(folder), dtype, str(threads)], text=True,
-                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen(
+            [program, str(folder), dtype, str(threads)],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
         self.load = self._answer()
 
     def _answer(self) -> dict:
@@ -78,8 +83,10 @@ class Diffusers:
         text = tensors["text"].to(self._dtype)
         start, cpu_start = time.perf_counter(), time.process_time()
         out = self._model(latents, tensors["timesteps"], text, return_dict=False)[0]
-        return out, {"seconds": time.perf_counter() - start,
-                     "cpu_seconds": time.process_time() - cpu_start}
+        return out, {
+            "seconds": time.perf_counter() - start,
+            "cpu_seconds": time.process_time() - cpu_start,
+        }
 
     def run(self, inputs: pathlib.Path) -> dict:
         return self._forward(inputs)[1]
@@ -89,14 +96,18 @@ class Diffusers:
 
 
 def side(runs: list[dict]) -> dict:
-    return {"median_s": round(statistics.median(r["seconds"] for r in runs), 3),
-            "min_s": round(min(r["seconds"] for r in runs), 3),
-            "median_cpu_s": round(statistics.median(r["cpu_seconds"] for r in runs), 3)}
+    return {
+        "median_s": round(statistics.median(r["seconds"] for r in runs), 3),
+        "min_s": round(min(r["seconds"] for r in runs), 3),
+        "median_cpu_s": round(statistics.median(r["cpu_seconds"] for r in runs), 3),
+    }
 
 
 def ratio(samples: dict, key: str) -> float:
-    return round(statistics.median(
-        b[key] / a[key] for a, b in zip(samples["hanmo"], samples["diffusers"])), 2)
+    return round(
+        statistics.median(b[key] / a[key] for a, b in zip(samples["hanmo"], samples["diffusers"])),
+        2,
+    )
 
 
 def main() -> None:
@@ -113,17 +124,26 @@ def main() -> None:
 
     torch.set_num_threads(args.threads)
     dtype = getattr(torch, args.dtype)
-    result = {"benchmark": "unet", "model": "SD 1.x UNet, 860 M, one guided step (2 rows)",
-              "dtype": args.dtype, "threads": args.threads, "rounds": args.rounds,
-              "load_before": os.getloadavg()[0], "torch": torch.__version__,
-              "diffusers": diffusers.__version__}
+    result = {
+        "benchmark": "unet",
+        "model": "SD 1.x UNet, 860 M, one guided step (2 rows)",
+        "dtype": args.dtype,
+        "threads": args.threads,
+        "rounds": args.rounds,
+        "load_before": os.getloadavg()[0],
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+    }
     folder = pathlib.Path(args.folder or tempfile.mkdtemp())
     try:
         if not (folder / "config.json").exists():
             make_folder(folder, dtype)
         ours = Hanmo(args.program, folder, args.dtype, args.threads)
-        result["load"] = ours.load | {"weights_bytes": sum(
-            file.stat().st_size for file in folder.glob("diffusion*.safetensors"))}
+        result["load"] = ours.load | {
+            "weights_bytes": sum(
+                file.stat().st_size for file in folder.glob("diffusion*.safetensors")
+            )
+        }
         theirs = Diffusers(folder, dtype)
         for px in map(int, args.px.split(",")):
             for tokens in map(int, args.tokens.split(",")):
@@ -132,9 +152,11 @@ def main() -> None:
                 if "max_error" not in result:
                     exact = Diffusers(folder, torch.float32).predict(inputs)
                     result["max_error"] = {
-                        name: float(numpy.abs(one.predict(inputs) - exact).max()
-                                    / numpy.abs(exact).max())
-                        for name, one in (("hanmo", ours), ("diffusers", theirs))}
+                        name: float(
+                            numpy.abs(one.predict(inputs) - exact).max() / numpy.abs(exact).max()
+                        )
+                        for name, one in (("hanmo", ours), ("diffusers", theirs))
+                    }
                 samples = {"hanmo": [], "diffusers": []}
                 for one in (ours, theirs):
                     one.run(inputs)  # warm up

@@ -1,12 +1,12 @@
 // The C ABI of the Rust crates: safetensors headers, tokenizers and chat templates.
 //
-// Errors: a function that can fail returns 0, or -1 with *error set to a message in UTF-8 (null only
-// when memory ran out). Out parameters other than `error` are untouched on failure. A panic inside
-// the crates is such an error, too; its message names the source line and never quotes the input.
-// Ownership: what the library returns as char* (messages included) is freed with
-// hanmo_bridge_free_string, as uint32_t* with hanmo_bridge_free_ids, also when the size is 0. Inputs
-// are borrowed for the call only. Callbacks must not throw.
-// Threads: all functions may be called from any thread at the same time.
+// Errors: a function that can fail returns 0, or -1 with *error set to a message in UTF-8 (null
+// only when memory ran out). Out parameters other than `error` are untouched on failure. A panic
+// inside the crates is such an error, too; its message names the source line and never quotes the
+// input. Ownership: what the library returns as char* (messages included) is freed with
+// hanmo_bridge_free_string, as uint32_t* with hanmo_bridge_free_ids, also when the size is 0.
+// Inputs are borrowed for the call only. Callbacks must not throw. Threads: all functions may be
+// called from any thread at the same time.
 #ifndef HANMO_BRIDGE_HANMO_BRIDGE_H_
 #define HANMO_BRIDGE_HANMO_BRIDGE_H_
 
@@ -24,17 +24,17 @@ void hanmo_bridge_free_ids(uint32_t* ids);
 // ---- safetensors -------------------------------------------------------------------------------
 
 // One tensor of the file. `name` is UTF-8 without a NUL at its end; `dtype` is the type as the file
-// spells it ("F32", "BF16", "I64" ...), NUL-terminated; begin and end are byte offsets from the start
-// of the file. All pointers are valid during the call only.
+// spells it ("F32", "BF16", "I64" ...), NUL-terminated; begin and end are byte offsets from the
+// start of the file. All pointers are valid during the call only.
 typedef void (*hanmo_safetensors_visit)(void* ctx, const char* name, size_t name_len,
                                         const char* dtype, const uint64_t* shape, size_t rank,
                                         uint64_t begin, uint64_t end);
 
 // Parses the header of a whole safetensors file of `size` bytes at `data` and visits its tensors by
-// rising offset. Only the header is read, so mapped tensor pages stay untouched. The whole header is
-// checked before the first visit: its length (at most 100 MB and within the file), every byte range
-// (in bounds, without holes or overlaps, the last one ending with the file) and its agreement with
-// type and shape, in checked arithmetic.
+// rising offset. Only the header is read, so mapped tensor pages stay untouched. The whole header
+// is checked before the first visit: its length (at most 100 MB and within the file), every byte
+// range (in bounds, without holes or overlaps, the last one ending with the file) and its agreement
+// with type and shape, in checked arithmetic.
 int hanmo_safetensors_parse(const uint8_t* data, size_t size, hanmo_safetensors_visit visit,
                             void* ctx, char** error);
 
@@ -49,7 +49,8 @@ typedef struct {
 // The contents of a checkpoint's tokenizer files, each absent where the folder has none.
 // The class is `tokenizer_class` of tokenizer_config.json, else class_hint, else what the files
 // suggest. BertTokenizer, CLIPTokenizer and GPT2Tokenizer (each with or without "Fast") need
-// vocab.txt, or vocab.json and merges.txt, or tokenizer.json; every other class needs tokenizer.json.
+// vocab.txt, or vocab.json and merges.txt, or tokenizer.json; every other class needs
+// tokenizer.json.
 typedef struct {
   hanmo_text tokenizer_json;
   hanmo_text vocab_txt;
@@ -92,8 +93,8 @@ int hanmo_tokenizer_create(const hanmo_tokenizer_files* files, hanmo_tokenizer**
 void hanmo_tokenizer_free(hanmo_tokenizer* tokenizer);
 void hanmo_tokenizer_describe(const hanmo_tokenizer* tokenizer, hanmo_tokenizer_facts* facts);
 
-// `add_special` frames the ids as the model wants them ([CLS] ... [SEP] and the like). Never pads or
-// truncates. Text that isn't UTF-8 is an error.
+// `add_special` frames the ids as the model wants them ([CLS] ... [SEP] and the like). Never pads
+// or truncates. Text that isn't UTF-8 is an error.
 int hanmo_tokenizer_encode(const hanmo_tokenizer* tokenizer, const char* text, size_t size,
                            bool add_special, uint32_t** ids, size_t* count, char** error);
 

@@ -49,7 +49,9 @@ class Wash:
             return
         box = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
         colour = np.asarray(colour, np.float32)
-        self.rgb[box] += alpha[box][..., None] * ((colour[box] if colour.ndim == 3 else colour) - self.rgb[box])
+        self.rgb[box] += alpha[box][..., None] * (
+            (colour[box] if colour.ndim == 3 else colour) - self.rgb[box]
+        )
 
     def small(self):
         """The canvas reduced to the output size, float32 0..255."""

@@ -48,10 +48,18 @@ class Checker(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(_block(3, 16, 2), _block(16, 32, 2))
         self.body = nn.ModuleList(
-            [_block(33, 32, 1), _block(32, 64, 2), _block(64, 64, 1), _block(64, 96, 2), _block(96, 96, 1)]
+            [
+                _block(33, 32, 1),
+                _block(32, 64, 2),
+                _block(64, 64, 1),
+                _block(64, 96, 2),
+                _block(96, 96, 1),
+            ]
         )
         self.hidden = nn.Linear(192 + 96, 128)
-        self.heads = nn.ModuleDict({name: nn.Linear(128, len(values)) for name, values in HEADS.items()})
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(128, len(values)) for name, values in HEADS.items()}
+        )
 
     def forward(self, x):
         x = self.stem(x)
@@ -69,7 +77,9 @@ class Checker(nn.Module):
 
 def load(path=WEIGHTS):
     model = Checker()
-    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()})
+    model.load_state_dict(
+        {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
+    )
     return model.eval()
 
 
@@ -110,7 +120,9 @@ def _summary(rows):
         "per_attribute": {name: share(per[name]) for name in HEADS if name in per},
         "doubled_or_malformed": share(["bad" in values.values() for _, values in rows]),
         "doubled_or_malformed_by_object": {
-            name: share([values[name] == "bad" for _, values in rows]) for name in HEADS if "bad" in HEADS[name]
+            name: share([values[name] == "bad" for _, values in rows])
+            for name in HEADS
+            if "bad" in HEADS[name]
         },
     }
 
@@ -124,15 +136,21 @@ def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--heldout", type=pathlib.Path, required=True)
     args.add_argument("--images", type=pathlib.Path, required=True)
-    args.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    args.add_argument("--failures", action="store_true", help="also list the pictures that failed and why")
+    args.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
+    args.add_argument(
+        "--failures", action="store_true", help="also list the pictures that failed and why"
+    )
     args = args.parse_args()
     entries = read_heldout(args.heldout)
     found = sorted((int(p.stem), p) for p in args.images.iterdir() if p.stem.isdigit())
     found = [(i, p) for i, p in found if i < len(entries)]
     if not found:
         raise SystemExit(f"{args.images}: no picture named by a line number of {args.heldout}")
-    pictures = np.stack([np.asarray(Image.open(p).convert("RGB").resize((128, 128))) for _, p in found])
+    pictures = np.stack(
+        [np.asarray(Image.open(p).convert("RGB").resize((128, 128))) for _, p in found]
+    )
     chosen = [entries[i] for i, _ in found]
     seen = judge(load(), pictures)
     result = score(chosen, seen)
@@ -142,7 +160,11 @@ def main():
             wrong = [k for k, right in compare(entry["attributes"], values).items() if not right]
             if wrong:
                 result["failures"].append(
-                    {"line": i, "prompt": entry["prompt"], "wrong": {k: [entry["attributes"][k], values[k]] for k in wrong}}
+                    {
+                        "line": i,
+                        "prompt": entry["prompt"],
+                        "wrong": {k: [entry["attributes"][k], values[k]] for k in wrong},
+                    }
                 )
     if args.json:
         print(json.dumps(result, ensure_ascii=False))
@@ -151,7 +173,10 @@ def main():
         if key == "failures":
             print(*row, sep="\n")
             continue
-        print(f"{key}: n={row['n']} all={row['all_attributes']:.3f} bad={row['doubled_or_malformed']:.3f}", end=" ")
+        print(
+            f"{key}: n={row['n']} all={row['all_attributes']:.3f} bad={row['doubled_or_malformed']:.3f}",
+            end=" ",
+        )
         print(*(f"{name}={value:.3f}" for name, value in row["per_attribute"].items()))
 
 

@@ -1,9 +1,9 @@
 """Renders the picture sets as .npz shards (uint8 pictures, scene and fault as JSON lines).
 
-    python dataset.py --output DIR --split train --shards 0 1 2 3 4 5     # 1500 pictures a shard
-    python dataset.py --output DIR --split held --shards 0                # held-out combinations
-    python dataset.py --output DIR --split train --kind faults --shards 0 1 2   # the checker's negatives
-    python dataset.py --output DIR --split train --kind doubles --shards 0 1    # of them, only doubled objects
+python dataset.py --output DIR --split train --shards 0 1 2 3 4 5     # 1500 pictures a shard
+python dataset.py --output DIR --split held --shards 0                # held-out combinations
+python dataset.py --output DIR --split train --kind faults --shards 0 1 2   # the checker's negatives
+python dataset.py --output DIR --split train --kind doubles --shards 0 1    # of them, only doubled objects
 """
 
 import argparse

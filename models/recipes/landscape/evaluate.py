@@ -54,7 +54,10 @@ def paint(pipeline, prompts, seeds, args):
 
 
 def grid(pictures, columns):
-    rows = [np.concatenate(pictures[i : i + columns], 1) for i in range(0, len(pictures) // columns * columns, columns)]
+    rows = [
+        np.concatenate(pictures[i : i + columns], 1)
+        for i in range(0, len(pictures) // columns * columns, columns)
+    ]
     return Image.fromarray(np.concatenate(rows))
 
 
@@ -63,7 +66,9 @@ def main():
     args.add_argument("--model", type=pathlib.Path, required=True)
     args.add_argument("--heldout", type=pathlib.Path, required=True)
     args.add_argument("--images", type=pathlib.Path, required=True)
-    args.add_argument("--output", type=pathlib.Path, help="without it the pictures are painted, not judged")
+    args.add_argument(
+        "--output", type=pathlib.Path, help="without it the pictures are painted, not judged"
+    )
     args.add_argument("--sampler", choices=SAMPLERS, default="pndm")
     args.add_argument("--steps", type=int, default=20)
     args.add_argument("--guidance", type=float, default=4.0)
@@ -82,7 +87,9 @@ def main():
     missing = [i for i in lines if not (args.images / f"{i}.png").exists()]
     for start in range(0, len(missing), BATCH):
         part = missing[start : start + BATCH]
-        for i, picture in zip(part, paint(pipeline, [entries[i]["prompt"] for i in part], part, args)):
+        for i, picture in zip(
+            part, paint(pipeline, [entries[i]["prompt"] for i in part], part, args)
+        ):
             picture.save(args.images / f"{i}.png")
         print(f"{start + len(part)}/{len(missing)}", flush=True)
     if not args.output:

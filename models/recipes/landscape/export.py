@@ -1,6 +1,6 @@
 """Assembles RUN into a Taiyi-layout diffusers folder with float16 safetensors.
 
-    python export.py --run RUN --output models/taiyi-sd-tiny
+python export.py --run RUN --output models/taiyi-sd-tiny
 """
 
 import argparse
@@ -27,11 +27,19 @@ MODEL_INDEX = {
     "unet": ["diffusers", "UNet2DConditionModel"],
     "vae": ["diffusers", "AutoencoderKL"],
 }
-SPECIAL = {"cls_token": "[CLS]", "mask_token": "[MASK]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]"}
+SPECIAL = {
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+    "pad_token": "[PAD]",
+    "sep_token": "[SEP]",
+    "unk_token": "[UNK]",
+}
 
 
 def write_json(path, value):
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(value, ensure_ascii=False, indent=2, sort_keys=True) + "\n", encoding="utf-8"
+    )
 
 
 def write_tokenizer(folder):
@@ -57,7 +65,9 @@ def check_tokenizer(folder):
     """The written tokenizer must give the ids the model was trained on."""
     tokenizer = BertTokenizer.from_pretrained(folder)
     for prompt in ("", "两座青山，一轮红日，左边有松树。", "一幅画：江上有船,晚霞 雪景"):
-        ids = tokenizer(prompt, padding="max_length", truncation=True, max_length=tokenizer.model_max_length)
+        ids = tokenizer(
+            prompt, padding="max_length", truncation=True, max_length=tokenizer.model_max_length
+        )
         if ids.input_ids != token_ids(prompt):
             raise SystemExit(f"the tokenizer of {folder} disagrees on {prompt!r}")
 
@@ -71,7 +81,11 @@ def main():
     shutil.rmtree(part, ignore_errors=True)
     write_tokenizer(part / "tokenizer")
     check_tokenizer(part / "tokenizer")
-    for name, kind in (("unet", UNet2DConditionModel), ("vae", AutoencoderKL), ("text_encoder", BertModel)):
+    for name, kind in (
+        ("unet", UNet2DConditionModel),
+        ("vae", AutoencoderKL),
+        ("text_encoder", BertModel),
+    ):
         model = kind.from_pretrained(args.run / name, torch_dtype=torch.float32).to(torch.float16)
         model.save_pretrained(part / name, safe_serialization=True)
         config = json.loads((part / name / "config.json").read_text())

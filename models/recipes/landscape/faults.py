@@ -68,7 +68,9 @@ def spoil_sky(canvas, clean, rng, kind, at, draw_body):
         else:
             box[:half] = clean[y0:y1, x0:x1][:half]
     elif kind == "smeared":
-        shift = (np.sin(np.linspace(0, rng.uniform(4, 9), box.shape[0])) * rng.uniform(7, 14)).astype(int)
+        shift = (
+            np.sin(np.linspace(0, rng.uniform(4, 9), box.shape[0])) * rng.uniform(7, 14)
+        ).astype(int)
         for row, d in enumerate(shift):
             box[row] = np.roll(box[row], d, 0)
     else:
@@ -87,7 +89,9 @@ def spoil_mountains(canvas, before, rng, kind, horizon):
     band = canvas.rgb[: low + 2]
     if kind == "blurred":
         image = Image.fromarray(np.clip(band, 0, 255).astype(np.uint8))
-        band[:] = np.asarray(image.filter(ImageFilter.GaussianBlur(float(rng.uniform(9, 14)))), np.float32)
+        band[:] = np.asarray(
+            image.filter(ImageFilter.GaussianBlur(float(rng.uniform(9, 14)))), np.float32
+        )
     elif kind == "halved":  # the upper or the middle part is missing
         cut = low - int(rng.uniform(0.12, 0.2) * WASH)
         if rng.random() < 0.5:
@@ -98,7 +102,9 @@ def spoil_mountains(canvas, before, rng, kind, horizon):
     else:
         top = int(0.22 * WASH)
         for y in range(top, low, 22):
-            band[y : y + 22] = np.roll(band[y : y + 22], int(rng.choice([-1, 1]) * rng.integers(14, 34)), 1)
+            band[y : y + 22] = np.roll(
+                band[y : y + 22], int(rng.choice([-1, 1]) * rng.integers(14, 34)), 1
+            )
 
 
 def layers(rng, scene, name, draw_object, kind, side):
@@ -115,7 +121,11 @@ def layers(rng, scene, name, draw_object, kind, side):
             if rng.random() < 0.5:
                 image = image.transpose(Image.FLIP_LEFT_RIGHT)
             else:
-                image = _moved(image, -side * rng.uniform(0.17, 0.3) * (1 if name == "tree" else -1), rng.uniform(-0.05, 0.02))
+                image = _moved(
+                    image,
+                    -side * rng.uniform(0.17, 0.3) * (1 if name == "tree" else -1),
+                    rng.uniform(-0.05, 0.02),
+                )
         elif name == "boat":
             way = rng.choice([-1, 1])
             image = _moved(image, way * rng.uniform(0.14, 0.24), rng.uniform(-0.05, 0.06))
@@ -136,7 +146,9 @@ def layers(rng, scene, name, draw_object, kind, side):
 
 
 def _moved(image, dx, dy):
-    return image.transform(image.size, Image.AFFINE, (1, 0, -dx * image.width, 0, 1, -dy * image.height))
+    return image.transform(
+        image.size, Image.AFFINE, (1, 0, -dx * image.width, 0, 1, -dy * image.height)
+    )
 
 
 def _damaged(rng, layer, kind):
@@ -150,7 +162,10 @@ def _damaged(rng, layer, kind):
     elif kind == "blurred":
         image = Image.fromarray(np.clip(layer, 0, 255).astype(np.uint8), "RGBA")
         radius = float(max(1.7, min(y1 - y0, x1 - x0) * rng.uniform(0.10, 0.16)))
-        layer = np.asarray(image.convert("RGBa").filter(ImageFilter.GaussianBlur(radius)).convert("RGBA"), np.float32)
+        layer = np.asarray(
+            image.convert("RGBa").filter(ImageFilter.GaussianBlur(radius)).convert("RGBA"),
+            np.float32,
+        )
     elif kind == "halved":
         t = rng.uniform(0.4, 0.6)
         cut = rng.integers(4)
@@ -166,8 +181,13 @@ def _damaged(rng, layer, kind):
         width = max(6, int((x1 - x0) * 0.35))
         stack = [np.roll(layer, d, 1) for d in range(-width // 2, width // 2 + 1, 2)]
         alpha_sum = np.sum([l[..., 3] for l in stack], 0)
-        rgb = np.sum([l[..., :3] * l[..., 3:] for l in stack], 0) / np.maximum(alpha_sum, 1)[..., None]
-        layer = np.concatenate([rgb, np.clip(alpha_sum / len(stack) * 1.6, 0, 235)[..., None]], -1).astype(np.float32)
+        rgb = (
+            np.sum([l[..., :3] * l[..., 3:] for l in stack], 0)
+            / np.maximum(alpha_sum, 1)[..., None]
+        )
+        layer = np.concatenate(
+            [rgb, np.clip(alpha_sum / len(stack) * 1.6, 0, 235)[..., None]], -1
+        ).astype(np.float32)
     else:
         _shuffle(layer[y0:y1, x0:x1], rng, 3)
     return layer
@@ -183,7 +203,9 @@ def _shuffle(box, rng, n):
     order = np.roll(rng.permutation(n * n), 1)
     for to, source in zip(np.roll(order, int(rng.integers(1, n * n))), order):
         (a, b), (c, d) = divmod(int(to), n), divmod(int(source), n)
-        box[a * h : (a + 1) * h, b * w : (b + 1) * w] = copy[c * h : (c + 1) * h, d * w : (d + 1) * w]
+        box[a * h : (a + 1) * h, b * w : (b + 1) * w] = copy[
+            c * h : (c + 1) * h, d * w : (d + 1) * w
+        ]
 
 
 assert SIZE == 128

@@ -160,7 +160,9 @@ def main():
     with torch.no_grad():
         encoded = vae.encode(to_tensor(pictures[:32])).latent_dist.mean
     error = (encoded - latents[0, :32]).norm() / encoded.norm()
-    print(f"encoder against exact components: {error:.5f} relative; plain components {plain:.2f} dB")
+    print(
+        f"encoder against exact components: {error:.5f} relative; plain components {plain:.2f} dB"
+    )
     args.run.mkdir(parents=True, exist_ok=True)
     torch.save(latents, args.run / "latents.pt")
     vae.save_pretrained(args.run / "vae")
@@ -168,5 +170,3 @@ def main():
 
 if __name__ == "__main__":
     main()
-
-

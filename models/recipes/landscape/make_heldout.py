@@ -1,6 +1,6 @@
 """Writes models/heldout.jsonl: prompts of held-out combinations, a quarter in held-out wording too.
 
-    python make_heldout.py --output ../../heldout.jsonl
+python make_heldout.py --output ../../heldout.jsonl
 """
 
 import argparse
@@ -28,7 +28,9 @@ def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--output", type=pathlib.Path, required=True)
     path = args.parse_args().output
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines()), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines()), encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

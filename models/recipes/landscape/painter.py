@@ -53,14 +53,19 @@ def _sun_or_moon(canvas, kind, x, y, radius):
     else:
         canvas.blend(0.50 * np.exp(-np.maximum(d - radius, 0) / 0.05), (150, 164, 178))
         canvas.blend(inside, (254, 251, 232))
-        canvas.blend(0.10 * inside * smoothstep(0.2, 1.4, noise2(np.random.default_rng(3), 24, 24)), (170, 170, 150))
+        canvas.blend(
+            0.10 * inside * smoothstep(0.2, 1.4, noise2(np.random.default_rng(3), 24, 24)),
+            (170, 170, 150),
+        )
 
 
 def _far_hills(canvas, rng, mist, light):
     for level, (height, tone) in enumerate(((0.13, 0.13), (0.07, 0.20))):
         ridge = HORIZON - height - 0.022 * noise1(rng, 5 + 2 * level) - 0.008 * noise1(rng, 17)
         depth = Y - ridge[None]
-        body = np.clip(depth * WASH / 2 + 0.5, 0, 1) * smoothstep(HORIZON + 0.01, HORIZON - height, Y)
+        body = np.clip(depth * WASH / 2 + 0.5, 0, 1) * smoothstep(
+            HORIZON + 0.01, HORIZON - height, Y
+        )
         canvas.blend(tone * body, lit((96, 116, 128), light))
 
 
@@ -103,7 +108,13 @@ def _mountain(canvas, rng, scene, colour, place, mist, light):
     alpha = np.clip(np.maximum(tone, 0.92 * edge), 0.0, 0.97) * body * above * foot
     ink = np.asarray(colour, np.float32)
     canvas.blend(alpha, ink)
-    canvas.blend(np.clip(0.55 * smoothstep(0.5, 1.7, fold - 0.6 * shade + 0.4 * stroke), 0, 1) * body * above * foot, ink * 0.45)
+    canvas.blend(
+        np.clip(0.55 * smoothstep(0.5, 1.7, fold - 0.6 * shade + 0.4 * stroke), 0, 1)
+        * body
+        * above
+        * foot,
+        ink * 0.45,
+    )
     if scene.season == "winter":
         line = 0.57 + 0.10 * fold + 0.07 * stroke
         snow = smoothstep(line - 0.05, line + 0.05, q) * body * smoothstep(0.006, 0.014, depth)
@@ -158,8 +169,15 @@ def _shore(canvas, rng, scene, light):
     for _ in range(rng.integers(4, 6) if dense else 4):
         at, spread = rng.uniform(0.03, 0.97), rng.uniform(0.04, 0.08)
         for k in range(int(rng.integers(9, 13)) if dense else 5):
-            x, r = at + rng.normal() * spread * 0.6, rng.uniform(0.009, 0.017) * (1 if dense else 0.6)
-            y = HORIZON - 0.004 - rng.uniform(0, 0.034 if dense else 0.008) * np.exp(-(((x - at) / spread) ** 2))
+            x, r = (
+                at + rng.normal() * spread * 0.6,
+                rng.uniform(0.009, 0.017) * (1 if dense else 0.6),
+            )
+            y = (
+                HORIZON
+                - 0.004
+                - rng.uniform(0, 0.034 if dense else 0.008) * np.exp(-(((x - at) / spread) ** 2))
+            )
             tone = lit(SHORE[scene.season][int(k % 3 == 0)], light, 0.35)
             _dab(canvas, x, y, r, tone * rng.uniform(0.88, 1.08), 0.92)
 
@@ -184,7 +202,10 @@ def _water(canvas, rng, scene, light):
     cols = np.clip(np.arange(WASH)[None] + wave[:, None], 0, WASH - 1)
     mirror = canvas.rgb[source[:, None], cols]
     base = canvas.rgb[max(0, first - round(0.3 * WASH)) : first].mean((0, 1)) * 0.3
-    base = base + 0.7 * np.asarray(LIGHT[scene.time][1] if scene.season != "winter" or scene.time != "none" else WINTER_SKY[1], np.float32)
+    base = base + 0.7 * np.asarray(
+        LIGHT[scene.time][1] if scene.season != "winter" or scene.time != "none" else WINTER_SKY[1],
+        np.float32,
+    )
     depth = below[:, None, None]
     tone = base[None, None] * (1.0 - 0.22 * depth / 0.34)
     share = 0.62 * np.exp(-depth / 0.17)
@@ -193,7 +214,9 @@ def _water(canvas, rng, scene, light):
     for _ in range(16):
         y = rng.uniform(HORIZON + 0.03, 0.985)
         x, length = rng.uniform(-0.05, 0.95), rng.uniform(0.06, 0.22)
-        shape = np.exp(-(((Y[first:] - y) / 0.0035) ** 2)) * smoothstep(length / 2, length / 5, np.abs(X[first:] - x - length / 2))
+        shape = np.exp(-(((Y[first:] - y) / 0.0035) ** 2)) * smoothstep(
+            length / 2, length / 5, np.abs(X[first:] - x - length / 2)
+        )
         tone = bright if rng.random() < 0.6 else lit((86, 108, 120), light)
         canvas.rgb[first:] += (0.34 * shape)[..., None] * (tone - canvas.rgb[first:])
 

@@ -40,7 +40,9 @@ def test_hold_out_is_a_tenth_and_closed_under_mirroring():
 
 def test_held_out_set_holds_no_trained_combination():
     cores = set(grammar.HELD_CORES)
-    lines = [json.loads(l) for l in (MODELS / "heldout.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [
+        json.loads(l) for l in (MODELS / "heldout.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     assert len(lines) >= 500
     for line in lines:
         a = line["attributes"]
@@ -80,10 +82,17 @@ def test_a_prompt_names_exactly_what_the_scene_shows():
 
 
 def test_painting_depends_only_on_scene_seed_and_fault():
-    scene = next(s for s in SCENES if s == grammar.Scene("sun", 2, "ink", "willow", "spring", "dusk", True, True, True, "left"))
+    scene = next(
+        s
+        for s in SCENES
+        if s == grammar.Scene("sun", 2, "ink", "willow", "spring", "dusk", True, True, True, "left")
+    )
     first = painter.paint(scene, np.random.default_rng(5))
     assert first.shape == (128, 128, 3) and first.dtype == np.uint8
     assert (first == painter.paint(scene, np.random.default_rng(5))).all()
     for name, kinds in faults.KINDS.items():
         for kind in kinds:
-            assert (painter.paint(scene, np.random.default_rng(5), (name, kind)) != first).any(), (name, kind)
+            assert (painter.paint(scene, np.random.default_rng(5), (name, kind)) != first).any(), (
+                name,
+                kind,
+            )

@@ -39,12 +39,20 @@ def labels(scene, fault):
         undecided.add("pavilion_side")
     if fault and fault[0] == "mountains" and fault[1] != "double":
         undecided |= {"sky", "colour"}  # the damage reaches the sky and hides the colour
-    return [-1 if name in undecided else values.index(truth[name]) for name, values in check.HEADS.items()]
+    return [
+        -1 if name in undecided else values.index(truth[name])
+        for name, values in check.HEADS.items()
+    ]
 
 
 @torch.no_grad()
 def reconstruct(vae, pictures):
-    return torch.cat([to_pictures(vae.decode(vae.encode(to_tensor(p)).latent_dist.mean).sample) for p in pictures.split(32)])
+    return torch.cat(
+        [
+            to_pictures(vae.decode(vae.encode(to_tensor(p)).latent_dist.mean).sample)
+            for p in pictures.split(32)
+        ]
+    )
 
 
 def load_split(data, split, vae, reconstructions):
@@ -55,7 +63,9 @@ def load_split(data, split, vae, reconstructions):
         pictures = torch.from_numpy(pictures)
         own = torch.tensor([labels(s, f) for s, f in zip(scenes, found)])
         mirrored = torch.tensor([labels(s.mirrored(), f) for s, f in zip(scenes, found)])
-        parts.append((pictures, own, mirrored, reconstruct(vae, pictures[:reconstructions]) if vae else None))
+        parts.append(
+            (pictures, own, mirrored, reconstruct(vae, pictures[:reconstructions]) if vae else None)
+        )
     return parts
 
 
@@ -111,17 +121,30 @@ def measure(model, data, vae):
             picks = torch.stack([torch.cat([l[n] for l in logits]).argmax(1) for n in names], 1)
             right = (picks == label) | (label < 0)
             row = {"n": len(pictures), "all_heads": round(right.all(1).float().mean().item(), 4)}
-            row["per_head"] = {n: round(right[:, i].float().mean().item(), 4) for i, n in enumerate(names)}
+            row["per_head"] = {
+                n: round(right[:, i].float().mean().item(), 4) for i, n in enumerate(names)
+            }
             if title == "faulty":
-                kinds = [f"{f[0]}:{f[1]}" for f in dataset.load(data, "held", True)[2][: len(pictures)]]
+                kinds = [
+                    f"{f[0]}:{f[1]}" for f in dataset.load(data, "held", True)[2][: len(pictures)]
+                ]
                 bad = torch.tensor([names.index(k.split(":")[0]) for k in kinds])
                 caught = right[torch.arange(len(pictures)), bad]
                 row["fault_seen"] = round(caught.float().mean().item(), 4)
                 row["fault_seen_by_kind"] = {
-                    k: round(caught[[i for i, v in enumerate(kinds) if v == k]].float().mean().item(), 3) for k in sorted(set(kinds))
+                    k: round(
+                        caught[[i for i, v in enumerate(kinds) if v == k]].float().mean().item(), 3
+                    )
+                    for k in sorted(set(kinds))
                 }
             else:
-                bad = torch.stack([picks[:, i] == len(check.HEADS[n]) - 1 for i, n in enumerate(names) if "bad" in check.HEADS[n]])
+                bad = torch.stack(
+                    [
+                        picks[:, i] == len(check.HEADS[n]) - 1
+                        for i, n in enumerate(names)
+                        if "bad" in check.HEADS[n]
+                    ]
+                )
                 row["false_alarms"] = round(bad.any(0).float().mean().item(), 4)
             record[f"{title} {source}"] = row
     return record
@@ -169,7 +192,9 @@ def main():
             run.log(f"loss {sum(trace) / len(trace):.4f}")
             trace.clear()
         if run.save(force=run.step == args.steps):
-            weights = {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}
+            weights = {
+                k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()
+            }
             save_file({k: v.contiguous() for k, v in weights.items()}, check.WEIGHTS)
     model.eval()
     print(json.dumps(measure(check.load(), args.data, vae)))

@@ -29,7 +29,9 @@ def open_branches(decoder):
 
 def difference_loss(error):
     """L1 on neighbour differences: keeps strokes sharp where plain L2 would smooth them."""
-    return (error[:, :, 1:] - error[:, :, :-1]).abs().mean() + (error[..., 1:] - error[..., :-1]).abs().mean()
+    return (error[:, :, 1:] - error[:, :, :-1]).abs().mean() + (
+        error[..., 1:] - error[..., :-1]
+    ).abs().mean()
 
 
 def batch(pictures, latents, size, crop):
@@ -43,13 +45,18 @@ def batch(pictures, latents, size, crop):
         z.append(latents[mirrored, i, :, top : top + cells, left : left + cells])
         x.append(picture[8 * top : 8 * top + crop, 8 * left : 8 * left + crop])
     z = torch.stack(z).float()
-    return (z + NOISE * torch.randn_like(z)).contiguous(memory_format=torch.channels_last), to_tensor(torch.stack(x))
+    return (z + NOISE * torch.randn_like(z)).contiguous(
+        memory_format=torch.channels_last
+    ), to_tensor(torch.stack(x))
 
 
 @torch.no_grad()
 def measure(vae, pictures):
     """PSNR in dB of encoding and decoding, over all pixels after 8-bit rounding."""
-    out = [to_pictures(vae.decode(vae.encode(to_tensor(p)).latent_dist.mean).sample) for p in pictures.split(16)]
+    out = [
+        to_pictures(vae.decode(vae.encode(to_tensor(p)).latent_dist.mean).sample)
+        for p in pictures.split(16)
+    ]
     return psnr((torch.cat(out).float() - pictures.float()).square().mean().item(), 255)
 
 
@@ -76,7 +83,9 @@ def main():
     run = Run(args.run, "decoder", [learned], optimiser, ema)
     trace = []
     while run.step < args.steps:
-        z, x = batch(pictures, latents, *((4, 64) if run.step < WHOLE_FROM * args.steps else (1, 128)))
+        z, x = batch(
+            pictures, latents, *((4, 64) if run.step < WHOLE_FROM * args.steps else (1, 128))
+        )
         error = vae.decode(z).sample - x
         mse = error.square().mean()
         loss = error.abs().mean() + 3 * mse + 0.5 * difference_loss(error)

@@ -90,7 +90,9 @@ def rows(scenes, size, rng, held_wording=None):
 def measure(bert, reader, held_wording, count=1200):
     """Share of held-out prompts of which the [CLS] state tells every attribute."""
     rng = random.Random(7)
-    ids, truth = rows([s for s in grammar.all_scenes() if grammar.held_out(s)], count, rng, held_wording)
+    ids, truth = rows(
+        [s for s in grammar.all_scenes() if grammar.held_out(s)], count, rng, held_wording
+    )
     right = 0
     for part, wanted in zip(ids.split(100), truth.split(100)):
         parts = reader(bert(part).last_hidden_state[:, 0]).split(SIZES, 1)
@@ -126,7 +128,10 @@ def main():
         if run.step % 50 == 0:
             run.log(f"loss {loss.item():.4f}")
         run.save(force=run.step == args.steps)
-    record = {"seen wording": measure(bert, reader, False), "held-out wording": measure(bert, reader, True)}
+    record = {
+        "seen wording": measure(bert, reader, False),
+        "held-out wording": measure(bert, reader, True),
+    }
     run.log(json.dumps(record))
     (args.run / "text.json").write_text(json.dumps(record) + "\n")
     bert.save_pretrained(args.run / "text_encoder")

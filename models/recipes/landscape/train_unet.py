@@ -88,7 +88,9 @@ class Examples:
             rows.append(self.latents[mirrored, i])
             empty = self.rng.random() < EMPTY
             ids.append(token_ids("" if empty else training_prompt(scene, self.rng)[0]))
-        return torch.stack(rows).float().contiguous(memory_format=torch.channels_last), torch.tensor(ids)
+        return torch.stack(rows).float().contiguous(
+            memory_format=torch.channels_last
+        ), torch.tensor(ids)
 
 
 def trial(unet, text_encoder, vae, checker, count):
@@ -97,13 +99,20 @@ def trial(unet, text_encoder, vae, checker, count):
     scenes = [s for s in grammar.all_scenes() if grammar.held_out(s)]
     chosen = [rng.choice(scenes) for _ in range(count)]
     requests = [grammar.describe(s, rng) for s in chosen]
-    parts = [sample(unet, text_encoder, vae, [r.prompt for r in requests[i : i + 24]], i) for i in range(0, count, 24)]
+    parts = [
+        sample(unet, text_encoder, vae, [r.prompt for r in requests[i : i + 24]], i)
+        for i in range(0, count, 24)
+    ]
     pictures = torch.cat(parts)
     rows = [torch.cat(list(pictures[i : i + 8]), 1) for i in range(0, count // 8 * 8, 8)]
     grid = Image.fromarray(torch.cat(rows).numpy())
     misses, right = {}, 0
     for scene, request, seen in zip(chosen, requests, check.judge(checker, pictures)):
-        wrong = [k for k, ok in check.compare(grammar.asked_attributes(scene, request), seen).items() if not ok]
+        wrong = [
+            k
+            for k, ok in check.compare(grammar.asked_attributes(scene, request), seen).items()
+            if not ok
+        ]
         right += not wrong
         for name in wrong:
             misses[name] = misses.get(name, 0) + 1
@@ -129,7 +138,9 @@ def main():
     args.add_argument("--rate", type=float, default=1.5e-3)
     args.add_argument("--muon-rate", type=float, default=0.015)
     args.add_argument("--threads", type=int, default=2)
-    args.add_argument("--trial-every", type=int, default=600, help="steps between looks at held-out samples")
+    args.add_argument(
+        "--trial-every", type=int, default=600, help="steps between looks at held-out samples"
+    )
     args = args.parse_args()
     torch.set_num_threads(args.threads)
     if "RANK" in os.environ:
@@ -147,7 +158,9 @@ def main():
     torch.manual_seed(1000 * run.step + rank)
     batch = BATCH // ranks
     alphas = DDIMScheduler(**SCHEDULE).alphas_cumprod
-    run.log(f"latents {tuple(latents.shape)} std {latents[0, :500].float().std((0, 2, 3)).tolist()}")
+    run.log(
+        f"latents {tuple(latents.shape)} std {latents[0, :500].float().std((0, 2, 3)).tolist()}"
+    )
     trace = []
     while run.step < args.steps:
         z, ids = examples.draw(batch)
@@ -176,7 +189,9 @@ def main():
         if last or run.step % args.trial_every == 0:
             ema.swap()
             unet.save_pretrained(args.run / "unet")
-            vae = AutoencoderKL.from_pretrained(args.run / "vae").eval()  # its decoder may have improved
+            vae = AutoencoderKL.from_pretrained(
+                args.run / "vae"
+            ).eval()  # its decoder may have improved
             checker = check.load()
             share, misses, grid = trial(unet, text_encoder, vae, checker, 48)
             ema.swap()

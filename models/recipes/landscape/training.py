@@ -149,10 +149,15 @@ class Optimiser:
     def __init__(self, named_parameters, adam_rate, muon_rate, weight_decay=1e-4):
         matrices, others = [], []
         for name, p in named_parameters:
-            outer = any(k in name for k in ("conv_in", "conv_out", "embeddings", "time_emb", "time_embedding"))
+            outer = any(
+                k in name
+                for k in ("conv_in", "conv_out", "embeddings", "time_emb", "time_embedding")
+            )
             inner = p.ndim >= 2 and min(len(p), p[0].numel()) >= 8 and not outer
             (matrices if inner else others).append(p)
-        adam = torch.optim.AdamW(others, adam_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True)
+        adam = torch.optim.AdamW(
+            others, adam_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+        )
         self.parts = [(Muon(matrices, muon_rate), muon_rate), (adam, adam_rate)]
 
     def step(self, schedule):

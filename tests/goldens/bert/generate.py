@@ -20,18 +20,52 @@ HERE = pathlib.Path(__file__).parent
 # name: (config, storage type, layout, tokens)
 CASES = {
     # As in Taiyi-Stable-Diffusion: a bare BertModel with its pooler.
-    "taiyi": (dict(vocab_size=101, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-                   intermediate_size=64, max_position_embeddings=24, hidden_act="gelu"),
-              torch.float16, dict(), 24),
+    "taiyi": (
+        dict(
+            vocab_size=101,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=64,
+            max_position_embeddings=24,
+            hidden_act="gelu",
+        ),
+        torch.float16,
+        dict(),
+        24,
+    ),
     # Under "bert." beside a head, a .bin with norms named as in TensorFlow, odd widths.
-    "masked_lm": (dict(vocab_size=53, hidden_size=30, num_hidden_layers=3, num_attention_heads=3,
-                       intermediate_size=50, max_position_embeddings=40, hidden_act="gelu_new",
-                       layer_norm_eps=1e-5, type_vocab_size=1),
-                  torch.float32, dict(prefix=True, binary=True, gamma=True), 7),
+    "masked_lm": (
+        dict(
+            vocab_size=53,
+            hidden_size=30,
+            num_hidden_layers=3,
+            num_attention_heads=3,
+            intermediate_size=50,
+            max_position_embeddings=40,
+            hidden_act="gelu_new",
+            layer_norm_eps=1e-5,
+            type_vocab_size=1,
+        ),
+        torch.float32,
+        dict(prefix=True, binary=True, gamma=True),
+        7,
+    ),
     # bfloat16 weights, as in Taiyi's Anime variant; a single token.
-    "anime": (dict(vocab_size=64, hidden_size=24, num_hidden_layers=1, num_attention_heads=2,
-                   intermediate_size=96, max_position_embeddings=16, hidden_act="relu"),
-              torch.bfloat16, dict(), 1),
+    "anime": (
+        dict(
+            vocab_size=64,
+            hidden_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=96,
+            max_position_embeddings=16,
+            hidden_act="relu",
+        ),
+        torch.bfloat16,
+        dict(),
+        1,
+    ),
 }
 
 
@@ -66,11 +100,13 @@ def main():
         save(folder, model, dtype, layout)
         ids = torch.randint(config["vocab_size"], (3, tokens), generator=generator)
         hidden = model(ids).last_hidden_state
-        safetensors.torch.save_file(dict(ids=ids, hidden=hidden.contiguous()),
-                                    folder / "golden.safetensors")
+        safetensors.torch.save_file(
+            dict(ids=ids, hidden=hidden.contiguous()), folder / "golden.safetensors"
+        )
         print(name, tuple(hidden.shape), float(hidden.std()))
     (HERE / "versions.json").write_text(
-        json.dumps(dict(transformers=transformers.__version__, torch=torch.__version__)) + "\n")
+        json.dumps(dict(transformers=transformers.__version__, torch=torch.__version__)) + "\n"
+    )
 
 
 if __name__ == "__main__":

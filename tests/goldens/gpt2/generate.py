@@ -26,36 +26,83 @@ MIN_MARGIN = 1e-3
 CASES = {
     # As Wenzhong-GPT2-110M is published: gelu_fast, n_inner null, old mask buffers, float16.
     "wenzhong": (
-        dict(vocab_size=258, n_positions=96, n_embd=28, n_layer=2, n_head=4,
-             activation_function="gelu_fast"),
-        torch.float16, dict(mask_buffers=True)),
+        dict(
+            vocab_size=258,
+            n_positions=96,
+            n_embd=28,
+            n_layer=2,
+            n_head=4,
+            activation_function="gelu_fast",
+        ),
+        torch.float16,
+        dict(mask_buffers=True),
+    ),
     # A .bin file only, gelu_new, float32.
     "bin": (
-        dict(vocab_size=61, n_positions=96, n_embd=20, n_layer=2, n_head=2,
-             activation_function="gelu_new"),
-        torch.float32, dict(binary=True)),
+        dict(
+            vocab_size=61,
+            n_positions=96,
+            n_embd=20,
+            n_layer=2,
+            n_head=2,
+            activation_function="gelu_new",
+        ),
+        torch.float32,
+        dict(binary=True),
+    ),
     # Widths that no vector length divides, n_inner set, no "transformer." prefix, erf gelu.
     "odd": (
-        dict(vocab_size=99, n_positions=96, n_embd=48, n_layer=2, n_head=3, n_inner=77,
-             activation_function="gelu", layer_norm_epsilon=1e-6),
-        torch.bfloat16, dict(prefix=False)),
+        dict(
+            vocab_size=99,
+            n_positions=96,
+            n_embd=48,
+            n_layer=2,
+            n_head=3,
+            n_inner=77,
+            activation_function="gelu",
+            layer_norm_epsilon=1e-6,
+        ),
+        torch.bfloat16,
+        dict(prefix=False),
+    ),
     # Odd head width, scaling by layer, two shards of .bin.
     "sharded": (
-        dict(vocab_size=131, n_positions=96, n_embd=30, n_layer=2, n_head=6,
-             scale_attn_by_inverse_layer_idx=True, activation_function="gelu_new"),
-        torch.bfloat16, dict(binary=True, shards=2)),
+        dict(
+            vocab_size=131,
+            n_positions=96,
+            n_embd=30,
+            n_layer=2,
+            n_head=6,
+            scale_attn_by_inverse_layer_idx=True,
+            activation_function="gelu_new",
+        ),
+        torch.bfloat16,
+        dict(binary=True, shards=2),
+    ),
     # Shards of safetensors, an untied head, relu.
     "untied": (
-        dict(vocab_size=90, n_positions=96, n_embd=32, n_layer=1, n_head=2,
-             activation_function="relu", tie_word_embeddings=False),
-        torch.float16, dict(shards=2)),
+        dict(
+            vocab_size=90,
+            n_positions=96,
+            n_embd=32,
+            n_layer=1,
+            n_head=2,
+            activation_function="relu",
+            tie_word_embeddings=False,
+        ),
+        torch.float16,
+        dict(shards=2),
+    ),
 }
 
 
 def make_model(config: dict, dtype: torch.dtype, seed: int) -> transformers.GPT2LMHeadModel:
     torch.manual_seed(seed)
-    model = transformers.GPT2LMHeadModel(transformers.GPT2Config(
-        bos_token_id=0, eos_token_id=0, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, **config))
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(
+            bos_token_id=0, eos_token_id=0, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, **config
+        )
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -122,14 +169,16 @@ def answers(model, prompts: list[list[int]]) -> dict[str, torch.Tensor] | None:
                 return None
             ids.append(int(best.indices[0]))
         golden[f"prompt.{i}"] = torch.tensor(prompt, dtype=torch.int32)
-        golden[f"greedy.{i}"] = torch.tensor(ids[len(prompt):], dtype=torch.int32)
+        golden[f"greedy.{i}"] = torch.tensor(ids[len(prompt) :], dtype=torch.int32)
     return golden
 
 
 def make_prompts(vocab: int, seed: int) -> list[list[int]]:
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randint(0, vocab, (length,), generator=generator).tolist()
-            for length in (1, 7, 16, 30)]
+    return [
+        torch.randint(0, vocab, (length,), generator=generator).tolist()
+        for length in (1, 7, 16, 30)
+    ]
 
 
 def record(name: str) -> None:
@@ -144,9 +193,16 @@ def record(name: str) -> None:
         model = make_model(config, dtype, seed)
         golden = answers(model, make_prompts(config["vocab_size"], seed))
     save_weights(folder, state_to_save(model, dtype, layout), layout)
-    text = json.dumps(model.config.to_diff_dict() | {
-        "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"],
-        "n_inner": config.get("n_inner"), **config}, indent=2)
+    text = json.dumps(
+        model.config.to_diff_dict()
+        | {
+            "model_type": "gpt2",
+            "architectures": ["GPT2LMHeadModel"],
+            "n_inner": config.get("n_inner"),
+            **config,
+        },
+        indent=2,
+    )
     (folder / "config.json").write_text(text + "\n")
     safetensors.torch.save_file(golden, folder / "golden.safetensors")
     print(name, "seed", seed)
@@ -156,8 +212,11 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in CASES:
         record(name)
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__,
-                "safetensors": safetensors.__version__}
+    versions = {
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "safetensors": safetensors.__version__,
+    }
     (HERE / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
 
 

@@ -36,11 +36,21 @@ def bert(folder, width, length):
     tokenizer = folder / "tokenizer"
     tokenizer.mkdir(parents=True)
     (tokenizer / "vocab.txt").write_text("\n".join(words) + "\n", encoding="utf-8")
-    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": length}
+    settings = {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": True,
+        "model_max_length": length,
+    }
     (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
     config = transformers.BertConfig(
-        vocab_size=len(words), hidden_size=width, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=2 * width, max_position_embeddings=length, layer_norm_eps=1e-12)
+        vocab_size=len(words),
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        max_position_embeddings=length,
+        layer_norm_eps=1e-12,
+    )
     return transformers.BertModel(config)
 
 
@@ -52,14 +62,26 @@ def clip(folder, width, length):
     tokenizer.mkdir(parents=True)
     (tokenizer / "vocab.json").write_text(json.dumps({w: i for i, w in enumerate(words)}))
     (tokenizer / "merges.txt").write_text("#version: 0.2\n")
-    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": length,
-                "bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>",
-                "unk_token": "<|endoftext|>", "pad_token": "<|endoftext|>"}
+    settings = {
+        "tokenizer_class": "CLIPTokenizer",
+        "model_max_length": length,
+        "bos_token": "<|startoftext|>",
+        "eos_token": "<|endoftext|>",
+        "unk_token": "<|endoftext|>",
+        "pad_token": "<|endoftext|>",
+    }
     (tokenizer / "tokenizer_config.json").write_text(json.dumps(settings))
     config = transformers.CLIPTextConfig(
-        vocab_size=len(words), hidden_size=width, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=2 * width, max_position_embeddings=length,
-        bos_token_id=len(words) - 2, eos_token_id=len(words) - 1, pad_token_id=len(words) - 1)
+        vocab_size=len(words),
+        hidden_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=2 * width,
+        max_position_embeddings=length,
+        bos_token_id=len(words) - 2,
+        eos_token_id=len(words) - 1,
+        pad_token_id=len(words) - 1,
+    )
     return transformers.CLIPTextModel(config)
 
 
@@ -71,16 +93,28 @@ def unet(width, channels, heads, plain_last, **more):
     if plain_last:
         down[-1], up[0] = "DownBlock2D", "UpBlock2D"
     return UNet2DConditionModel(
-        sample_size=16, block_out_channels=channels, layers_per_block=1, norm_num_groups=4,
-        down_block_types=tuple(down), up_block_types=tuple(up), cross_attention_dim=width,
-        attention_head_dim=heads, **more)
+        sample_size=16,
+        block_out_channels=channels,
+        layers_per_block=1,
+        norm_num_groups=4,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        cross_attention_dim=width,
+        attention_head_dim=heads,
+        **more,
+    )
 
 
 def vae(channels, latent_channels=4):
     model = AutoencoderKL(
-        block_out_channels=channels, latent_channels=latent_channels, layers_per_block=1,
-        norm_num_groups=4, sample_size=32, down_block_types=("DownEncoderBlock2D",) * len(channels),
-        up_block_types=("UpDecoderBlock2D",) * len(channels))
+        block_out_channels=channels,
+        latent_channels=latent_channels,
+        layers_per_block=1,
+        norm_num_groups=4,
+        sample_size=32,
+        down_block_types=("DownEncoderBlock2D",) * len(channels),
+        up_block_types=("UpDecoderBlock2D",) * len(channels),
+    )
     # Random weights paint grey; these pictures use most of the range.
     with torch.no_grad():
         model.decoder.conv_out.weight *= 3
@@ -89,11 +123,17 @@ def vae(channels, latent_channels=4):
 
 def save(folder, parts, dtype, safe):
     """model_index.json and the components, as save_pretrained writes them."""
-    index = {"_class_name": "StableDiffusionPipeline", "_diffusers_version": "0.5.1",
-             "tokenizer": ["transformers", json.loads(
-                 (folder / "tokenizer/tokenizer_config.json").read_text())["tokenizer_class"]],
-             "safety_checker": [None, None], "feature_extractor": [None, None],
-             "requires_safety_checker": False}
+    index = {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": "0.5.1",
+        "tokenizer": [
+            "transformers",
+            json.loads((folder / "tokenizer/tokenizer_config.json").read_text())["tokenizer_class"],
+        ],
+        "safety_checker": [None, None],
+        "feature_extractor": [None, None],
+        "requires_safety_checker": False,
+    }
     for name, part in parts.items():
         library = type(part).__module__.split(".")[0]
         index[name] = [library, type(part).__name__]
@@ -133,11 +173,28 @@ def taiyi(folder):
     torch.manual_seed(1)
     text = bert(folder, 24, 512)
     scheduler = diffusers.PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True)
-    save(folder, {"text_encoder": text, "unet": unet(24, (12, 20), 2, True),
-                  "vae": vae((8, 8, 12, 12)), "scheduler": scheduler}, torch.float16, True)
-    drop_keys(folder / "scheduler/scheduler_config.json", "set_alpha_to_one", "steps_offset",
-              "prediction_type", "timestep_spacing", "trained_betas", "_diffusers_version")
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True
+    )
+    save(
+        folder,
+        {
+            "text_encoder": text,
+            "unet": unet(24, (12, 20), 2, True),
+            "vae": vae((8, 8, 12, 12)),
+            "scheduler": scheduler,
+        },
+        torch.float16,
+        True,
+    )
+    drop_keys(
+        folder / "scheduler/scheduler_config.json",
+        "set_alpha_to_one",
+        "steps_offset",
+        "prediction_type",
+        "timestep_spacing",
+        "trained_betas",
+        "_diffusers_version",
+    )
     drop_keys(folder / "vae/config.json", "scaling_factor")
 
 
@@ -146,10 +203,25 @@ def chinese_en(folder):
     torch.manual_seed(2)
     text = clip(folder, 20, 77)
     scheduler = diffusers.DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        prediction_type="v_prediction", set_alpha_to_one=False, clip_sample=False, steps_offset=1)
-    save(folder, {"text_encoder": text, "unet": unet(20, (8, 12, 16), [2, 3, 4], False),
-                  "vae": vae((8, 12, 12)), "scheduler": scheduler}, torch.float16, False)
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="v_prediction",
+        set_alpha_to_one=False,
+        clip_sample=False,
+        steps_offset=1,
+    )
+    save(
+        folder,
+        {
+            "text_encoder": text,
+            "unet": unet(20, (8, 12, 16), [2, 3, 4], False),
+            "vae": vae((8, 12, 12)),
+            "scheduler": scheduler,
+        },
+        torch.float16,
+        False,
+    )
     old_attention_names(folder / "vae/diffusion_pytorch_model.bin")
 
 
@@ -158,23 +230,44 @@ def anime(folder):
     torch.manual_seed(3)
     text = bert(folder, 16, 48)
     scheduler = diffusers.DPMSolverMultistepScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        prediction_type="sample", timestep_spacing="trailing")
-    save(folder, {"text_encoder": text,
-                  "unet": unet(16, (12, 16), 4, False, use_linear_projection=True),
-                  "vae": vae((8, 12)), "scheduler": scheduler}, torch.bfloat16, True)
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="sample",
+        timestep_spacing="trailing",
+    )
+    save(
+        folder,
+        {
+            "text_encoder": text,
+            "unet": unet(16, (12, 16), 4, False, use_linear_projection=True),
+            "vae": vae((8, 12)),
+            "scheduler": scheduler,
+        },
+        torch.bfloat16,
+        True,
+    )
 
 
 PIPELINES = {
     "taiyi": (taiyi, "春日江山,松月", "花", {"width": 32, "height": 32, "guidance_scale": 7.5}),
-    "chinese_en": (chinese_en, "ink, hills", "", {"width": 24, "height": 32, "guidance_scale": 3.0}),
+    "chinese_en": (
+        chinese_en,
+        "ink, hills",
+        "",
+        {"width": 24, "height": 32, "guidance_scale": 3.0},
+    ),
     "anime": (anime, "古风墨竹", "", {"width": 24, "height": 32, "guidance_scale": 1.0}),
 }
 
 
 def prompt_ids(pipeline, prompt):
-    return pipeline.tokenizer(prompt, padding="max_length", truncation=True,
-                              max_length=pipeline.tokenizer.model_max_length).input_ids
+    return pipeline.tokenizer(
+        prompt,
+        padding="max_length",
+        truncation=True,
+        max_length=pipeline.tokenizer.model_max_length,
+    ).input_ids
 
 
 def main():
@@ -185,10 +278,13 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
         make(folder)
         pipeline = StableDiffusionPipeline.from_pretrained(
-            folder, torch_dtype=torch.float32, safety_checker=None)
+            folder, torch_dtype=torch.float32, safety_checker=None
+        )
         components = {**pipeline.components, "requires_safety_checker": False}
-        prompts[name] = {"prompt": prompt_ids(pipeline, prompt),
-                         "negative_prompt": prompt_ids(pipeline, negative)}
+        prompts[name] = {
+            "prompt": prompt_ids(pipeline, prompt),
+            "negative_prompt": prompt_ids(pipeline, negative),
+        }
         for sampler, scheduler in SAMPLERS.items():
             # Built anew, so that the pipeline's overrides of a scheduler's settings apply.
             components["scheduler"] = scheduler.from_pretrained(folder, subfolder="scheduler")
@@ -197,17 +293,26 @@ def main():
             seed, steps = 1000 * number + len(cases), 6
             try:
                 picture = pipeline(
-                    prompt, negative_prompt=negative, num_inference_steps=steps, output_type="np",
-                    generator=torch.Generator("cpu").manual_seed(seed), **options).images[0]
+                    prompt,
+                    negative_prompt=negative,
+                    num_inference_steps=steps,
+                    output_type="np",
+                    generator=torch.Generator("cpu").manual_seed(seed),
+                    **options,
+                ).images[0]
             except (NotImplementedError, ValueError) as error:
                 print(f"{name} {sampler}: diffusers refuses: {error}")
                 continue
             assert picture.std() > 0.05, (name, sampler, picture.std())
             pictures[f"{name}.{sampler}"] = torch.from_numpy(picture).contiguous()
-            cases.append({"folder": name, "sampler": sampler, "steps": steps, "seed": seed, **options})
+            cases.append(
+                {"folder": name, "sampler": sampler, "steps": steps, "seed": seed, **options}
+            )
     safetensors.torch.save_file(pictures, HERE / "golden.safetensors")
     versions = {m.__name__: m.__version__ for m in (torch, diffusers, transformers)}
-    (HERE / "golden.json").write_text(json.dumps({"versions": versions, "prompts": prompts, "cases": cases}) + "\n")
+    (HERE / "golden.json").write_text(
+        json.dumps({"versions": versions, "prompts": prompts, "cases": cases}) + "\n"
+    )
     for name, picture in pictures.items():
         print(f"{name}: mean {picture.mean():.3f} deviation {picture.std():.3f}")
 

@@ -326,8 +326,14 @@ def run(config, sampler, steps, latent):
     pipe = None
     if latent:
         pipe = StableDiffusionPipeline(
-            vae=None, text_encoder=None, tokenizer=None, unet=None, scheduler=scheduler,
-            safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+            vae=None,
+            text_encoder=None,
+            tokenizer=None,
+            unet=None,
+            scheduler=scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
         )
         scheduler = pipe.scheduler
     generator = torch.Generator("cpu").manual_seed(SEED)
@@ -372,8 +378,15 @@ def record_cases():
                             case["pixel"] = True
                         try:
                             sigma, timesteps, x = run(asked, sampler, steps, latent)
-                        except (ValueError, IndexError, NotImplementedError, AssertionError) as error:
-                            case["error"] = (str(error).strip() or type(error).__name__).splitlines()[0][:60]
+                        except (
+                            ValueError,
+                            IndexError,
+                            NotImplementedError,
+                            AssertionError,
+                        ) as error:
+                            case["error"] = (
+                                str(error).strip() or type(error).__name__
+                            ).splitlines()[0][:60]
                         else:
                             # A thousand timesteps say no more than the first ones.
                             case["calls"] = len(timesteps)
@@ -393,7 +406,9 @@ def record_schedules():
     """Position-weighted sums of all integer schedules of 1 to 200 steps."""
     rows = []
     for name in SWEPT:
-        config = {k: (float("-inf") if v == "-Infinity" else v) for k, v in CONFIGS[name][0].items()}
+        config = {
+            k: (float("-inf") if v == "-Infinity" else v) for k, v in CONFIGS[name][0].items()
+        }
         for sampler in ("ddim", "pndm", "dpmpp_2m", "lcm", "unipc"):
             scheduler = getattr(diffusers, CLASSES[sampler]).from_config(config)
             scheduler.register_to_config(steps_offset=1)

@@ -90,11 +90,13 @@ FIRST = [
     {"role": "system", "content": " 你是诗人 "},
     {"role": "user", "content": "写一首关于山水的诗!\n"},
     {"role": "assistant", "content": "<think>\nplan\n</think>\n\n远看山有色，近听水无声。 😀"},
-    {"role": "user", "content": "*it's \"quoted\" & <b>* a\tb\\n"},
+    {"role": "user", "content": '*it\'s "quoted" & <b>* a\tb\\n'},
 ]
 PLAIN = [{"role": "user", "content": "你好 World"}]
 CLASHING = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
-LONG = [{"role": role, "content": f"{role} {i}"} for i in range(5) for role in ("user", "assistant")]
+LONG = [
+    {"role": role, "content": f"{role} {i}"} for i in range(5) for role in ("user", "assistant")
+]
 
 TEMPLATES = {
     "chatml": CHATML,

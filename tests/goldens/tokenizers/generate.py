@@ -40,7 +40,9 @@ CORPUS = strings(3000, seed=1)
 def write(folder, name, content):
     path = FOLDERS / folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=0)
+    text = (
+        content if isinstance(content, str) else json.dumps(content, ensure_ascii=False, indent=0)
+    )
     path.write_text(text, encoding="utf-8", newline="")
 
 
@@ -115,14 +117,24 @@ def bert_folder():
 
 
 def added(content, **rules):
-    token = {"content": content, "lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
+    token = {
+        "content": content,
+        "lstrip": False,
+        "normalized": True,
+        "rstrip": False,
+        "single_word": False,
+    }
     return {**token, **rules}
 
 
 def clip_folder():
     byte_level_files("clip", "</w>", ["<|startoftext|>", "<|endoftext|>"], missing="ÿ")
     names = {"bos_token": added("<|startoftext|>"), "eos_token": added("<|endoftext|>")}
-    write("clip", "special_tokens_map.json", {**names, "unk_token": added("<|endoftext|>"), "pad_token": "<|endoftext|>"})
+    write(
+        "clip",
+        "special_tokens_map.json",
+        {**names, "unk_token": added("<|endoftext|>"), "pad_token": "<|endoftext|>"},
+    )
     typed = {name: {"__type": "AddedToken", **token} for name, token in names.items()}
     config = {
         "tokenizer_class": "CLIPTokenizer", "do_lower_case": True, "model_max_length": 77, "errors": "replace",
@@ -134,27 +146,37 @@ def clip_folder():
 
 def gpt2_folder():
     byte_level_files("gpt2", "", ["<|endoftext|>"], missing="÷")
-    write("gpt2", "tokenizer_config.json", {"tokenizer_class": "GPT2Tokenizer", "model_max_length": 1024})
+    write(
+        "gpt2",
+        "tokenizer_config.json",
+        {"tokenizer_class": "GPT2Tokenizer", "model_max_length": 1024},
+    )
 
 
-MODERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+MODERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def modern_folder():
     """tokenizer.json as current byte-level language models have it."""
     split = pre_tokenizers.Split(Regex(MODERN), behavior="isolated", invert=False)
-    steps = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    steps = pre_tokenizers.Sequence(
+        [split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     merges = learn_merges(map(tuple, split_words(steps, normalizers.NFC())), 1000)
-    vocab = dict.fromkeys([*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)])
-    tokenizer = Tokenizer(models.BPE(vocab={token: i for i, token in enumerate(vocab)}, merges=merges))
+    vocab = dict.fromkeys(
+        [*sorted(pre_tokenizers.ByteLevel.alphabet()), *(a + b for a, b in merges)]
+    )
+    tokenizer = Tokenizer(
+        models.BPE(vocab={token: i for i, token in enumerate(vocab)}, merges=merges)
+    )
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = steps
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>"])
-    tokenizer.add_tokens([AddedToken("<tool>", lstrip=True, rstrip=True), AddedToken("水墨", single_word=True)])
+    tokenizer.add_tokens(
+        [AddedToken("<tool>", lstrip=True, rstrip=True), AddedToken("水墨", single_word=True)]
+    )
     write("modern", "tokenizer.json", tokenizer.to_str())
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
@@ -172,23 +194,45 @@ def fallback_folder():
     known = [tuple(word) for word in words if set(word) <= set(alphabet)]
     merges = learn_merges(known, 300)
     special = ["<unk>", "<s>", "</s>"]
-    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *alphabet, *(a + b for a, b in merges)]
+    tokens = [
+        *special,
+        *(f"<0x{byte:02X}>" for byte in range(256)),
+        *alphabet,
+        *(a + b for a, b in merges),
+    ]
     vocab = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     tokenizer = Tokenizer(
         models.BPE(vocab=vocab, merges=merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
     )
     tokenizer.add_special_tokens(special)
-    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
     tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
     )
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
     )
     described = json.loads(tokenizer.to_str())
-    described["truncation"] = {"direction": "Right", "max_length": 5, "strategy": "LongestFirst", "stride": 0}
+    described["truncation"] = {
+        "direction": "Right",
+        "max_length": 5,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
     write("fallback", "tokenizer.json", json.dumps(described, ensure_ascii=False))
-    config = {"tokenizer_class": "LlamaTokenizerFast", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+    config = {
+        "tokenizer_class": "LlamaTokenizerFast",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+    }
     write("fallback", "tokenizer_config.json", config)
 
 
@@ -199,13 +243,18 @@ def variants():
     bare = {"tokenizer_config.json": None, "special_tokens_map.json": None}
     words = {f"{c}画": 2000 - i for i, c in enumerate("山水花鸟")}
     size = len(json.loads((FOLDERS / "clip/vocab.json").read_text()))
-    more = {word: size + i for i, word in enumerate(sorted(words, key=words.get))} | {"<|style|>": size + 4}
+    more = {word: size + i for i, word in enumerate(sorted(words, key=words.get))} | {
+        "<|style|>": size + 4
+    }
     cased = {"tokenizer_class": bert, "do_lower_case": False, "tokenize_chinese_chars": False, "strip_accents": True,
              "pad_token": "[PAD]", "additional_special_tokens": ["[水墨]", "<tool>"], "truncation_side": "left",
              "clean_up_tokenization_spaces": True}  # fmt: skip
     framed = {"tokenizer_class": gpt2, "add_prefix_space": True, "add_bos_token": True, "pad_token": "<|pad|>",
               "padding_side": "left"}  # fmt: skip
-    decoder = {"1400": added("<|endoftext|>", special=True, normalized=False), "1401": added("水墨", special=False)}
+    decoder = {
+        "1400": added("<|endoftext|>", special=True, normalized=False),
+        "1401": added("水墨", special=False),
+    }
     listed = {"tokenizer_class": gpt2, "added_tokens_decoder": decoder, "eos_token": "<|endoftext|>",
               "mask_token": "[MASK]", "split_special_tokens": False}  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
@@ -240,7 +289,9 @@ def fnv(content):
 def hash_blocks(rows):
     """`rows` of ids, or of texts; one hash for each BLOCK of them."""
     packed = [
-        row.encode() + b"\0" if isinstance(row, str) else struct.pack(f"<{len(row) + 1}I", len(row), *row)
+        row.encode() + b"\0"
+        if isinstance(row, str)
+        else struct.pack(f"<{len(row) + 1}I", len(row), *row)
         for row in rows
     ]
     return [fnv(b"".join(packed[i : i + BLOCK])) for i in range(0, len(packed), BLOCK)]
@@ -270,7 +321,9 @@ def record(name, variant, texts):
         "decoded": [[tokenizer.decode(s, skip_special_tokens=skip) for skip in (False, True)] for s in sequences],
     }  # fmt: skip
     if padded:
-        rows = tokenizer(texts[:count], padding="max_length", truncation=True, max_length=padded)["input_ids"]
+        rows = tokenizer(texts[:count], padding="max_length", truncation=True, max_length=padded)[
+            "input_ids"
+        ]
         result |= {"padded_length": padded, "padded": hash_blocks(rows)}
     return result
 
@@ -279,7 +332,12 @@ def chats():
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(FOLDERS / "modern")
     recorded = []
     for name, template, messages, generation in CHATS:
-        case = {"name": name, "template": template, "messages": messages, "add_generation_prompt": generation}
+        case = {
+            "name": name,
+            "template": template,
+            "messages": messages,
+            "add_generation_prompt": generation,
+        }
         try:
             case["prompt"] = tokenizer.apply_chat_template(
                 messages, chat_template=template, add_generation_prompt=generation, tokenize=False
@@ -296,13 +354,19 @@ def main():
         build()
     texts = strings(STRINGS, seed=2)
     goldens = {
-        "versions": {"transformers": transformers.__version__, "tokenizers": tokenizers.__version__},
-        "block": BLOCK, "strings": texts,
+        "versions": {
+            "transformers": transformers.__version__,
+            "tokenizers": tokenizers.__version__,
+        },
+        "block": BLOCK,
+        "strings": texts,
         "variants": {name: record(name, variant, texts) for name, variant in variants().items()},
     }
     content = json.dumps(goldens, ensure_ascii=False, separators=(",", ":")).encode()
     (HERE / "cases.json.gz").write_bytes(gzip.compress(content, 9, mtime=0))
-    (HERE / "chat.json").write_text(json.dumps(chats(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (HERE / "chat.json").write_text(
+        json.dumps(chats(), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

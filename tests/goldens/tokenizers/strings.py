@@ -22,21 +22,51 @@ ACCENTED = (
     "Ελληνικά Σίσυφος ΟΔΥΣΣΕΥΣ привет МОСКВА ёлка العربية עברית हिन्दी ภาษาไทย 한국어 한국 日本語 "
     "カタカナ ｶﾀｶﾅ ひらがな Ⅷ ½ ² ³ ①② ﷺ ǅ ß ẞ ſ K Å Ω"
 ).split()
-EMOJI = (
-    "😀 👍🏽 👩‍👩‍👧‍👦 🏳️‍🌈 🇨🇳 🇺🇸 1️⃣ ❤️ ❤ 🧑🏿‍🚀 🐉 🖌️ 🏔 🌕 ☕︎ 👨🏻‍🦰 🫱🏼‍🫲🏾 🩷 🫨 🇨 ‍ ️"
-).split(" ")
+EMOJI = ("😀 👍🏽 👩‍👩‍👧‍👦 🏳️‍🌈 🇨🇳 🇺🇸 1️⃣ ❤️ ❤ 🧑🏿‍🚀 🐉 🖌️ 🏔 🌕 ☕︎ 👨🏻‍🦰 🫱🏼‍🫲🏾 🩷 🫨 🇨 ‍ ️").split(
+    " "
+)
 CONTROLS = (
     [chr(c) for c in range(0x20)]
     + [chr(c) for c in range(0x7F, 0xA1)]
-    + list("\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u2028\u2029\u202e\u205f\u2060\u3000\ufeff\ufffc\ufffd\ufffe\uffff")
+    + list(
+        "\u00ad\u061c\u180e\u200b\u200c\u200d\u200e\u2028\u2029\u202e\u205f\u2060\u3000\ufeff\ufffc\ufffd\ufffe\uffff"
+    )
     + ["\ue000", "\U000f0000", "\U0010ffff", "\u0378", "\U0001e900", "\U00016d40", "\U0001cc00"]
 )
-SPACES = [" ", "  ", "\t", "\n", "\r\n", "\r", "\v", "\f", "\x85", "\xa0", "\u2003", "\u2028", "\u3000"]
+SPACES = [
+    " ",
+    "  ",
+    "\t",
+    "\n",
+    "\r\n",
+    "\r",
+    "\v",
+    "\f",
+    "\x85",
+    "\xa0",
+    "\u2003",
+    "\u2028",
+    "\u3000",
+]
 SPECIAL = (
     "[CLS] [SEP] [PAD] [UNK] [MASK] <|endoftext|> <|startoftext|> <|im_start|> <|im_end|> <s> </s> <unk> "
     "[cls] <|ENDOFTEXT|> [MASK]] [[MASK] <|endoftext <tool> </w> ##山 <0xE4> ▁ Ġ 水墨 [水墨]"
 ).split()
-DIGITS = ["0", "1", "42", "2024", "3.14", "1,000,000", "１２３", "٣٤", "१२", "𝟙𝟚", "0x7f", "10^9", "50%"]
+DIGITS = [
+    "0",
+    "1",
+    "42",
+    "2024",
+    "3.14",
+    "1,000,000",
+    "１２３",
+    "٣٤",
+    "१२",
+    "𝟙𝟚",
+    "0x7f",
+    "10^9",
+    "50%",
+]
 CODE = (
     "https://example.org/a?b=c&d=%E5%B1%B1#x user@example.org {'k': [1, 2]} a_b-c.d/e\\f x += y; "
     "fooBarBaz SCREAMING_CASE v1.5-pruned (masterpiece:1.3) [day|night] <lora:ink:0.8> ... --- !!! ?!"
@@ -72,7 +102,9 @@ def broken(draw):
 
 def long_word(draw):
     letters = draw.choice(("ab", "山水", "é", "x", "aA1", "—", "ก", "😀"))
-    return draw.choice(letters) * 3 + "".join(draw.choices(letters, k=draw.choice((30, 99, 100, 101, 300))))
+    return draw.choice(letters) * 3 + "".join(
+        draw.choices(letters, k=draw.choice((30, 99, 100, 101, 300)))
+    )
 
 
 def mixture(draw):
@@ -82,13 +114,18 @@ def mixture(draw):
         if kind:
             parts.append(kind(draw))
         else:
-            pool = draw.choice((FULL_WIDTH, ACCENTED, EMOJI, CONTROLS, SPACES, SPECIAL, DIGITS, CODE))
+            pool = draw.choice(
+                (FULL_WIDTH, ACCENTED, EMOJI, CONTROLS, SPACES, SPECIAL, DIGITS, CODE)
+            )
             parts.append(draw.choice(pool))
     return draw.choice(("", " ", "")).join(parts)
 
 
 def spaced(draw):
-    words = [draw.choice((chinese(draw, 1, 4), draw.choice(STEMS), draw.choice(SPECIAL))) for _ in range(3)]
+    words = [
+        draw.choice((chinese(draw, 1, 4), draw.choice(STEMS), draw.choice(SPECIAL)))
+        for _ in range(3)
+    ]
     return "".join("".join(draw.choices(SPACES, k=draw.randint(0, 4))) + word for word in words)
 
 

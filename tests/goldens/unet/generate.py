@@ -22,8 +22,10 @@ PLAIN = ("DownBlock2D", "UpBlock2D")
 
 
 def blocks(*kinds):
-    return dict(down_block_types=[down for down, _ in kinds],
-                up_block_types=[up for _, up in reversed(kinds)])
+    return dict(
+        down_block_types=[down for down, _ in kinds],
+        up_block_types=[up for _, up in reversed(kinds)],
+    )
 
 
 # name: (config, storage type, as .bin, latent height and width, prompt length)
@@ -31,40 +33,102 @@ CASES = {
     # As Stable Diffusion 1.x: 1x1 convolutions around the transformers, attention except at the
     # smallest level, `attention_head_dim` meaning the number of heads.
     "sd1": (
-        dict(block_out_channels=[4, 8, 8], layers_per_block=2, norm_num_groups=2,
-             cross_attention_dim=6, attention_head_dim=2, sample_size=8,
-             **blocks(CROSS, CROSS, PLAIN)),
-        torch.float16, False, (8, 8), 7),
+        dict(
+            block_out_channels=[4, 8, 8],
+            layers_per_block=2,
+            norm_num_groups=2,
+            cross_attention_dim=6,
+            attention_head_dim=2,
+            sample_size=8,
+            **blocks(CROSS, CROSS, PLAIN),
+        ),
+        torch.float16,
+        False,
+        (8, 8),
+        7,
+    ),
     # As Stable Diffusion 2.x: linear projections, lists for what may differ by level, a level
     # without attention on top, sizes that do not divide evenly, other channels in and out.
     "lists": (
-        dict(block_out_channels=[4, 8], layers_per_block=[1, 2], norm_num_groups=4,
-             cross_attention_dim=10, attention_head_dim=[2, 4], sample_size=16,
-             transformer_layers_per_block=[1, 2], use_linear_projection=True,
-             upcast_attention=True, in_channels=5, out_channels=3, norm_eps=1e-6,
-             **blocks(PLAIN, CROSS)),
-        torch.bfloat16, False, (7, 10), 5),
+        dict(
+            block_out_channels=[4, 8],
+            layers_per_block=[1, 2],
+            norm_num_groups=4,
+            cross_attention_dim=10,
+            attention_head_dim=[2, 4],
+            sample_size=16,
+            transformer_layers_per_block=[1, 2],
+            use_linear_projection=True,
+            upcast_attention=True,
+            in_channels=5,
+            out_channels=3,
+            norm_eps=1e-6,
+            **blocks(PLAIN, CROSS),
+        ),
+        torch.bfloat16,
+        False,
+        (7, 10),
+        5,
+    ),
     # Odd widths, heads of three channels, a .bin file, the less common switches.
     "switches": (
-        dict(block_out_channels=[6, 6, 9], layers_per_block=1, norm_num_groups=3,
-             cross_attention_dim=5, attention_head_dim=[2, 2, 3], sample_size=12,
-             center_input_sample=True, flip_sin_to_cos=False, freq_shift=1,
-             downsample_padding=0, mid_block_scale_factor=1.5, conv_in_kernel=5,
-             conv_out_kernel=1, mid_block_type="UNetMidBlock2D", act_fn="swish",
-             **blocks(CROSS, PLAIN, CROSS)),
-        torch.float16, True, (12, 8), 1),
+        dict(
+            block_out_channels=[6, 6, 9],
+            layers_per_block=1,
+            norm_num_groups=3,
+            cross_attention_dim=5,
+            attention_head_dim=[2, 2, 3],
+            sample_size=12,
+            center_input_sample=True,
+            flip_sin_to_cos=False,
+            freq_shift=1,
+            downsample_padding=0,
+            mid_block_scale_factor=1.5,
+            conv_in_kernel=5,
+            conv_out_kernel=1,
+            mid_block_type="UNetMidBlock2D",
+            act_fn="swish",
+            **blocks(CROSS, PLAIN, CROSS),
+        ),
+        torch.float16,
+        True,
+        (12, 8),
+        1,
+    ),
     # No middle block, three layers, one level, single pixels.
     "shallow": (
-        dict(block_out_channels=[6], layers_per_block=3, norm_num_groups=2,
-             cross_attention_dim=8, attention_head_dim=1, sample_size=4,
-             mid_block_type=None, **blocks(CROSS)),
-        torch.float16, False, (1, 1), 3),
+        dict(
+            block_out_channels=[6],
+            layers_per_block=3,
+            norm_num_groups=2,
+            cross_attention_dim=8,
+            attention_head_dim=1,
+            sample_size=4,
+            mid_block_type=None,
+            **blocks(CROSS),
+        ),
+        torch.float16,
+        False,
+        (1, 1),
+        3,
+    ),
     # Four levels as the real one, down to one pixel, and scaled middle attention.
     "deep": (
-        dict(block_out_channels=[4, 4, 8, 8], layers_per_block=1, norm_num_groups=2,
-             cross_attention_dim=4, attention_head_dim=2, sample_size=8,
-             mid_block_scale_factor=2.0, **blocks(CROSS, CROSS, CROSS, PLAIN)),
-        torch.float16, False, (8, 8), 77),
+        dict(
+            block_out_channels=[4, 4, 8, 8],
+            layers_per_block=1,
+            norm_num_groups=2,
+            cross_attention_dim=4,
+            attention_head_dim=2,
+            sample_size=8,
+            mid_block_scale_factor=2.0,
+            **blocks(CROSS, CROSS, CROSS, PLAIN),
+        ),
+        torch.float16,
+        False,
+        (8, 8),
+        77,
+    ),
 }
 
 
@@ -106,11 +170,15 @@ def main():
         text = torch.randn(3, length, model.config.cross_attention_dim, generator=generator)
         prediction = model(latents, timesteps, text).sample
         safetensors.torch.save_file(
-            dict(latents=latents, timesteps=timesteps, text=text,
-                 prediction=prediction.contiguous()), folder / "golden.safetensors")
+            dict(
+                latents=latents, timesteps=timesteps, text=text, prediction=prediction.contiguous()
+            ),
+            folder / "golden.safetensors",
+        )
         print(name, tuple(prediction.shape), float(prediction.std()))
     (HERE / "versions.json").write_text(
-        json.dumps(dict(diffusers=diffusers.__version__, torch=torch.__version__)) + "\n")
+        json.dumps(dict(diffusers=diffusers.__version__, torch=torch.__version__)) + "\n"
+    )
 
 
 if __name__ == "__main__":

@@ -19,8 +19,12 @@ def archive(value: object, protocol: int = 2) -> bytes:
 
 
 def main() -> None:
-    tensors = {"a": torch.zeros(2, 3), "b.weight": torch.ones(4, dtype=torch.bfloat16),
-               "c": torch.zeros((), dtype=torch.int64), "empty": torch.zeros(0, 5)}
+    tensors = {
+        "a": torch.zeros(2, 3),
+        "b.weight": torch.ones(4, dtype=torch.bfloat16),
+        "c": torch.zeros((), dtype=torch.int64),
+        "empty": torch.zeros(0, 5),
+    }
     states = {
         "dict": tensors,
         "ordered": collections.OrderedDict(tensors),
