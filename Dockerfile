@@ -1,0 +1,53 @@
+# hanmo as an image: hanmo-server, hanmo-worker and the command line on Debian's slim base.
+#
+#   docker build -t hanmo .                        for the CPU
+#   docker build -t hanmo:cuda --build-arg CUDA=1 . for NVIDIA GPUs, too
+#   docker build -t hanmo:demo --target demo .     with the demo models in /models
+#   docker run -p 8001:8001 -v FOLDER:/models:ro --read-only hanmo
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS build
+ARG CUDA=0
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+WORKDIR /src
+COPY scripts/setup scripts/
+COPY scripts/requirements scripts/requirements
+RUN options=(--build-only); \
+    if [ "$CUDA" = 1 ]; then options+=(--cuda); fi; \
+    scripts/setup "${options[@]}"; \
+    mkdir /usr/lib/hanmo; \
+    mv .deps/venv/lib/python3*/site-packages/{torch,nvidia} /usr/lib/hanmo/
+COPY . .
+RUN cmake --preset release -DHANMO_TESTS=OFF -DHANMO_BENCH=OFF \
+      -DHANMO_TORCH_DIR=/usr/lib/hanmo/torch; \
+    cmake --build build/release --target hanmo-server hanmo-worker hanmo; \
+    strip build/release/bin/*
+# What the worker loads of libtorch: no Python, no headers.
+WORKDIR /usr/lib/hanmo
+RUN mkdir -p /image/usr/bin /image/usr/lib/hanmo; \
+    cp /src/build/release/bin/* /image/usr/bin/; \
+    wanted='libtorch_cpu|libc10\.so|libgomp|libcudart|libcupti'; \
+    if [ "$CUDA" = 1 ]; then wanted='lib'; fi; \
+    find torch/lib nvidia -name '*.so*' ! -name 'libtorch_python*' ! -name 'libshm*' | \
+      grep -E "/($wanted)[^/]*$" | xargs cp --parents -t /image/usr/lib/hanmo
+
+FROM ${BASE} AS server
+# The release of Debian pins the versions, its security updates included.
+# hadolint ignore=DL3008
+RUN apt-get update -qq && \
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+      ca-certificates libgrpc++1.51 libprotobuf32 libspdlog1.10 libprometheus-cpp-pull1.0 \
+      libpng16-16 libturbojpeg0 libwebp7 libwebpmux3 libyaml-cpp0.7 libre2-9 && \
+    rm -rf /var/lib/apt/lists/*
+COPY --from=build /image /
+ENV HANMO_LISTEN=0.0.0.0:8001 HANMO_METRICS_LISTEN=0.0.0.0:8002 HANMO_MODEL_REPOSITORY=/models
+EXPOSE 8001 8002
+USER 65532:65532
+ENTRYPOINT ["hanmo-server"]
+HEALTHCHECK --start-period=120s CMD ["hanmo", "health", "hanmo.v1.Models"]
+
+FROM server AS demo
+COPY models/taiyi-sd-tiny /models/taiyi-sd-tiny
+COPY models/wenzhong-gpt2-tiny /models/wenzhong-gpt2-tiny
+
+FROM server
