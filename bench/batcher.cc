@@ -1,0 +1,122 @@
+// Time of one tick of the batcher: all running samples advance by one token (or one denoising step),
+// their results are delivered, and the next step is planned. The worker and the sinks do nothing.
+//
+//   bench_batcher            prints one JSON line per case; times in microseconds
+//
+// Only Tick is timed: messages are put into the inbox before.
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <vector>
+
+#include "server/batcher/batcher.h"
+
+namespace hanmo {
+namespace {
+
+constexpr int kTicks = 20000;
+constexpr ModelId kModel = 0;
+
+class NullSink final : public Sink {
+ public:
+  void OnQueued(uint32_t) override {}
+  void OnStep(uint32_t, uint32_t, uint32_t) override {}
+  bool OnTokens(uint32_t, absl::Span<const Token>) override { return true; }
+  void OnPreview(uint32_t, uint32_t, Pixels) override {}
+  void OnPicture(uint32_t, Pixels) override {}
+  void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
+  void OnDone(const absl::Status&, const Usage&) override {}
+  bool full() const override { return false; }
+};
+
+// Keeps the steps; the loop below answers them.
+class NullLink final : public WorkerLink {
+ public:
+  void Begin(SampleHandle, ModelId, const SampleJob&, Resume) override {}
+  void Run(Step step) override { steps.push_back(std::move(step)); }
+  void Save(const std::vector<SampleHandle>&) override {}
+  void Drop(const std::vector<SampleHandle>&) override {}
+  std::vector<Step> steps;
+};
+
+StepResult Answer(const Step& step, uint32_t done) {
+  StepResult result;
+  result.step = step.id;
+  result.rows.resize(step.rows.size());
+  for (size_t i = 0; i < step.rows.size(); ++i) {
+    RowResult& row = result.rows[i];
+    row.sample = step.rows[i].sample;
+    row.steps_total = UINT32_MAX;
+    row.steps_done = done;
+    if (step.kind == StepKind::kText) row.tokens.push_back({1, 0, {}});
+  }
+  return result;
+}
+
+Request MakeRequest(bool text) {
+  Request request;
+  request.model = kModel;
+  if (text) {
+    TextJob job;
+    job.prompt = {1, 2, 3, 4};
+    job.max_tokens = UINT32_MAX - 8;
+    job.stop_token_ids = {0};
+    request.samples.push_back(job);
+  } else {
+    PictureJob job;
+    job.prompt = {1, 2, 3, 4};
+    job.width = job.height = 512;
+    request.samples.push_back(job);
+  }
+  return request;
+}
+
+void Measure(bool text, uint32_t running, uint32_t queued) {
+  BatcherObserver observer;
+  BatcherOptions options;
+  options.max_running_samples = running;
+  options.max_queued_requests = UINT32_MAX;
+  options.max_picture_batch = running;
+  options.prefill_chunk_tokens = UINT32_MAX;
+  Batcher batcher(options, &observer, [] {});
+  auto link = std::make_shared<NullLink>();
+  batcher.AddWorker(0, link);
+  ModelCapacity capacity;
+  capacity.page_tokens = 16;
+  capacity.pages = running * (kTicks / 16 + 4);
+  capacity.max_batch = running;
+  batcher.ModelReady(0, kModel, capacity);
+  for (uint32_t i = 0; i < running + queued; ++i) {
+    batcher.Submit(MakeRequest(text), std::make_shared<NullSink>());
+  }
+  absl::Time now = absl::UnixEpoch();
+  batcher.Tick(now);
+  size_t answered = 0;
+  std::vector<double> times;
+  for (uint32_t i = 0; i < kTicks; ++i) {
+    batcher.StepDone(0, Answer(link->steps.at(answered++), i));
+    now += absl::Milliseconds(10);
+    const auto start = std::chrono::steady_clock::now();
+    batcher.Tick(now);
+    const std::chrono::duration<double, std::micro> time =
+        std::chrono::steady_clock::now() - start;
+    times.push_back(time.count());
+  }
+  std::sort(times.begin(), times.end());
+  std::printf(
+      "{\"kind\": \"%s\", \"running\": %u, \"queued\": %u, \"tick_p50_us\": %.2f, "
+      "\"tick_p99_us\": %.2f}\n",
+      text ? "text" : "picture", running, queued, times[kTicks / 2], times[kTicks / 100 * 99]);
+}
+
+}  // namespace
+}  // namespace hanmo
+
+int main() {
+  for (const bool text : {true, false}) {
+    for (const uint32_t running : {1, 64, 1024}) {
+      for (const uint32_t queued : {0, 100000}) hanmo::Measure(text, running, queued);
+    }
+  }
+}

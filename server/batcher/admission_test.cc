@@ -1,0 +1,226 @@
+#include <gmock/gmock.h>
+
+#include "server/batcher/testing/batcher_fixture.h"
+
+namespace hanmo::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+class AdmissionTest : public BatcherTest {
+ protected:
+  struct Observer : BatcherObserver {
+    void OnRejected(ModelId, Rejection reason) override { rejections.push_back(reason); }
+    void OnDone(ModelId, absl::StatusCode code, const Usage&, absl::Duration) override {
+      codes.push_back(code);
+    }
+    void OnCancelled(ModelId) override { ++cancelled; }
+    void OnDeadlineMissed(ModelId, bool was_running) override {
+      (was_running ? missed_running : missed_queued)++;
+    }
+    void OnLoad(ModelId model, uint32_t waiting, uint32_t running) override {
+      if (model == kText) load = {waiting, running};
+    }
+    std::vector<Rejection> rejections;
+    std::vector<absl::StatusCode> codes;
+    int cancelled = 0, missed_running = 0, missed_queued = 0;
+    std::pair<uint32_t, uint32_t> load;
+  };
+
+  void StartObserved() {
+    batcher_ = std::make_unique<Batcher>(options_, &log_, [this] { ++wakes_; });
+    AddWorker();
+    Tick();
+  }
+
+  Observer log_;
+};
+
+TEST_F(AdmissionTest, WakesTheLoopWithTheFirstMessageOnly) {
+  Start();
+  wakes_ = 0;
+  EXPECT_FALSE(batcher_->pending());
+  Submit(Text(3, 2));
+  Submit(Text(3, 2));
+  EXPECT_EQ(wakes_, 1);
+  EXPECT_TRUE(batcher_->pending());
+  Tick();
+  EXPECT_FALSE(batcher_->pending());
+  Submit(Text(3, 2));
+  EXPECT_EQ(wakes_, 2);
+}
+
+TEST_F(AdmissionTest, RefusesWhatComesAfterAFullQueue) {
+  options_.max_queued_requests = 2;
+  options_.max_running_samples = 1;
+  StartObserved();
+  for (int i = 0; i < 4; ++i) Submit(Text(3, 2));
+  Tick();
+  // One runs, two wait.
+  EXPECT_EQ(sink(4).code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(sink(4).status->message(), HasSubstr("2 requests are waiting"));
+  EXPECT_THAT(log_.rejections, ElementsAre(Rejection::kQueueFull));
+  EXPECT_EQ(log_.load, std::make_pair(2u, 1u));
+  RunToIdle();
+  for (RequestId id = 1; id <= 3; ++id) EXPECT_EQ(sink(id).code(), absl::StatusCode::kOk);
+  EXPECT_EQ(log_.load, std::make_pair(0u, 0u));
+}
+
+TEST_F(AdmissionTest, RefusesWhenNoWorkerEverHadTheModel) {
+  batcher_ = std::make_unique<Batcher>(options_, &log_, [] {});
+  const RequestId id = Submit(Text(3, 2));
+  Tick();
+  EXPECT_EQ(sink(id).code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(log_.rejections, ElementsAre(Rejection::kNoWorker));
+}
+
+TEST_F(AdmissionTest, WaitsForTheSuccessorOfADeadWorker) {
+  Start();
+  batcher_->WorkerLost(0);
+  const TextJob job = Text(3, 2);
+  const RequestId id = Submit(job);
+  Tick();
+  EXPECT_FALSE(sink(id).status.has_value());
+  AddWorker();
+  RunToIdle();
+  ExpectTokens(id, job, 2);
+}
+
+TEST_F(AdmissionTest, EndsWhatWaitsForAModelThatFailed) {
+  Start();
+  batcher_->WorkerLost(0);
+  const RequestId waiting = Submit(Text(3, 2));
+  Tick();
+  batcher_->ModelFailed(kText);
+  const RequestId late = Submit(Text(3, 2));
+  Tick();
+  EXPECT_EQ(sink(waiting).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(sink(late).code(), absl::StatusCode::kUnavailable);
+  AddWorker();  // came back after all
+  const RequestId later = Submit(Text(3, 2));
+  RunToIdle();
+  EXPECT_EQ(sink(later).code(), absl::StatusCode::kOk);
+}
+
+TEST_F(AdmissionTest, TellsPositionsUntilTheFirstStep) {
+  options_.max_running_samples = 1;
+  Start();
+  for (int i = 0; i < 3; ++i) Submit(Text(3, 1));
+  RunToIdle();
+  EXPECT_THAT(sink(1).positions, ElementsAre(0));
+  EXPECT_THAT(sink(2).positions, ElementsAre(1, 0));
+  EXPECT_THAT(sink(3).positions, ElementsAre(2, 1, 0));
+}
+
+TEST_F(AdmissionTest, BeginsInOrderOfArrival) {
+  options_.max_running_samples = 2;
+  Start();
+  // The third sample of the first request goes before the second request.
+  Submit({Text(3, 4, 1), Text(3, 2, 2), Text(3, 4, 3)});
+  Submit(Text(3, 1, 4));
+  Tick();
+  Steps(2);
+  EXPECT_EQ(sink(1).outputs[1].tokens.size(), 2u);
+  Steps(2);
+  EXPECT_FALSE(sink(1).outputs[2].tokens.empty());
+  EXPECT_TRUE(sink(2).outputs[0].tokens.empty());
+  RunToIdle();
+  EXPECT_EQ(sink(2).code(), absl::StatusCode::kOk);
+}
+
+TEST_F(AdmissionTest, CancelsInTheQueueAndWhileRunning) {
+  options_.max_running_samples = 1;
+  StartObserved();
+  const RequestId running = Submit(Text(3, 40));
+  const RequestId waiting = Submit(Text(3, 40));
+  const RequestId next = Submit(Text(3, 1));
+  Steps(3);
+  batcher_->Cancel(running);
+  batcher_->Cancel(waiting);
+  batcher_->Cancel(999);
+  Tick();
+  EXPECT_EQ(sink(running).code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(sink(waiting).code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(sink(running).usage.completion_tokens, sink(running).outputs[0].tokens.size());
+  EXPECT_GT(sink(running).usage.completion_tokens, 0u);
+  EXPECT_EQ(workers_[0]->dropped().size(), 1u);
+  EXPECT_EQ(log_.cancelled, 2);
+  RunToIdle();
+  EXPECT_EQ(sink(next).code(), absl::StatusCode::kOk);
+  EXPECT_EQ(workers_[0]->samples(), 0u);
+  batcher_->Cancel(next);  // ended: ignored
+  Tick();
+}
+
+TEST_F(AdmissionTest, DeadlinesEndRequestsInTheQueueAndBetweenSteps) {
+  options_.max_running_samples = 1;
+  StartObserved();
+  const RequestId running = Submit(Text(3, 40), absl::Seconds(2));
+  const RequestId waiting = Submit(Text(3, 40), absl::Seconds(1));
+  const RequestId late = Submit(Text(3, 40), absl::ZeroDuration());
+  Steps(2);
+  EXPECT_EQ(sink(late).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(log_.rejections, ElementsAre(Rejection::kDeadline));
+  EXPECT_EQ(batcher_->NextDeadline(), now_ + absl::Seconds(1));
+  now_ += absl::Seconds(1);
+  Tick();
+  EXPECT_EQ(sink(waiting).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_FALSE(sink(running).status.has_value());
+  EXPECT_EQ(batcher_->NextDeadline(), now_ + absl::Seconds(1));
+  now_ += absl::Seconds(1);
+  Tick();
+  EXPECT_EQ(sink(running).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(batcher_->NextDeadline(), absl::InfiniteFuture());
+  EXPECT_EQ(log_.missed_running, 1);
+  EXPECT_EQ(log_.missed_queued, 1);
+  EXPECT_TRUE(batcher_->idle());
+}
+
+TEST_F(AdmissionTest, DrainFinishesWhatWasAccepted) {
+  StartObserved();
+  const TextJob job = Text(3, 4);
+  const RequestId before = Submit(job);
+  batcher_->Drain();
+  const RequestId after = Submit(job);
+  RunToIdle();
+  ExpectTokens(before, job, 4);
+  EXPECT_EQ(sink(before).code(), absl::StatusCode::kOk);
+  EXPECT_EQ(sink(after).code(), absl::StatusCode::kUnavailable);
+  EXPECT_THAT(log_.rejections, ElementsAre(Rejection::kDraining));
+  EXPECT_TRUE(batcher_->idle());
+}
+
+TEST_F(AdmissionTest, AbortEndsEverything) {
+  options_.max_running_samples = 1;
+  Start();
+  for (int i = 0; i < 3; ++i) Submit(Text(3, 40));
+  Steps(2);
+  batcher_->Abort();
+  Tick();
+  for (RequestId id = 1; id <= 3; ++id) {
+    EXPECT_EQ(sink(id).code(), absl::StatusCode::kUnavailable);
+  }
+  EXPECT_TRUE(batcher_->idle());
+  RunToIdle();
+  EXPECT_EQ(workers_[0]->samples(), 0u);
+}
+
+TEST_F(AdmissionTest, UsageCountsQueueAndDeviceTime) {
+  options_.max_running_samples = 1;
+  Start();
+  Submit(Text(3, 2));
+  const RequestId second = Submit(Text(5, 3));
+  Tick();
+  now_ += absl::Seconds(4);
+  RunToIdle();
+  const Usage& usage = sink(second).usage;
+  EXPECT_EQ(usage.queue_time, absl::Seconds(4));
+  EXPECT_EQ(usage.prompt_tokens, 5u);
+  EXPECT_EQ(usage.completion_tokens, 3u);
+  EXPECT_EQ(usage.device_time, absl::Milliseconds(30));
+  EXPECT_EQ(usage.deaths, 0u);
+}
+
+}  // namespace
+}  // namespace hanmo::testing

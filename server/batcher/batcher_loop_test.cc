@@ -1,0 +1,128 @@
+#include "server/batcher/batcher_loop.h"
+
+#include <gtest/gtest.h>
+
+#include <thread>
+#include <vector>
+
+#include "absl/synchronization/notification.h"
+#include "server/batcher/clock.h"
+
+namespace hanmo {
+namespace {
+
+// Answers each step at once, on its own thread.
+class QuickWorker final : public WorkerLink {
+ public:
+  explicit QuickWorker(Batcher* batcher) : batcher_(batcher) {}
+  void Begin(SampleHandle, ModelId, const SampleJob&, Resume) override {}
+  void Run(Step step) override {
+    StepResult result;
+    result.step = step.id;
+    for (const Row& row : step.rows) {
+      RowResult& out = result.rows.emplace_back();
+      out.sample = row.sample;
+      out.tokens.push_back({1, 0, {}});
+    }
+    batcher_->StepDone(0, std::move(result));
+  }
+  void Save(const std::vector<SampleHandle>&) override {}
+  void Drop(const std::vector<SampleHandle>&) override {}
+
+ private:
+  Batcher* const batcher_;
+};
+
+class WaitingSink final : public Sink {
+ public:
+  void OnQueued(uint32_t) override {}
+  void OnStep(uint32_t, uint32_t, uint32_t) override {}
+  bool OnTokens(uint32_t, absl::Span<const Token> tokens) override {
+    tokens_ += tokens.size();
+    return true;
+  }
+  void OnPreview(uint32_t, uint32_t, Pixels) override {}
+  void OnPicture(uint32_t, Pixels) override {}
+  void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
+  void OnDone(const absl::Status& status, const Usage&) override {
+    status_ = status;
+    done_.Notify();
+  }
+  bool full() const override { return false; }
+
+  absl::Status Await() {
+    done_.WaitForNotification();
+    return status_;
+  }
+  size_t tokens() const { return tokens_; }
+
+ private:
+  size_t tokens_ = 0;
+  absl::Status status_;
+  absl::Notification done_;
+};
+
+Request TextRequest(uint32_t max_tokens) {
+  TextJob job;
+  job.prompt = {1, 2, 3};
+  job.max_tokens = max_tokens;
+  Request request;
+  request.samples.push_back(job);
+  request.arrival = SteadyNow();
+  return request;
+}
+
+ModelCapacity Capacity() {
+  ModelCapacity capacity;
+  capacity.page_tokens = 4;
+  capacity.pages = 64;
+  return capacity;
+}
+
+TEST(BatcherLoopTest, ServesManyThreads) {
+  BatcherObserver observer;
+  BatcherLoop loop({}, &observer);
+  loop.batcher().AddWorker(0, std::make_shared<QuickWorker>(&loop.batcher()));
+  loop.batcher().ModelReady(0, 0, Capacity());
+  std::vector<std::thread> clients;
+  for (int i = 0; i < 4; ++i) {
+    clients.emplace_back([&] {
+      for (int k = 0; k < 50; ++k) {
+        auto sink = std::make_shared<WaitingSink>();
+        loop.batcher().Submit(TextRequest(20), sink);
+        EXPECT_TRUE(sink->Await().ok());
+        EXPECT_EQ(sink->tokens(), 20u);
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+}
+
+TEST(BatcherLoopTest, WakesForADeadlineWithoutAMessage) {
+  BatcherObserver observer;
+  BatcherLoop loop({}, &observer);
+  loop.batcher().AddWorker(0, std::make_shared<QuickWorker>(&loop.batcher()));
+  loop.batcher().ModelReady(0, 0, Capacity());
+  loop.batcher().WorkerLost(0);  // nobody will ever serve it
+  Request request = TextRequest(20);
+  request.deadline = SteadyNow() + absl::Milliseconds(20);
+  auto sink = std::make_shared<WaitingSink>();
+  loop.batcher().Submit(std::move(request), sink);
+  EXPECT_TRUE(absl::IsDeadlineExceeded(sink->Await()));
+}
+
+TEST(BatcherLoopTest, EndsEveryRequestBeforeItIsGone) {
+  BatcherObserver observer;
+  auto sink = std::make_shared<WaitingSink>();
+  {
+    BatcherLoop loop({}, &observer);
+    loop.batcher().AddWorker(0, std::make_shared<QuickWorker>(&loop.batcher()));
+    loop.batcher().ModelReady(0, 0, Capacity());
+    loop.batcher().WorkerLost(0);
+    loop.batcher().Submit(TextRequest(20), sink);
+  }
+  EXPECT_TRUE(absl::IsUnavailable(sink->Await()));
+}
+
+}  // namespace
+}  // namespace hanmo

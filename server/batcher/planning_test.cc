@@ -1,0 +1,241 @@
+#include <gmock/gmock.h>
+
+#include "server/batcher/testing/batcher_fixture.h"
+
+namespace hanmo::testing {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+using ::testing::SizeIs;
+
+class PlanningTest : public BatcherTest {
+ protected:
+  static std::vector<uint32_t> Prefills(const Step& step) {
+    std::vector<uint32_t> tokens;
+    for (const Row& row : step.rows) tokens.push_back(row.prefill_tokens);
+    return tokens;
+  }
+};
+
+TEST_F(PlanningTest, SendsTheNextStepBeforeTheResultOfTheFirst) {
+  Start();
+  Submit(Text(3, 5));
+  Tick();
+  EXPECT_EQ(workers_[0]->steps_waiting(), 2u);
+  Tick();
+  EXPECT_EQ(workers_[0]->steps_waiting(), 2u);
+  Steps(1);
+  EXPECT_EQ(workers_[0]->steps_waiting(), 2u);
+  RunToIdle();
+  // One prefill and four tokens: nothing beyond max_tokens was sent.
+  EXPECT_THAT(workers_[0]->steps(), SizeIs(5));
+}
+
+TEST_F(PlanningTest, TextsOfDifferentLengthsShareSteps) {
+  Start();
+  const TextJob a = Text(3, 6, 1), b = Text(9, 3, 2);
+  const RequestId first = Submit(a);
+  Tick();
+  const RequestId second = Submit(b);
+  RunToIdle();
+  ExpectTokens(first, a, 6);
+  ExpectTokens(second, b, 3);
+  EXPECT_EQ(sink(first).outputs[0].end->end, SampleEnd::kLength);
+  // The second joined beside decode rows: no step of its own.
+  EXPECT_THAT(workers_[0]->steps(), SizeIs(6));
+}
+
+TEST_F(PlanningTest, CutsPromptsIntoChunks) {
+  options_.prefill_chunk_tokens = 8;
+  options_.steps_in_flight = 1;
+  Start();
+  const TextJob running = Text(2, 20, 1);
+  Submit(running);
+  Steps(2);
+  NewSteps(*workers_[0]);
+  const TextJob one = Text(13, 2, 2), two = Text(5, 2, 3);
+  const RequestId first = Submit(one), second = Submit(two);
+  Steps(4);
+  const auto steps = NewSteps(*workers_[0]);
+  // Decode rows go first, then chunks of eight prompt tokens in order of arrival.
+  EXPECT_THAT(Prefills(steps[0]), ElementsAre(0, 8));
+  EXPECT_THAT(Prefills(steps[1]), ElementsAre(0, 5, 3));
+  EXPECT_THAT(Prefills(steps[2]), ElementsAre(0, 0, 2));
+  RunToIdle();
+  ExpectTokens(first, one, 2);
+  ExpectTokens(second, two, 2);
+  ExpectTokens(1, running, 20);
+}
+
+TEST_F(PlanningTest, APictureIsEncodedDenoisedAndDecoded) {
+  Start();
+  const PictureJob job = Picture(4);
+  const RequestId id = Submit(job);
+  RunToIdle();
+  std::vector<StepKind> kinds;
+  for (const Step& step : workers_[0]->steps()) kinds.push_back(step.kind);
+  EXPECT_THAT(kinds, ElementsAre(StepKind::kTextEncode, StepKind::kDenoise, StepKind::kDenoise,
+                                 StepKind::kDenoise, StepKind::kDenoise, StepKind::kVaeDecode));
+  ExpectPicture(id, job);
+  EXPECT_THAT(sink(id).outputs[0].steps, ElementsAre(1, 2, 3, 4));
+  EXPECT_EQ(sink(id).outputs[0].end->end, SampleEnd::kPainted);
+  EXPECT_EQ(sink(id).usage.steps, 4u);
+  EXPECT_EQ(sink(id).usage.pictures, 1u);
+}
+
+TEST_F(PlanningTest, PicturesOfOneSizeShareStepsWhateverElseDiffers) {
+  Start();
+  const PictureJob a = Picture(8, 1), b = Picture(3, 2), other = Picture(3, 3, 128);
+  const RequestId first = Submit({a, b});
+  const RequestId second = Submit(other);
+  RunToIdle();
+  ExpectPicture(first, a, 0);
+  ExpectPicture(first, b, 1);
+  ExpectPicture(second, other);
+  size_t denoise = 0;
+  for (const Step& step : workers_[0]->steps()) denoise += step.kind == StepKind::kDenoise;
+  EXPECT_EQ(denoise, 8u + 3u);
+}
+
+TEST_F(PlanningTest, BatchesHaveACap) {
+  options_.max_picture_batch = 3;
+  Start();
+  for (int i = 0; i < 7; ++i) Submit(Picture(2, i));
+  RunToIdle();
+  for (const Step& step : workers_[0]->steps()) EXPECT_LE(step.rows.size(), 3u);
+  EXPECT_EQ(workers_[0]->steps()[0].rows.size(), 3u);
+}
+
+TEST_F(PlanningTest, TextsAndPicturesTakeTurns) {
+  options_.steps_in_flight = 1;
+  Start();
+  Submit(Picture(20));
+  Submit(Text(3, 20));
+  Tick();
+  Steps(12);
+  const auto& steps = workers_[0]->steps();
+  // After the prompts.
+  for (size_t i = 3; i < steps.size(); ++i) {
+    EXPECT_NE(steps[i].model, steps[i - 1].model) << "step " << i;
+  }
+}
+
+TEST_F(PlanningTest, SamplesGoToTheWorkerWithFewest) {
+  Start();
+  AddWorker();
+  for (int i = 0; i < 6; ++i) Submit(Text(3, 10, i));
+  Tick();
+  EXPECT_EQ(workers_[0]->steps()[0].rows.size(), 3u);
+  EXPECT_EQ(workers_[1]->steps()[0].rows.size(), 3u);
+  RunToIdle();
+  for (RequestId id = 1; id <= 6; ++id) ExpectTokens(id, Text(3, 10, id - 1), 10);
+}
+
+TEST_F(PlanningTest, SavesAtTheInterval) {
+  options_.save_interval_steps = 4;
+  Start();
+  Submit(Picture(12));
+  RunToIdle();
+  EXPECT_EQ(workers_[0]->saves(), 2u);  // after 4 and 8; after 12 comes the picture itself
+}
+
+TEST_F(PlanningTest, PreviewsAsOftenAsAsked) {
+  Start();
+  PictureJob job = Picture(9);
+  job.preview_every_steps = 3;
+  const RequestId id = Submit(job);
+  RunToIdle();
+  std::vector<uint32_t> asked;
+  uint32_t step_number = 0;
+  for (const Step& step : workers_[0]->steps()) {
+    if (step.kind != StepKind::kDenoise) continue;
+    ++step_number;
+    if (step.rows[0].preview) asked.push_back(step_number);
+  }
+  EXPECT_THAT(asked, ElementsAre(3, 6));
+  EXPECT_EQ(sink(id).code(), absl::StatusCode::kOk);
+}
+
+TEST_F(PlanningTest, EndsAtStopIdsAndWhenTheSinkSaysSo) {
+  Start();
+  TextJob eos = Text(3, 9, 1), stop = Text(3, 9, 2);
+  const uint32_t eos_id = TokenOf(eos, 2), stop_id = TokenOf(stop, 1);
+  eos.stop_token_ids = eos.sampling.eos_token_ids = {eos_id};
+  stop.stop_token_ids = {stop_id};
+  const RequestId first = Submit(eos), second = Submit(stop), third = Submit(Text(3, 9, 3));
+  sink(third).stop_after = 4;
+  RunToIdle();
+  ExpectTokens(first, eos, 3);
+  EXPECT_EQ(sink(first).outputs[0].end->end, SampleEnd::kEos);
+  EXPECT_EQ(sink(first).outputs[0].end->stop_id, eos_id);
+  ExpectTokens(second, stop, 2);
+  EXPECT_EQ(sink(second).outputs[0].end->end, SampleEnd::kStop);
+  EXPECT_EQ(sink(second).outputs[0].end->stop_id, stop_id);
+  ExpectTokens(third, Text(3, 9, 3), 4);
+  EXPECT_EQ(sink(third).outputs[0].end->end, SampleEnd::kStop);
+  EXPECT_EQ(workers_[0]->samples(), 0u);
+}
+
+TEST_F(PlanningTest, TheYoungestTextMakesRoomWhenPagesRunOut) {
+  pages_ = 10;  // 40 tokens
+  Start();
+  const TextJob a = Text(4, 24, 1), b = Text(4, 24, 2);
+  const RequestId first = Submit(a);
+  Tick();
+  const RequestId second = Submit(b);
+  RunToIdle();
+  ExpectTokens(first, a, 24);
+  ExpectTokens(second, b, 24);
+  EXPECT_GE(workers_[0]->dropped().size(), 3u) << "nobody was recomputed";
+  EXPECT_EQ(workers_[0]->samples(), 0u);
+}
+
+TEST_F(PlanningTest, ASlowReaderIsParkedAndTheOthersGoOn) {
+  options_.max_parked = absl::Seconds(5);
+  Start();
+  const TextJob slow = Text(3, 30, 1), quick = Text(3, 30, 2);
+  const RequestId parked = Submit(slow), other = Submit(quick);
+  Steps(4);
+  sink(parked).is_full = true;
+  RunToIdle();
+  ExpectTokens(other, quick, 30);
+  // What was under way still came; no more.
+  EXPECT_LE(sink(parked).outputs[0].tokens.size(), 7u);
+  EXPECT_EQ(workers_[0]->samples(), 1u);
+  EXPECT_EQ(batcher_->NextDeadline(), now_ + absl::Seconds(5));
+  now_ += absl::Seconds(5);
+  RunToIdle();
+  EXPECT_EQ(workers_[0]->samples(), 0u) << "the place was not given back";
+  EXPECT_EQ(batcher_->NextDeadline(), absl::InfiniteFuture());
+  batcher_->Wake(parked);  // but it is still full
+  RunToIdle();
+  EXPECT_FALSE(sink(parked).status.has_value());
+  sink(parked).is_full = false;
+  batcher_->Wake(parked);
+  RunToIdle();
+  ExpectTokens(parked, slow, 30);
+  EXPECT_EQ(sink(parked).code(), absl::StatusCode::kOk);
+}
+
+TEST_F(PlanningTest, APlacedTextIsNotPushedOutAtOnce) {
+  pages_ = 10;
+  Start();
+  Submit(Text(16, 16, 1));
+  Steps(2);
+  NewSteps(*workers_[0]);
+  // Five pages are free; four for the prompt, one for the next token, and one spare each.
+  Submit(Text(19, 4, 2));
+  Steps(2);
+  for (const Step& step : NewSteps(*workers_[0])) EXPECT_THAT(step.rows, SizeIs(1));
+}
+
+TEST_F(PlanningTest, IdleCostsNothing) {
+  Start();
+  Tick();
+  EXPECT_THAT(workers_[0]->steps(), IsEmpty());
+  EXPECT_TRUE(batcher_->idle());
+}
+
+}  // namespace
+}  // namespace hanmo::testing

@@ -1,0 +1,151 @@
+// Random requests, cancels, deadlines, slow readers, deaths and failures, with little room: whatever
+// happens, each request ends once, what it delivered is what a lone run delivers, and nothing leaks.
+#include <random>
+
+#include "server/batcher/testing/batcher_fixture.h"
+
+namespace hanmo::testing {
+namespace {
+
+class PropertyTest : public BatcherTest {
+ protected:
+  struct Observer : BatcherObserver {
+    void OnPages(WorkerId worker, ModelId, uint32_t used, uint32_t) override {
+      pages[worker] = used;
+    }
+    void OnLoad(ModelId model, uint32_t waiting, uint32_t running) override {
+      load[model] = waiting + running;
+    }
+    std::map<WorkerId, uint32_t> pages;
+    std::map<ModelId, uint32_t> load;
+  };
+
+  uint32_t Draw(uint32_t low, uint32_t high) {
+    return std::uniform_int_distribution<uint32_t>(low, high)(random_);
+  }
+  bool Chance(int percent) { return Draw(1, 100) <= static_cast<uint32_t>(percent); }
+
+  SampleJob RandomJob(bool text) {
+    if (!text) {
+      PictureJob job = Picture(Draw(1, 12), Draw(0, 1 << 30), Chance(50) ? 64 : 128);
+      job.preview_every_steps = Draw(0, 3);
+      return job;
+    }
+    TextJob job = Text(Draw(1, 30), Draw(1, 30), Draw(0, 1 << 30));
+    if (Chance(30)) job.stop_token_ids = {TokenOf(job, Draw(0, 29))};
+    return job;
+  }
+
+  void SubmitRandom() {
+    const bool text = Chance(60);
+    std::vector<SampleJob> jobs;
+    const SampleJob job = RandomJob(text);
+    for (uint32_t i = Draw(1, 4); i > 0; --i) {
+      jobs.push_back(job);
+      if (text) std::get<TextJob>(jobs.back()).sampling.seed += i;
+    }
+    jobs_.push_back(jobs);
+    Submit(jobs, Chance(20) ? absl::Milliseconds(Draw(0, 400)) : absl::InfiniteDuration());
+  }
+
+  FakeWorker& Living() {
+    for (;;) {
+      FakeWorker& worker = *workers_[Draw(0, workers_.size() - 1)];
+      if (!gone_.count(&worker)) return worker;
+    }
+  }
+
+  void Kill(FakeWorker& worker) {
+    gone_.insert(&worker);
+    Replace(worker);
+  }
+
+  void Act() {
+    const RequestId any = jobs_.empty() ? 0 : Draw(1, jobs_.size());
+    if (Chance(8)) SubmitRandom();
+    if (any > 0 && Chance(3)) batcher_->Cancel(any);
+    if (any > 0 && Chance(10)) sink(any).is_full = true;
+    if (any > 0 && Chance(20)) Release(any);
+    if (Chance(1)) Kill(Living());
+    if (Chance(2)) Living().FailNextStep(absl::ResourceExhaustedError("out of memory"));
+    if (Chance(30)) now_ += absl::Milliseconds(Draw(1, 20));
+    FakeWorker& worker = Living();
+    if (Chance(80)) worker.RunStep();
+    Tick();
+  }
+
+  void Release(RequestId id) {
+    sink(id).is_full = false;
+    batcher_->Wake(id);
+  }
+
+  void ExpectPrefix(const SampleJob& job, const RecordingSink::Output& output) {
+    if (const auto* text = std::get_if<TextJob>(&job)) {
+      ASSERT_LE(output.tokens.size(), text->max_tokens);
+      for (size_t i = 0; i < output.tokens.size(); ++i) {
+        ASSERT_EQ(output.tokens[i], TokenOf(*text, i)) << "token " << i;
+      }
+      return;
+    }
+    for (size_t i = 0; i < output.steps.size(); ++i) ASSERT_EQ(output.steps[i], i + 1);
+    if (output.end.has_value()) {
+      ASSERT_EQ(output.picture, PictureOf(std::get<PictureJob>(job)));
+    }
+  }
+
+  void CheckRequest(RequestId id) {
+    ASSERT_TRUE(sink(id).status.has_value()) << "request " << id << " never ended";
+    for (size_t i = 0; i < jobs_[id - 1].size(); ++i) {
+      ASSERT_NO_FATAL_FAILURE(ExpectPrefix(jobs_[id - 1][i], sink(id).outputs[i]));
+      EXPECT_TRUE(sink(id).code() != absl::StatusCode::kOk || sink(id).outputs[i].end.has_value());
+    }
+    ++codes_[sink(id).code()];
+  }
+
+  void RunRandomly(uint32_t seed, int actions);
+
+  std::mt19937 random_;
+  std::vector<std::vector<SampleJob>> jobs_;
+  std::set<FakeWorker*> gone_;
+  std::map<absl::StatusCode, int> codes_;
+};
+
+void PropertyTest::RunRandomly(uint32_t seed, int actions) {
+  random_.seed(seed);
+  Observer log;
+  options_.max_queued_requests = 12;
+  options_.max_running_samples = Draw(1, 6);
+  options_.max_picture_batch = Draw(1, 4);
+  options_.prefill_chunk_tokens = Draw(1, 24);
+  options_.steps_in_flight = Draw(1, 3);
+  options_.save_interval_steps = Draw(1, 5);
+  options_.max_parked = absl::Milliseconds(Draw(0, 100));
+  pages_ = Draw(16, 40);  // at least one context of 60 tokens
+  batcher_ = std::make_unique<Batcher>(options_, &log, [] {});
+  AddWorker();
+  AddWorker();
+  Tick();
+  for (int i = 0; i < actions; ++i) Act();
+  for (RequestId id = 1; id <= jobs_.size(); ++id) Release(id);
+  RunToIdle();
+
+  EXPECT_TRUE(batcher_->idle());
+  for (RequestId id = 1; id <= jobs_.size(); ++id) ASSERT_NO_FATAL_FAILURE(CheckRequest(id));
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    if (gone_.count(workers_[i].get())) continue;
+    EXPECT_EQ(workers_[i]->samples(), 0u) << "worker " << i;
+    EXPECT_EQ(log.pages[i], 0u) << "worker " << i;
+  }
+  for (const auto& [model, load] : log.load) EXPECT_EQ(load, 0u);
+  // The run would prove nothing if every request were refused.
+  EXPECT_GT(codes_[absl::StatusCode::kOk], static_cast<int>(jobs_.size()) / 8);
+}
+
+class SeededPropertyTest : public PropertyTest, public ::testing::WithParamInterface<uint32_t> {};
+
+TEST_P(SeededPropertyTest, NothingIsLostOrWrong) { RunRandomly(GetParam(), 3000); }
+
+INSTANTIATE_TEST_SUITE_P(Seeds, SeededPropertyTest, ::testing::Range(1u, 41u));
+
+}  // namespace
+}  // namespace hanmo::testing

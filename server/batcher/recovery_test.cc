@@ -1,0 +1,189 @@
+#include <gmock/gmock.h>
+
+#include "server/batcher/testing/batcher_fixture.h"
+
+namespace hanmo::testing {
+namespace {
+
+using ::testing::Each;
+using ::testing::SizeIs;
+
+class RecoveryTest : public BatcherTest {};
+
+TEST_F(RecoveryTest, TextsGoOnWithTheSameTokens) {
+  Start();
+  const TextJob a = Text(7, 20, 1), b = Text(3, 20, 2);
+  const RequestId first = Submit(a), second = Submit(b);
+  Steps(8);
+  Replace(*workers_[0]);
+  RunToIdle();
+  ExpectTokens(first, a, 20);
+  ExpectTokens(second, b, 20);
+  EXPECT_EQ(sink(first).usage.deaths, 1u);
+  EXPECT_EQ(sink(first).usage.completion_tokens, 20u);
+}
+
+TEST_F(RecoveryTest, PicturesGoOnFromTheirSavePoint) {
+  options_.save_interval_steps = 5;
+  Start();
+  const PictureJob job = Picture(20);
+  const RequestId id = Submit(job);
+  Tick();
+  Steps(14);  // encoded, 13 steps; saved at 10
+  ASSERT_EQ(sink(id).outputs[0].steps.back(), 13u);
+  FakeWorker& successor = Replace(*workers_[0]);
+  RunToIdle();
+  ExpectPicture(id, job);
+  // Encoded again, steps 11 to 20, decoded.
+  EXPECT_THAT(successor.steps(), SizeIs(1 + 10 + 1));
+  EXPECT_EQ(sink(id).usage.steps, 20u);
+  EXPECT_EQ(sink(id).usage.steps_redone, 3u);
+  for (uint32_t i = 0; i < 20; ++i) EXPECT_EQ(sink(id).outputs[0].steps[i], i + 1);
+}
+
+TEST_F(RecoveryTest, SuspectsRunAloneUntilTheyArePastThePlace) {
+  Start();
+  const TextJob a = Text(3, 20, 1), b = Text(3, 20, 2), fresh = Text(3, 20, 3);
+  const RequestId first = Submit(a), second = Submit(b);
+  Steps(5);
+  FakeWorker& successor = Replace(*workers_[0]);
+  const RequestId third = Submit(fresh);
+  Tick();
+  // Nothing is sent beside a suspect's step.
+  EXPECT_EQ(successor.steps_waiting(), 1u);
+  RunToIdle();
+  ExpectTokens(first, a, 20);
+  ExpectTokens(second, b, 20);
+  ExpectTokens(third, fresh, 20);
+  const auto& steps = successor.steps();
+  size_t alone = 0;
+  while (alone < steps.size() && steps[alone].rows.size() == 1) ++alone;
+  EXPECT_GE(alone, 4u);   // each at least past the two steps that were under way
+  EXPECT_LE(alone, 10u);  // but not for ever
+  EXPECT_EQ(steps.back().rows.size(), 1u);
+  EXPECT_EQ(steps[alone].rows.size(), 3u);
+}
+
+TEST_F(RecoveryTest, ThePoisonousRequestEndsAndTheOthersFinish) {
+  Start();
+  const TextJob good = Text(3, 12, 1), bad = Text(3, 12, 666), later = Text(3, 12, 3);
+  const RequestId first = Submit(good), poison = Submit(bad);
+  FakeWorker* worker = workers_[0].get();
+  worker->DieOnSeed(666);
+  Tick();
+  int deaths = 0;
+  RequestId third = 0;
+  for (int i = 0; i < 200 && !batcher_->idle(); ++i) {
+    worker->RunStep();
+    if (worker->dead()) {
+      ++deaths;
+      worker = &Replace(*worker);
+      worker->DieOnSeed(666);
+      if (third == 0) third = Submit(later);
+    }
+    Tick();
+  }
+  EXPECT_EQ(deaths, 2);
+  EXPECT_EQ(sink(poison).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(sink(poison).usage.deaths, 2u);
+  ExpectTokens(first, good, 12);
+  EXPECT_EQ(sink(first).code(), absl::StatusCode::kOk);
+  EXPECT_EQ(sink(first).usage.deaths, 1u);
+  ExpectTokens(third, later, 12);
+}
+
+TEST_F(RecoveryTest, WhoWasNotInAStepIsNotSuspected) {
+  options_.steps_in_flight = 1;
+  Start();
+  // The picture's step is under way; the text waits for its turn.
+  const PictureJob picture = Picture(6);
+  const TextJob text = Text(3, 6);
+  const RequestId painted = Submit(picture), written = Submit(text);
+  Tick();
+  ASSERT_EQ(workers_[0]->steps().back().kind, StepKind::kTextEncode);
+  Replace(*workers_[0]);
+  RunToIdle();
+  ExpectPicture(painted, picture);
+  ExpectTokens(written, text, 6);
+  EXPECT_EQ(sink(painted).usage.deaths, 1u);
+  EXPECT_EQ(sink(written).usage.deaths, 0u);
+}
+
+TEST_F(RecoveryTest, AFailedStepIsSplitAndRetried) {
+  Start();
+  const PictureJob a = Picture(5, 1), b = Picture(5, 2);
+  const RequestId first = Submit(a), second = Submit(b);
+  Steps(3);
+  workers_[0]->FailNextStep(absl::ResourceExhaustedError("out of memory"));
+  RunToIdle();
+  ExpectPicture(first, a);
+  ExpectPicture(second, b);
+  EXPECT_EQ(sink(first).code(), absl::StatusCode::kOk);
+  EXPECT_EQ(sink(second).code(), absl::StatusCode::kOk);
+  EXPECT_EQ(sink(first).usage.deaths, 0u);
+}
+
+TEST_F(RecoveryTest, AStepOfOneThatFailsEndsItsRequestWithItsStatus) {
+  Start();
+  const TextJob other = Text(3, 8, 2);
+  const RequestId id = Submit(Picture(5, 1));
+  Steps(3);
+  workers_[0]->FailNextStep(absl::ResourceExhaustedError("out of memory"));
+  Steps(2);
+  const RequestId next = Submit(other);
+  RunToIdle();
+  EXPECT_EQ(sink(id).code(), absl::StatusCode::kResourceExhausted);
+  ExpectTokens(next, other, 8);
+  EXPECT_EQ(workers_[0]->samples(), 0u);
+}
+
+TEST_F(RecoveryTest, ABatchThatNeverFitsEndsUpOneByOne) {
+  Start();
+  workers_[0]->FailAbove(1);
+  std::vector<TextJob> jobs;
+  for (int i = 0; i < 4; ++i) jobs.push_back(Text(3 + i, 10, i));
+  for (const TextJob& job : jobs) Submit(job);
+  RunToIdle();
+  for (RequestId id = 1; id <= 4; ++id) ExpectTokens(id, jobs[id - 1], 10);
+}
+
+TEST_F(RecoveryTest, ARowThatFailsTakesNobodyAlong) {
+  Start();
+  const TextJob good = Text(3, 6, 1);
+  const RequestId first = Submit(good), second = Submit(Text(3, 6, 13));
+  workers_[0]->FailRowOfSeed(13);
+  RunToIdle();
+  ExpectTokens(first, good, 6);
+  EXPECT_EQ(sink(second).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(workers_[0]->samples(), 0u);
+}
+
+TEST_F(RecoveryTest, AWorkerThatLosesAStepIsNotWaitedFor) {
+  Start();
+  const TextJob job = Text(3, 6, 1);
+  const RequestId id = Submit(job);
+  Tick();
+  StepResult result;
+  result.step = 2;  // the first never came
+  result.rows.resize(1);
+  batcher_->StepDone(0, std::move(result));
+  Tick();
+  EXPECT_EQ(sink(id).code(), absl::StatusCode::kInternal);
+  EXPECT_TRUE(batcher_->idle());
+}
+
+TEST_F(RecoveryTest, ResultsOfTheDeadAreIgnored) {
+  Start();
+  const TextJob job = Text(3, 6, 1);
+  const RequestId id = Submit(job);
+  Steps(2);
+  batcher_->WorkerLost(0);
+  workers_[0]->RunStep();  // came in after all
+  Tick();
+  AddWorker();
+  RunToIdle();
+  ExpectTokens(id, job, 6);
+}
+
+}  // namespace
+}  // namespace hanmo::testing

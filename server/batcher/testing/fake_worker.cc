@@ -1,0 +1,224 @@
+#include "server/batcher/testing/fake_worker.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "absl/strings/str_cat.h"
+
+namespace hanmo::testing {
+namespace {
+
+uint64_t Mix(uint64_t x) {
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+
+uint64_t PaintStart(const PictureJob& job) {
+  return Mix(job.seed + 977 * job.width + std::accumulate(job.prompt.begin(), job.prompt.end(), 1));
+}
+
+uint64_t SeedOf(const SampleJob& job) {
+  return std::visit(
+      [](const auto& j) {
+        if constexpr (std::is_same_v<std::decay_t<decltype(j)>, TextJob>) return j.sampling.seed;
+        else return j.seed;
+      },
+      job);
+}
+
+}  // namespace
+
+uint32_t TokenOf(const TextJob& job, uint32_t position) {
+  const uint64_t prompt = std::accumulate(job.prompt.begin(), job.prompt.end(), uint64_t{7});
+  return 1000 + Mix(job.sampling.seed * 1315423911 + prompt * 31 + position) % 1000;
+}
+
+std::string PictureOf(const PictureJob& job) {
+  uint64_t paint = PaintStart(job);
+  for (uint32_t i = 0; i < job.steps; ++i) paint = Mix(paint + i);
+  return absl::StrCat(paint);
+}
+
+void FakeWorker::Serve(ModelId model, ModelCapacity capacity) {
+  models_[model] = capacity;
+  batcher_->ModelReady(id_, model, capacity);
+}
+
+size_t FakeWorker::steps_waiting() const {
+  return std::count_if(commands_.begin(), commands_.end(),
+                       [](const Command& c) { return std::holds_alternative<Step>(c); });
+}
+
+void FakeWorker::Begin(SampleHandle sample, ModelId model, const SampleJob& job, Resume resume) {
+  Sample fresh;
+  fresh.model = model;
+  fresh.job = job;
+  fresh.emitted = std::move(resume.emitted);
+  if (!resume.save_point.empty()) {
+    const auto* picture = std::get_if<PictureJob>(&job);
+    if (picture == nullptr) return Breach("a save point for a text");
+    fresh.steps = std::stoul(resume.save_point);
+    fresh.paint = PaintStart(*picture);
+    for (uint32_t i = 0; i < fresh.steps; ++i) fresh.paint = Mix(fresh.paint + i);
+  }
+  commands_.push_back(BeginCommand{sample, std::move(fresh)});
+}
+
+void FakeWorker::Run(Step step) {
+  if (step.id <= last_step_) Breach("step ids do not increase");
+  last_step_ = step.id;
+  if (step.rows.empty()) Breach("an empty step");
+  std::set<SampleHandle> rows;
+  for (const Row& row : step.rows) {
+    if (!rows.insert(row.sample).second) Breach("a sample twice in one step");
+  }
+  steps_.push_back(step);
+  commands_.push_back(std::move(step));
+}
+
+void FakeWorker::Save(const std::vector<SampleHandle>& samples) {
+  ++saves_;
+  commands_.push_back(SaveCommand{samples});
+}
+
+void FakeWorker::Drop(const std::vector<SampleHandle>& samples) {
+  dropped_.insert(dropped_.end(), samples.begin(), samples.end());
+  commands_.push_back(DropCommand{samples});
+}
+
+bool FakeWorker::RunStep() {
+  while (!commands_.empty() && !dead_) {
+    Command command = std::move(commands_.front());
+    commands_.pop_front();
+    if (const Step* step = std::get_if<Step>(&command)) {
+      StepResult result = Execute(*step);
+      if (dead_) return false;
+      batcher_->StepDone(id_, std::move(result));
+      return true;
+    }
+    if (auto* begin = std::get_if<BeginCommand>(&command)) Execute(*begin);
+    if (auto* save = std::get_if<SaveCommand>(&command)) Execute(*save);
+    if (auto* drop = std::get_if<DropCommand>(&command)) Execute(*drop);
+  }
+  return false;
+}
+
+void FakeWorker::Execute(BeginCommand& begin) {
+  if (models_.count(begin.sample.model) == 0) Breach("Begin for a model that is not loaded");
+  if (!samples_.emplace(begin.handle, std::move(begin.sample)).second) Breach("a handle twice");
+}
+
+void FakeWorker::Execute(SaveCommand& save) {
+  for (SampleHandle handle : save.samples) {
+    auto found = samples_.find(handle);
+    if (found == samples_.end() || found->second.steps == 0) continue;
+    batcher_->Saved(id_, {handle, found->second.steps, absl::StrCat(found->second.steps)});
+  }
+}
+
+void FakeWorker::Execute(DropCommand& drop) {
+  for (SampleHandle handle : drop.samples) {
+    if (samples_.erase(handle) == 0) Breach("Drop of an unknown sample");
+  }
+}
+
+StepResult FakeWorker::Execute(const Step& step) {
+  StepResult result;
+  result.step = step.id;
+  result.device_time = absl::Milliseconds(10);
+  for (const Row& row : step.rows) {
+    auto found = samples_.find(row.sample);
+    if (found != samples_.end() && deadly_seed_ == SeedOf(found->second.job)) dead_ = true;
+  }
+  if (dead_) return result;
+  result.status = std::exchange(next_status_, absl::OkStatus());
+  if (step.rows.size() > max_rows_) result.status = absl::ResourceExhaustedError("out of memory");
+  if (!result.status.ok()) {
+    for (const Row& row : step.rows) samples_[row.sample].broken = true;
+    return result;
+  }
+  for (const Row& row : step.rows) {
+    auto found = samples_.find(row.sample);
+    if (found == samples_.end()) {
+      Breach("a row of an unknown sample");
+      result.rows.emplace_back().sample = row.sample;
+      continue;
+    }
+    result.rows.push_back(ExecuteRow(step, row, found->second));
+  }
+  return result;
+}
+
+RowResult FakeWorker::ExecuteRow(const Step& step, const Row& row, Sample& sample) {
+  RowResult result;
+  result.sample = row.sample;
+  if (sample.broken || failing_seed_ == SeedOf(sample.job)) {
+    result.status = absl::InternalError("sample: NaN");
+    return result;
+  }
+  if (sample.model != step.model) Breach("a row of another model");
+  if (std::holds_alternative<TextJob>(sample.job)) {
+    if (step.kind != StepKind::kText) Breach("a text in a picture step");
+    WriteText(row, sample, result);
+  } else {
+    Paint(step, sample, result);
+  }
+  return result;
+}
+
+void FakeWorker::WriteText(const Row& row, Sample& sample, RowResult& result) {
+  const TextJob& job = std::get<TextJob>(sample.job);
+  const ModelCapacity& capacity = models_.at(sample.model);
+  for (uint32_t page : row.new_pages) {
+    if (page >= capacity.pages) Breach("a page out of range");
+    sample.pages.push_back(page);
+  }
+  result.skipped = sample.ended;
+  if (sample.ended) return;
+  const uint32_t known = job.prompt.size() + sample.emitted.size();
+  const uint32_t count = std::max<uint32_t>(1, row.prefill_tokens);
+  if (sample.cached + count > known) return Breach("more tokens to run than known");
+  const auto slot = [&](uint32_t position) {
+    const uint32_t block = position / capacity.page_tokens;
+    if (block >= sample.pages.size()) Breach("no page for a token");
+    const uint32_t page = block < sample.pages.size() ? sample.pages[block] : 0;
+    return std::make_pair(sample.model,
+                          page * capacity.page_tokens + position % capacity.page_tokens);
+  };
+  for (uint32_t i = 0; i < count; ++i) {
+    slots_[slot(sample.cached)] = {row.sample, sample.cached};
+    ++sample.cached;
+  }
+  for (uint32_t position = 0; position < sample.cached; ++position) {
+    if (slots_[slot(position)] != std::make_pair(row.sample, position)) {
+      return Breach("somebody else wrote into this sample's pages");
+    }
+  }
+  if (sample.cached < known) return;
+  const uint32_t id = TokenOf(job, sample.emitted.size());
+  sample.emitted.push_back(id);
+  sample.ended = sample.emitted.size() == job.max_tokens ||
+                 std::find(job.stop_token_ids.begin(), job.stop_token_ids.end(), id) !=
+                     job.stop_token_ids.end();
+  result.tokens.push_back({id, 0, {}});
+}
+
+void FakeWorker::Paint(const Step& step, Sample& sample, RowResult& result) {
+  const PictureJob& job = std::get<PictureJob>(sample.job);
+  result.steps_total = job.steps;
+  if (step.kind == StepKind::kTextEncode) {
+    if (std::exchange(sample.encoded, true)) Breach("encoded twice");
+    if (sample.steps == 0) sample.paint = PaintStart(job);
+  } else if (step.kind == StepKind::kDenoise) {
+    if (!sample.encoded) Breach("denoised before the prompt was encoded");
+    if (sample.steps == job.steps) Breach("denoised too often");
+    sample.paint = Mix(sample.paint + sample.steps++);
+  } else {
+    if (sample.steps != job.steps) Breach("decoded too early");
+    result.picture = {1, 1, absl::StrCat(sample.paint)};
+  }
+  result.steps_done = sample.steps;
+}
+
+}  // namespace hanmo::testing

@@ -1,0 +1,121 @@
+// A worker in memory: strict about the contract, and with contents that show every mistake. Tokens
+// and pictures depend on the job alone, so a run with company, deaths and preemption must deliver
+// what a lone run delivers.
+#ifndef HANMO_SERVER_BATCHER_TESTING_FAKE_WORKER_H_
+#define HANMO_SERVER_BATCHER_TESTING_FAKE_WORKER_H_
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "server/batcher/batcher.h"
+
+namespace hanmo::testing {
+
+// Token `position` (0 is the first one written) of a text.
+uint32_t TokenOf(const TextJob& job, uint32_t position);
+// The picture of a job; `Paint` is one denoising step of it.
+std::string PictureOf(const PictureJob& job);
+
+class FakeWorker final : public WorkerLink {
+ public:
+  // Reports to `batcher` as worker `id`.
+  FakeWorker(WorkerId id, Batcher* batcher) : id_(id), batcher_(batcher) {}
+
+  // Declares a model ready.
+  void Serve(ModelId model, ModelCapacity capacity);
+
+  // Executes commands up to and with the next step and reports its result. False when no step was
+  // waiting, or when the step killed the worker: then nothing is reported.
+  bool RunStep();
+  void RunAllSteps() {
+    while (RunStep()) {
+    }
+  }
+
+  // A step with a sample of this seed kills the worker.
+  void DieOnSeed(uint64_t seed) { deadly_seed_ = seed; }
+  // The next step fails as a whole.
+  void FailNextStep(absl::Status status) { next_status_ = std::move(status); }
+  // Steps of more rows than this fail as a whole: the device is out of memory.
+  void FailAbove(size_t rows) { max_rows_ = rows; }
+  // The row of this seed fails alone.
+  void FailRowOfSeed(uint64_t seed) { failing_seed_ = seed; }
+
+  bool dead() const { return dead_; }
+  size_t samples() const { return samples_.size(); }
+  // Every step sent so far, executed or not.
+  const std::vector<Step>& steps() const { return steps_; }
+  size_t steps_waiting() const;
+  const std::vector<SampleHandle>& dropped() const { return dropped_; }
+  size_t saves() const { return saves_; }
+  // Breaches of the contract; empty in a correct run.
+  const std::vector<std::string>& breaches() const { return breaches_; }
+
+  void Begin(SampleHandle sample, ModelId model, const SampleJob& job, Resume resume) override;
+  void Run(Step step) override;
+  void Save(const std::vector<SampleHandle>& samples) override;
+  void Drop(const std::vector<SampleHandle>& samples) override;
+
+ private:
+  struct Sample {
+    ModelId model = 0;
+    SampleJob job;
+    std::vector<uint32_t> emitted;
+    std::vector<uint32_t> pages;
+    uint32_t cached = 0;
+    bool ended = false;
+    bool broken = false;  // was in a step that failed: what follows makes no sense
+    bool encoded = false;
+    uint32_t steps = 0;
+    uint64_t paint = 0;
+  };
+  struct BeginCommand {
+    SampleHandle handle;
+    Sample sample;
+  };
+  struct SaveCommand {
+    std::vector<SampleHandle> samples;
+  };
+  struct DropCommand {
+    std::vector<SampleHandle> samples;
+  };
+  using Command = std::variant<BeginCommand, Step, SaveCommand, DropCommand>;
+
+  void Execute(BeginCommand& begin);
+  void Execute(SaveCommand& save);
+  void Execute(DropCommand& drop);
+  StepResult Execute(const Step& step);
+  RowResult ExecuteRow(const Step& step, const Row& row, Sample& sample);
+  void WriteText(const Row& row, Sample& sample, RowResult& result);
+  void Paint(const Step& step, Sample& sample, RowResult& result);
+  void Breach(const std::string& what) { breaches_.push_back(what); }
+
+  const WorkerId id_;
+  Batcher* const batcher_;
+  std::map<ModelId, ModelCapacity> models_;
+  std::deque<Command> commands_;
+  std::map<SampleHandle, Sample> samples_;
+  // Who wrote which position into each slot of each page: KV contents.
+  std::map<std::pair<ModelId, uint32_t>, std::pair<SampleHandle, uint32_t>> slots_;
+  std::vector<Step> steps_;
+  std::vector<SampleHandle> dropped_;
+  std::vector<std::string> breaches_;
+  size_t saves_ = 0;
+  bool dead_ = false;
+  uint64_t last_step_ = 0;
+  std::optional<uint64_t> deadly_seed_;
+  std::optional<uint64_t> failing_seed_;
+  absl::Status next_status_;
+  size_t max_rows_ = SIZE_MAX;
+};
+
+}  // namespace hanmo::testing
+
+#endif  // HANMO_SERVER_BATCHER_TESTING_FAKE_WORKER_H_
