@@ -21,13 +21,22 @@ void EchoWorker::Hold() {
 }
 
 void EchoWorker::Release(bool resume) {
-  std::deque<StepResult> results;
-  {
-    absl::MutexLock lock(&mu_);
-    results.swap(held_);
-    holding_ = !resume;
+  // Results leave in the order of their steps: new ones are held until the old ones are gone.
+  for (size_t left = SIZE_MAX;;) {
+    StepResult result;
+    {
+      absl::MutexLock lock(&mu_);
+      if (!resume) left = std::min(left, held_.size());
+      if (held_.empty() || left == 0) {
+        holding_ = !resume;
+        return;
+      }
+      result = std::move(held_.front());
+      held_.pop_front();
+      --left;
+    }
+    batcher_->StepDone(id_, std::move(result));
   }
-  for (StepResult& result : results) batcher_->StepDone(id_, std::move(result));
 }
 
 void EchoWorker::AwaitSteps(uint64_t steps) {
