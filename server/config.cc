@@ -89,6 +89,8 @@ absl::Status ReadEnvironment(const std::vector<std::pair<std::string, std::strin
                              Config* config) {
   for (const auto& [name, value] : environment) {
     if (!absl::StartsWith(name, "HANMO_") || name == "HANMO_CONFIG") continue;
+    // The command line's: where it calls. Both programs run in one shell.
+    if (name == "HANMO_SERVER") continue;
     const ConfigOption* found = nullptr;
     for (const ConfigOption& option : ConfigOptions()) {
       if (EnvironmentName(option) == name) found = &option;
@@ -170,6 +172,10 @@ absl::Status ReadFlags(const std::vector<Flag>& flags, CommandLine* line) {
 absl::Status CheckTogether(const Config& config) {
   if (config.tls_cert.empty() != config.tls_key.empty()) {
     return absl::InvalidArgumentError("--tls-cert and --tls-key: give both or none");
+  }
+  if (config.worker_tls_cert.empty() != config.worker_tls_key.empty()) {
+    return absl::InvalidArgumentError(
+        "--worker-tls-cert and --worker-tls-key: give both or none");
   }
   if (!config.tls_client_ca.empty() && config.tls_cert.empty()) {
     return absl::InvalidArgumentError("--tls-client-ca: needs --tls-cert and --tls-key");

@@ -41,6 +41,9 @@ struct Config {
   std::string worker_program;
   std::vector<std::string> worker_arg;
   std::vector<std::string> worker;
+  std::string worker_tls_ca;
+  std::string worker_tls_cert;
+  std::string worker_tls_key;
 
   uint32_t max_queued_requests = 1024;
   uint32_t max_running_samples = 64;
@@ -54,7 +57,7 @@ struct Config {
   absl::Duration shutdown_delay = absl::ZeroDuration();
   absl::Duration shutdown_timeout = absl::Seconds(30);
   std::string log_level = "info";
-  std::string log_format = "text";
+  std::string log_format = "auto";
 };
 
 enum class ConfigAction { kServe, kHelp, kVersion, kPrintConfig };

@@ -76,7 +76,8 @@ std::vector<ConfigOption> MakeOptions() {
        0,
        {"auto", "float32", "float16", "bfloat16"}},
       {kWorkers, "deterministic", "BOOL", &Config::deterministic,
-       "a request's output never depends on what else is running"},
+       "a request's output never depends on what else runs; always so on a CPU, at no cost; on a GPU "
+       "rows then run one by one"},
       {kWorkers, "kv-memory", "BYTES", &Config::kv_memory,
        "key/value pages of each text model on each worker; 0 lets the worker choose", 0,
        1024 * kGiB},
@@ -85,7 +86,14 @@ std::vector<ConfigOption> MakeOptions() {
       {kWorkers, "worker-arg", "ARG", &Config::worker_arg,
        "passed on to the worker program; may be repeated"},
       {kWorkers, "worker", "ADDRESS", &Config::worker,
-       "attach to a running worker (unix:PATH, HOST:PORT) and start none; may be repeated"},
+       "attach to a running worker (unix:PATH, tls:HOST:PORT, or HOST:PORT on loopback) and start "
+       "none; may be repeated"},
+      {kWorkers, "worker-tls-ca", "FILE", &Config::worker_tls_ca,
+       "certificates that a tls: worker's must come from (PEM); empty takes the system's"},
+      {kWorkers, "worker-tls-cert", "FILE", &Config::worker_tls_cert,
+       "certificate that shows this server to a tls: worker (PEM)"},
+      {kWorkers, "worker-tls-key", "FILE", &Config::worker_tls_key,
+       "private key of worker-tls-cert (PEM)"},
 
       {kBatching, "max-queued-requests", "N", &Config::max_queued_requests,
        "requests waiting at most; one more ends with RESOURCE_EXHAUSTED", 1, 1 << 20},
@@ -122,10 +130,10 @@ std::vector<ConfigOption> MakeOptions() {
        "log-format",
        "FORMAT",
        &Config::log_format,
-       "log lines on stderr as",
+       "log lines on stderr; auto: text on a terminal, else json",
        0,
        0,
-       {"text", "json"}},
+       {"auto", "text", "json"}},
   };
 }
 

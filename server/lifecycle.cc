@@ -1,5 +1,7 @@
 #include "server/lifecycle.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <utility>
@@ -32,6 +34,11 @@ LogLevel LevelOf(const std::string& name) {
   return name == "error" ? LogLevel::kError : LogLevel::kInfo;
 }
 
+LogFormat FormatOf(const std::string& name) {
+  if (name == "auto") return isatty(STDERR_FILENO) != 0 ? LogFormat::kText : LogFormat::kJson;
+  return name == "json" ? LogFormat::kJson : LogFormat::kText;
+}
+
 uint32_t WorkerCount(const Config& config) {
   return static_cast<uint32_t>(config.worker.empty() ? ExpandDevices(config).size()
                                                      : config.worker.size());
@@ -62,6 +69,9 @@ FleetOptions FleetOptionsOf(const Config& config) {
                   .string();
   }
   options.attach = config.worker;
+  options.tls_ca_file = config.worker_tls_ca;
+  options.tls_certificate_file = config.worker_tls_cert;
+  options.tls_key_file = config.worker_tls_key;
   options.worker_threads = config.worker_threads;
   options.worker_args = config.worker_arg;
   options.dtype = config.dtype == "auto" ? "" : config.dtype;
@@ -138,7 +148,7 @@ std::vector<std::string> ExpandDevices(const Config& config) {
 Server::Server(const Config& config, std::vector<Model> models, const std::string& version)
     : config_(config),
       log_(LevelOf(config.log_level),
-           config.log_format == "json" ? LogFormat::kJson : LogFormat::kText),
+           FormatOf(config.log_format)),
       models_(std::move(models)),
       metrics_(Labels(models_.models()), WorkerCount(config), version),
       media_pool_(config.media_threads, kMaxWaitingPixelBytes),
