@@ -104,7 +104,7 @@ INSTANTIATE_TEST_SUITE_P(
         BadCase{"NumberIsText", {"--workers=two"}, {}, "got \"two\""},
         BadCase{"BytesTooFew", {"--grpc-memory=1KiB"}, {}, "from 16MiB to 64GiB"},
         BadCase{"DurationNoUnit", {"--shutdown-delay=5"}, {}, "--shutdown-delay: must be a time"},
-        BadCase{"Choice", {"--log-format=xml"}, {}, "one of text, json"},
+        BadCase{"Choice", {"--log-format=xml"}, {}, "one of auto, text, json"},
         BadCase{"Boolean", {"--reflection=maybe"}, {}, "true or false"},
         BadCase{"Device", {"--devices=gpu"}, {}, "--devices: must be auto, cpu or cuda:N"},
         BadCase{"KeyWithoutCert", {"--tls-key=k"}, {}, "--tls-cert and --tls-key"},
