@@ -1,0 +1,170 @@
+#include "client/model_text.h"
+
+#include <algorithm>
+
+#include "absl/strings/ascii.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
+
+namespace hanmo {
+namespace {
+
+using hanmo::v1::DescribeModelResponse;
+using hanmo::v1::PictureModel;
+using hanmo::v1::TextModel;
+using nlohmann::ordered_json;
+
+// "ready" of MODEL_STATE_READY, so that states and tasks that come later have a name already.
+std::string StateName(hanmo::v1::ModelState state) {
+  const std::string name = hanmo::v1::ModelState_Name(state);
+  return absl::AsciiStrToLower(absl::StripPrefix(name, "MODEL_STATE_"));
+}
+
+template <typename Model>
+std::vector<std::string> TaskNames(const Model& model) {
+  std::vector<std::string> names;
+  for (int i = 0; i < model.tasks_size(); ++i) {
+    const std::string name = hanmo::v1::Task_Name(model.tasks(i));
+    names.push_back(
+        absl::AsciiStrToLower(absl::StrReplaceAll(absl::StripPrefix(name, "TASK_"), {{"_", "-"}})));
+  }
+  return names;
+}
+
+std::string BytesText(uint64_t bytes) {
+  constexpr double kMiB = 1 << 20;
+  constexpr double kGiB = 1 << 30;
+  const double size = static_cast<double>(bytes);
+  if (size >= kGiB) return absl::StrFormat("%.2f GiB", size / kGiB);
+  return absl::StrFormat("%.1f MiB", size / kMiB);
+}
+
+void AddLine(absl::string_view name, absl::string_view value, std::string* text) {
+  absl::StrAppendFormat(text, "  %-15s%s\n", name, value);
+}
+
+void AddTextModel(const TextModel& model, std::string* text) {
+  AddLine("context", absl::StrCat(model.context_tokens(), " tokens, prompt and text together"),
+          text);
+  AddLine("vocabulary",
+          absl::StrCat(model.vocabulary_size(), " tokens, ends at ",
+                       absl::StrJoin(model.eos_token_ids(), ", ")),
+          text);
+  AddLine("conversation", model.has_chat_template() ? "yes" : "no, it has no chat template", text);
+  AddLine("defaults",
+          absl::StrCat("--temperature ", model.default_temperature(), " --top-k ",
+                       model.default_top_k(), " --top-p ", model.default_top_p(),
+                       " --repetition-penalty ", model.default_repetition_penalty(),
+                       " --max-tokens ", model.default_max_tokens()),
+          text);
+}
+
+void AddPictureModel(const PictureModel& model, std::string* text) {
+  AddLine("size",
+          absl::StrCat("multiples of ", model.size_multiple(), ", ", model.min_size(), " to ",
+                       model.max_size(), " pixels"),
+          text);
+  AddLine("prompt", absl::StrCat("at most ", model.prompt_tokens(), " tokens"), text);
+  AddLine("steps", absl::StrCat("at most ", model.max_steps()), text);
+  AddLine("samplers", absl::StrJoin(model.samplers(), " "), text);
+  AddLine("defaults",
+          absl::StrCat("--width ", model.default_width(), " --height ", model.default_height(),
+                       " --steps ", model.default_steps(), " --guidance ", model.default_guidance(),
+                       " --sampler ", model.default_sampler()),
+          text);
+}
+
+ordered_json TextModelJson(const TextModel& model) {
+  ordered_json json;
+  json["context_tokens"] = model.context_tokens();
+  json["vocabulary_size"] = model.vocabulary_size();
+  json["eos_token_ids"] = model.eos_token_ids();
+  json["has_chat_template"] = model.has_chat_template();
+  json["default_temperature"] = model.default_temperature();
+  json["default_top_k"] = model.default_top_k();
+  json["default_top_p"] = model.default_top_p();
+  json["default_repetition_penalty"] = model.default_repetition_penalty();
+  json["default_max_tokens"] = model.default_max_tokens();
+  return json;
+}
+
+ordered_json PictureModelJson(const PictureModel& model) {
+  ordered_json json;
+  json["default_width"] = model.default_width();
+  json["default_height"] = model.default_height();
+  json["size_multiple"] = model.size_multiple();
+  json["min_size"] = model.min_size();
+  json["max_size"] = model.max_size();
+  json["default_steps"] = model.default_steps();
+  json["max_steps"] = model.max_steps();
+  json["default_guidance"] = model.default_guidance();
+  json["default_sampler"] = model.default_sampler();
+  json["samplers"] = model.samplers();
+  json["prompt_tokens"] = model.prompt_tokens();
+  return json;
+}
+
+}  // namespace
+
+std::string ListText(const hanmo::v1::ListModelsResponse& response) {
+  size_t width = 4;
+  for (const auto& model : response.models()) width = std::max(width, model.name().size());
+  const int column = static_cast<int>(width) + 2;
+  std::string text = absl::StrFormat("%-*s%-12s%s\n", column, "NAME", "STATE", "TASKS");
+  for (const auto& model : response.models()) {
+    absl::StrAppendFormat(&text, "%-*s%-12s%s\n", column, model.name(), StateName(model.state()),
+                          absl::StrJoin(TaskNames(model), ", "));
+  }
+  return text;
+}
+
+ordered_json ListJson(const hanmo::v1::ListModelsResponse& response) {
+  ordered_json models = ordered_json::array();
+  for (const auto& model : response.models()) {
+    models.push_back(
+        {{"name", model.name()}, {"tasks", TaskNames(model)}, {"state", StateName(model.state())}});
+  }
+  return {{"models", models}};
+}
+
+std::string DescriptionText(const DescribeModelResponse& model) {
+  std::string text = absl::StrCat(model.name(), "\n");
+  std::string state = StateName(model.state());
+  if (model.workers() > 0) {
+    absl::StrAppend(&state, " on ", model.workers(), model.workers() == 1 ? " worker" : " workers");
+  }
+  if (!model.state_detail().empty()) absl::StrAppend(&state, ": ", model.state_detail());
+  AddLine("state", state, &text);
+  AddLine("tasks", absl::StrJoin(TaskNames(model), ", "), &text);
+  if (!model.architecture().empty()) AddLine("architecture", model.architecture(), &text);
+  if (model.weight_bytes() > 0) {
+    AddLine("weights", absl::StrCat(BytesText(model.weight_bytes()), " as ", model.dtype()), &text);
+  }
+  if (model.adapters_size() > 0) {
+    AddLine("adapters", absl::StrJoin(model.adapters(), " "), &text);
+  }
+  if (model.has_text()) AddTextModel(model.text(), &text);
+  if (model.has_picture()) AddPictureModel(model.picture(), &text);
+  return text;
+}
+
+ordered_json DescriptionJson(const DescribeModelResponse& model) {
+  ordered_json json;
+  json["name"] = model.name();
+  json["tasks"] = TaskNames(model);
+  json["state"] = StateName(model.state());
+  if (!model.state_detail().empty()) json["state_detail"] = model.state_detail();
+  json["architecture"] = model.architecture();
+  json["dtype"] = model.dtype();
+  json["weight_bytes"] = model.weight_bytes();
+  json["workers"] = model.workers();
+  json["adapters"] = model.adapters();
+  if (model.has_text()) json["text"] = TextModelJson(model.text());
+  if (model.has_picture()) json["picture"] = PictureModelJson(model.picture());
+  return json;
+}
+
+}  // namespace hanmo

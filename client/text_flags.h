@@ -1,0 +1,44 @@
+// The flags of `hanmo text`.
+#ifndef HANMO_CLIENT_TEXT_FLAGS_H_
+#define HANMO_CLIENT_TEXT_FLAGS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "CLI/App.hpp"
+#include "absl/status/status.h"
+#include "client/console.h"
+#include "hanmo/v1/generation.pb.h"
+
+namespace hanmo {
+
+struct TextFlags {
+  std::string prompt;
+  std::string system;
+  std::string user;
+  std::string messages;
+  std::vector<std::string> token_ids;
+  std::vector<std::string> stop;
+  std::vector<std::string> stop_token_ids;
+  std::vector<std::string> logit_bias;
+  bool echo = false;
+  // Input and lists are set by CompleteTextRequest, the rest by the flags.
+  hanmo::v1::GenerateRequest request;
+
+  uint32_t count() const { return request.text().has_n() ? request.text().n() : 1; }
+};
+
+// `flags` outlives the parsing.
+void AddTextFlags(CLI::App* app, TextFlags* flags);
+
+// Reads the input and the lists. What is wrong names the flag.
+absl::Status CompleteTextRequest(const Console& console, TextFlags* flags);
+
+// Ids separated by commas or spaces. INVALID_ARGUMENT names `flag`.
+absl::Status ParseTokenIds(const std::vector<std::string>& texts, const std::string& flag,
+                           std::vector<uint32_t>* ids);
+
+}  // namespace hanmo
+
+#endif  // HANMO_CLIENT_TEXT_FLAGS_H_
