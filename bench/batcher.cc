@@ -1,16 +1,17 @@
-// Time of one tick of the batcher: all running samples advance by one token (or one denoising step),
-// their results are delivered, and the next step is planned. The worker and the sinks do nothing.
+// Time of one tick of the batcher: all running samples advance by one token (or one denoising
+// step), their results are delivered, and the next step is planned. The worker and the sinks do
+// nothing.
 //
 //   bench_batcher            prints one JSON line per case; times in microseconds
 //
 // Only Tick is timed: messages are put into the inbox before.
+#include "server/batcher/batcher.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <memory>
 #include <vector>
-
-#include "server/batcher/batcher.h"
 
 namespace hanmo {
 namespace {
@@ -99,8 +100,7 @@ void Measure(bool text, uint32_t running, uint32_t queued) {
     now += absl::Milliseconds(10);
     const auto start = std::chrono::steady_clock::now();
     batcher.Tick(now);
-    const std::chrono::duration<double, std::micro> time =
-        std::chrono::steady_clock::now() - start;
+    const std::chrono::duration<double, std::micro> time = std::chrono::steady_clock::now() - start;
     times.push_back(time.count());
   }
   std::sort(times.begin(), times.end());

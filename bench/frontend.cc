@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/mutex.h"
 #include "grpcpp/grpcpp.h"
 #include "hanmo/v1/generation.grpc.pb.h"
 #include "server/rpc/testing/front_end.h"
@@ -203,4 +204,7 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace hanmo
 
-int main(int argc, char** argv) { return hanmo::Main(argc, argv); }
+int main(int argc, char** argv) {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);  // as hanmo-server does
+  return hanmo::Main(argc, argv);
+}

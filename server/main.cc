@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/strings/str_split.h"
+#include "absl/synchronization/mutex.h"
 #include "google/protobuf/stubs/common.h"
 #include "server/config.h"
 #include "server/lifecycle.h"
@@ -47,6 +48,12 @@ void SilenceProtobuf() {
 #endif
 }
 
+// Debian's abseil is built with its deadlock detection, which would take a global lock at each lock
+// of ours and gRPC's. Tests keep it.
+void SkipDeadlockDetection() {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+}
+
 sigset_t EndSignals() {
   sigset_t signals;
   sigemptyset(&signals);
@@ -62,6 +69,7 @@ int Serve(const Config& config) {
   signal(SIGPIPE, SIG_IGN);
   RaiseFileLimit();
   SilenceProtobuf();
+  SkipDeadlockDetection();
 
   auto server = Server::Start(config, HANMO_VERSION);
   if (!server.ok()) {
