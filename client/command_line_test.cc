@@ -41,7 +41,7 @@ TEST_F(CommandLineTest, HelpIsOnStdoutAndMisuseOnStderr) {
 TEST_F(CommandLineTest, NobodyAtTheAddressIsUnavailable) {
   // Port 1 is no one's; the call must not wait.
   EXPECT_EQ(RunBare({"models", "--server", "127.0.0.1:1"}), ExitCode::kUnavailable);
-  EXPECT_THAT(err_, HasSubstr("is hanmo-server running there?"));
+  EXPECT_THAT(err_, HasSubstr("is hanmo-server listening there"));
   EXPECT_EQ(RunBare({"models", "--server", "localhost"}), ExitCode::kUsage);
   EXPECT_THAT(err_, HasSubstr("--server: must be HOST:PORT or unix:PATH"));
 }

@@ -30,13 +30,46 @@ absl::Status CheckFlags(const ConnectionFlags& flags) {
   return absl::OkStatus();
 }
 
-// gRPC takes PEM texts, not files; an empty one means none.
-absl::Status ReadPem(const std::string& path, std::string* pem) {
-  if (path.empty()) return absl::OkStatus();
-  absl::StatusOr<std::string> text = ReadFile(path, kMaxPemBytes);
+// gRPC takes PEM texts, not files, and has no word on what is wrong with one. `kind` is how such a
+// text begins.
+struct PemFile {
+  absl::string_view flag;
+  const std::string& path;
+  absl::string_view kind;
+  std::string* pem;
+};
+
+absl::Status ReadPem(const PemFile& file) {
+  if (file.path.empty()) return absl::OkStatus();
+  absl::StatusOr<std::string> text = ReadFile(file.path, kMaxPemBytes);
   if (!text.ok()) return text.status();
-  *pem = *std::move(text);
+  if (!absl::StrContains(*text, file.kind)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(file.flag, ": ", file.path, " is no PEM file with a ", file.kind));
+  }
+  *file.pem = *std::move(text);
   return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeCredentials(
+    const ConnectionFlags& flags) {
+  if (!flags.tls && flags.ca_file.empty() && flags.cert_file.empty()) {
+    return grpc::InsecureChannelCredentials();
+  }
+  grpc::SslCredentialsOptions options;
+  for (const PemFile& file :
+       {PemFile{"--ca", flags.ca_file, "CERTIFICATE", &options.pem_root_certs},
+        PemFile{"--cert", flags.cert_file, "CERTIFICATE", &options.pem_cert_chain},
+        PemFile{"--key", flags.key_file, "PRIVATE KEY", &options.pem_private_key}}) {
+    if (auto status = ReadPem(file); !status.ok()) return status;
+  }
+  return grpc::SslCredentials(options);
+}
+
+// gRPC would send calls to this machine through an http_proxy, which cannot reach it.
+bool IsLoopback(absl::string_view server) {
+  return absl::StartsWith(server, "localhost:") || absl::StartsWith(server, "127.") ||
+         absl::StartsWith(server, "[::1]:");
 }
 
 }  // namespace
@@ -69,18 +102,11 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const ConnectionFlags
   // Whoever waits for a server that starts wants to know soon after it has.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  std::shared_ptr<grpc::ChannelCredentials> credentials = grpc::InsecureChannelCredentials();
-  if (flags.tls || !flags.ca_file.empty() || !flags.cert_file.empty()) {
-    grpc::SslCredentialsOptions options;
-    for (const auto& [path, pem] : {std::pair(&flags.ca_file, &options.pem_root_certs),
-                                    std::pair(&flags.cert_file, &options.pem_cert_chain),
-                                    std::pair(&flags.key_file, &options.pem_private_key)}) {
-      if (auto status = ReadPem(*path, pem); !status.ok()) return status;
-    }
-    if (!flags.server_name.empty()) arguments.SetSslTargetNameOverride(flags.server_name);
-    credentials = grpc::SslCredentials(options);
-  }
-  return grpc::CreateCustomChannel(flags.server, credentials, arguments);
+  if (IsLoopback(flags.server)) arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  if (!flags.server_name.empty()) arguments.SetSslTargetNameOverride(flags.server_name);
+  const auto credentials = MakeCredentials(flags);
+  if (!credentials.ok()) return credentials.status();
+  return grpc::CreateCustomChannel(flags.server, *credentials, arguments);
 }
 
 Call::Call(const Console& console, absl::Duration timeout)

@@ -32,7 +32,11 @@ std::vector<std::string> DetailLines(const ordered_json& error) {
 std::string Hint(const grpc::Status& status, const ordered_json& error) {
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE &&
       !error.contains("retry_after_seconds")) {
-    return "is hanmo-server running there? --server HOST:PORT or HANMO_SERVER says where to call";
+    return "is hanmo-server listening there, with TLS or without as asked for here?\n"
+           "  --server HOST:PORT or HANMO_SERVER says where to call";
+  }
+  if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
+    return "--timeout sets how long to wait";
   }
   return "";
 }

@@ -2,6 +2,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -9,15 +11,19 @@
 #include "client/command_line.h"
 
 int main(int argc, char** argv) {
+  // gRPC writes its own lines to stderr, of what the status says in one; 0 leaves a user's choice.
+  setenv("GRPC_VERBOSITY", "NONE", 0);
   std::ios::sync_with_stdio(false);
   winsize size = {};
+  const char* term = std::getenv("TERM");
+  const bool dumb = term != nullptr && std::strcmp(term, "dumb") == 0;
   const bool measured = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
   hanmo::Interrupts interrupts;
   const hanmo::Console console = {.in = std::cin,
                                   .out = std::cout,
                                   .err = std::cerr,
                                   .out_is_terminal = isatty(STDOUT_FILENO) == 1,
-                                  .err_is_terminal = isatty(STDERR_FILENO) == 1,
+                                  .err_is_terminal = isatty(STDERR_FILENO) == 1 && !dumb,
                                   .columns = measured ? size.ws_col : 80,
                                   .interrupts = &interrupts};
   hanmo::ExitCode code =

@@ -173,6 +173,7 @@ TEST_F(TextCommandTest, WrongFlagsAreToldBeforeAnythingIsSent) {
       {{"--json", "--json-lines"}, "--json"},
       {{"--cert", "c.pem"}, "--cert and --key: must be given together"},
       {{"--ca", "/no/such.pem"}, "/no/such.pem"},
+      {{"--ca", "/dev/null"}, "--ca: /dev/null is no PEM file with a CERTIFICATE"},
       {{"--no-such-flag"}, "--no-such-flag"},
   };
   for (const auto& [flags, message] : cases) {
@@ -180,7 +181,7 @@ TEST_F(TextCommandTest, WrongFlagsAreToldBeforeAnythingIsSent) {
     if (flags[0] != "--prompt") arguments.insert(arguments.end(), {"--prompt", "山"});
     arguments.insert(arguments.end(), flags.begin(), flags.end());
     const ExitCode code = Run(arguments);
-    EXPECT_EQ(code, flags[0] == "--ca" ? ExitCode::kFile : ExitCode::kUsage) << message;
+    EXPECT_EQ(code, flags.back() == "/no/such.pem" ? ExitCode::kFile : ExitCode::kUsage) << message;
     EXPECT_THAT(err_, HasSubstr(message));
   }
   EXPECT_EQ(Run({"text", "--model", "poet"}), ExitCode::kUsage);
