@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "absl/strings/strip.h"
 #include "nlohmann/json.hpp"
 
 namespace hanmo {
@@ -23,6 +24,32 @@ namespace fs = std::filesystem;
 constexpr uintmax_t kMaxJsonBytes = 16 << 20;
 // Above this tokenizers write "unlimited" as an astronomic length.
 constexpr double kMaxPromptTokens = 65536;
+
+// Python writes infinities and NaN into its JSON, which strict parsers refuse. No key that is read
+// here has such a value: they become null.
+std::string StrictJson(const std::string& text) {
+  std::string strict;
+  bool in_string = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (in_string && text[i] == '\\') {
+      strict.push_back(text[i++]);
+      if (i == text.size()) break;
+    } else if (text[i] == '"') {
+      in_string = !in_string;
+    } else if (!in_string) {
+      const absl::string_view rest = absl::string_view(text).substr(i);
+      absl::string_view after = rest;
+      if (absl::ConsumePrefix(&after, "-Infinity") || absl::ConsumePrefix(&after, "Infinity") ||
+          absl::ConsumePrefix(&after, "NaN")) {
+        strict += "null";
+        i += rest.size() - after.size() - 1;
+        continue;
+      }
+    }
+    strict.push_back(text[i]);
+  }
+  return strict;
+}
 
 // A JSON object with type- and range-checked access. The first fault is kept; later reads return
 // defaults, so that callers check once at the end.
@@ -43,7 +70,7 @@ class JsonFile {
     std::ifstream stream(folder / name, std::ios::binary);
     std::stringstream text;
     text << stream.rdbuf();
-    root_ = nlohmann::json::parse(text.str(), nullptr, /*allow_exceptions=*/false);
+    root_ = nlohmann::json::parse(StrictJson(text.str()), nullptr, /*allow_exceptions=*/false);
     if (root_.is_discarded() || !root_.is_object()) Fail("is not a JSON object");
     if (!root_.is_object()) root_ = nlohmann::json::object();
   }

@@ -102,6 +102,16 @@ TEST_F(RepositoryTest, GenerationConfigGivesDefaults) {
   EXPECT_EQ(text.max_tokens, 64u);
 }
 
+TEST_F(RepositoryTest, ReadsThePythonSpellingOfInfinity) {
+  WritePictureModel("m");
+  Write("m/scheduler/scheduler_config.json",
+        R"({"note": "a \" -Infinity", "lambda_min_clipped": -Infinity, "x": [Infinity, NaN],
+            "_class_name": "DPMSolverMultistepScheduler"})");
+  const ModelSpec spec = Only();
+  EXPECT_TRUE(spec.status.ok()) << spec.status;
+  EXPECT_EQ(spec.picture.sampler, "dpmpp_2m");
+}
+
 TEST_F(RepositoryTest, ReadsPictureModel) {
   WritePictureModel("m");
   const ModelSpec spec = Only();

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
 #include "server/batcher/clock.h"
 #include "server/rpc/token_fields.h"
 #include "server/rpc/violations.h"
@@ -29,6 +30,21 @@ absl::Time SteadyDeadline(const grpc::ServerContextBase& rpc, absl::Time now) {
 void SetDuration(absl::Duration from, google::protobuf::Duration* to) {
   to->set_seconds(absl::IDivDuration(from, absl::Seconds(1), &from));
   to->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(from)));
+}
+
+// Only the worker can tell some limits (how many steps a sampler's schedule has, say); it begins
+// such a message with the job's field. Returns the error with the field's path in the request.
+absl::Status WithFieldPath(const absl::Status& status, ModelKind kind) {
+  if (!absl::IsInvalidArgument(status) || status.GetPayload(kBadRequestUrl).has_value()) {
+    return status;
+  }
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(status.message(), absl::MaxSplits(": ", 1));
+  if (parts.second.empty()) return status;
+  const absl::string_view prefix = parts.first == "prompt"   ? ""
+                                   : kind == ModelKind::kText ? "text."
+                                                              : "picture.";
+  return FieldError(absl::StrCat(prefix, parts.first), parts.second);
 }
 
 }  // namespace
@@ -190,7 +206,7 @@ void GenerationCall::OnSampleEnd(uint32_t index, SampleEnd end, uint32_t stop_id
 
 void GenerationCall::OnDone(const absl::Status& status, const Usage& usage) {
   usage_ = usage;
-  if (!status.ok()) Fail(status);
+  if (!status.ok()) Fail(submitted_ ? WithFieldPath(status, plan_.model->spec.kind) : status);
   Release();
 }
 
