@@ -5,6 +5,7 @@
 #include "absl/status/status.h"
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "absl/strings/strip.h"
@@ -168,14 +169,26 @@ absl::Status ReadFlags(const std::vector<Flag>& flags, CommandLine* line) {
   return absl::OkStatus();
 }
 
+// gRPC takes port 99999 for 34463, its remainder.
+absl::Status CheckPort(absl::string_view address) {
+  if (address.empty() || absl::StartsWith(address, "unix:")) return absl::OkStatus();
+  const size_t colon = address.rfind(':');
+  uint32_t port = 0;
+  if (colon != address.npos && absl::SimpleAtoi(address.substr(colon + 1), &port) &&
+      port <= 65535) {
+    return absl::OkStatus();
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("must be HOST:PORT with a port from 0 to 65535, got \"", address, "\""));
+}
+
 // What one field alone cannot tell.
 absl::Status CheckTogether(const Config& config) {
   if (config.tls_cert.empty() != config.tls_key.empty()) {
     return absl::InvalidArgumentError("--tls-cert and --tls-key: give both or none");
   }
   if (config.worker_tls_cert.empty() != config.worker_tls_key.empty()) {
-    return absl::InvalidArgumentError(
-        "--worker-tls-cert and --worker-tls-key: give both or none");
+    return absl::InvalidArgumentError("--worker-tls-cert and --worker-tls-key: give both or none");
   }
   if (!config.tls_client_ca.empty() && config.tls_cert.empty()) {
     return absl::InvalidArgumentError("--tls-client-ca: needs --tls-cert and --tls-key");
@@ -191,7 +204,8 @@ absl::Status CheckTogether(const Config& config) {
     return absl::InvalidArgumentError("--model-repository: is required");
   }
   if (config.listen.empty()) return absl::InvalidArgumentError("--listen: must not be empty");
-  return absl::OkStatus();
+  if (auto status = CheckPort(config.listen); !status.ok()) return At("--listen", status);
+  return At("--metrics-listen", CheckPort(config.metrics_listen));
 }
 
 }  // namespace
