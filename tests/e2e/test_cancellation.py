@@ -1,0 +1,212 @@
+"""Clients go away, and deadlines pass: in the queue, between steps, in the middle of a stream. The
+place is free within a step, and the figures say what happened."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import grpc
+import pytest
+from calls import PAINTER, POET, error_of, generate, outputs, picture_request, stream, text_request
+from contract import ROOT
+from observe import until
+
+CANCELLED, DEADLINE = grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def endless(**changes):
+    """A picture that takes far longer than a test."""
+    return picture_request(**({"steps": 900, "width": 256, "height": 256, "seed": 1} | changes))
+
+
+def denoised(server):
+    return server.metrics().sum("hanmo_batch_size_count", model=PAINTER, step="denoise")
+
+
+@pytest.fixture(scope="module")
+def alone(demo_repository, tmp_path_factory):
+    """One place only: whatever is in it must leave before the next can begin."""
+    from hanmo_server import Server
+
+    one = Server(
+        demo_repository,
+        "--max-running-samples=1",
+        log=tmp_path_factory.mktemp("alone") / "server.log",
+    ).wait_serving()
+    yield one
+    one.close()
+
+
+def start_stream(server, request, steps=2, timeout=60):
+    """A stream that has done some steps."""
+    call = server.generation.GenerateStream(request, timeout=timeout)
+    for event in call:
+        if event.HasField("step") and event.step.step >= steps:
+            return call
+        if event.HasField("text"):
+            return call
+    raise AssertionError("the stream ended")
+
+
+def assert_slot_is_free_within_a_step(server, steps_when_cancelled):
+    """Two steps may be in flight and one more may have been done before the news came."""
+    server.wait_idle()
+    assert denoised(server) <= steps_when_cancelled + 4
+    assert generate(server, picture_request(seed=5)).outputs
+
+
+def test_cancel_between_steps(alone):
+    before = alone.metrics().sum("hanmo_cancelled_total", model=PAINTER)
+    call = start_stream(alone, endless())
+    done = denoised(alone)
+    call.cancel()
+    assert_slot_is_free_within_a_step(alone, done)
+    assert alone.metrics().sum("hanmo_cancelled_total", model=PAINTER) == before + 1
+
+
+def test_cancel_of_a_unary_call(alone):
+    done = denoised(alone)
+    call = alone.generation.Generate.future(endless(), timeout=60)
+    until(lambda: denoised(alone) > done + 2, "some steps")
+    done = denoised(alone)
+    call.cancel()
+    assert_slot_is_free_within_a_step(alone, done)
+
+
+def test_cancel_in_the_queue(alone):
+    first = start_stream(alone, endless())
+    second = alone.generation.GenerateStream(endless(seed=2), timeout=60)
+    position = next(second).queued.position
+    assert position == 0  # the next one
+    third = alone.generation.GenerateStream(endless(seed=3), timeout=60)
+    assert next(third).queued.position == 1
+    waiting = lambda: alone.metrics().sum("hanmo_requests_waiting")  # noqa: E731
+    until(lambda: waiting() == 2, "two waiting")
+    second.cancel()
+    until(lambda: waiting() == 1, "one waiting")
+    assert next(third).queued.position == 0  # moved up
+    third.cancel()
+    until(lambda: waiting() == 0, "none waiting")
+    assert alone.metrics().sum("hanmo_requests_running") == 1
+    assert next(event for event in first if event.HasField("step"))  # undisturbed
+    first.cancel()
+    alone.wait_idle()
+
+
+def test_a_deadline_between_steps(alone):
+    before = alone.metrics().sum("hanmo_deadline_missed_total", phase="running")
+    call = alone.generation.Generate.future(endless(), timeout=0.7)
+    assert call.exception().code() == DEADLINE
+    done = denoised(alone)
+    assert_slot_is_free_within_a_step(alone, done)
+    until(
+        lambda: alone.metrics().sum("hanmo_deadline_missed_total", phase="running") == before + 1,
+        "the deadline counted",
+    )
+
+
+def test_a_deadline_in_the_queue(alone):
+    before = alone.metrics().sum("hanmo_deadline_missed_total", phase="waiting")
+    first = start_stream(alone, endless())
+    begin = time.monotonic()
+    error = error_of(alone.generation.Generate, picture_request(), timeout=0.4)
+    assert error.code() == DEADLINE and time.monotonic() - begin < 5
+    until(
+        lambda: alone.metrics().sum("hanmo_deadline_missed_total", phase="waiting") == before + 1,
+        "the deadline counted",
+    )
+    until(lambda: alone.metrics().sum("hanmo_requests_waiting") == 0, "an empty queue")
+    first.cancel()
+    alone.wait_idle()
+
+
+def test_a_deadline_that_is_far_does_no_harm(alone):
+    request = picture_request(seed=6)
+    assert outputs(generate(alone, request, timeout=3600)) == outputs(
+        alone.generation.Generate(request)
+    )
+
+
+CLIENT = """
+import sys; sys.path.insert(0, {folder!r})
+import calls, grpc
+from contract import generation_pb2_grpc
+stub = generation_pb2_grpc.GenerationStub(grpc.insecure_channel({address!r}))
+request = calls.picture_request(steps=900, width=256, height=256, seed=1)
+for event in stub.GenerateStream(request):
+    if event.HasField("step"):
+        print(event.step.step, flush=True)
+"""
+
+
+def test_a_client_that_is_killed(alone):
+    """kill -9 of another process in the middle of its stream."""
+    code = CLIENT.format(folder=str(ROOT / "tests/e2e"), address=alone.address)
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as client:
+        assert client.stdout.readline().strip()
+        os.kill(client.pid, signal.SIGKILL)
+        done = denoised(alone)
+        assert_slot_is_free_within_a_step(alone, done)
+
+
+def test_a_cancelled_text_gives_its_pages_back(start_server):
+    server = start_server()
+    call = start_stream(server, text_request(seed=1, n=16, max_tokens=200, ignore_eos=True))
+    assert server.metrics().sum("hanmo_kv_pages_used", model=POET) > 0
+    call.cancel()
+    server.wait_idle()
+    assert server.metrics().sum("hanmo_kv_pages_used") == 0
+
+
+def test_the_neighbours_of_a_cancelled_request_do_not_notice(start_server):
+    server = start_server()
+    requests = [picture_request(seed=i, steps=20, width=128, height=128) for i in range(4)]
+    alone = [outputs(generate(server, request)) for request in requests]
+    calls = [server.generation.Generate.future(request, timeout=60) for request in requests]
+    victim = start_stream(server, picture_request(seed=9, steps=200, width=128, height=128))
+    victim.cancel()
+    assert [outputs(call.result()) for call in calls] == alone
+
+
+def test_random_cancels_leak_nothing(start_server):
+    """At every moment of a request's life; each ends exactly once."""
+    server = start_server("--max-running-samples=8", "--workers=1")
+    draw = random.Random(7)
+    total, started = 150, []
+    timers = []
+    for i in range(total):
+        request = (
+            picture_request(seed=i, steps=draw.randint(1, 20), count=draw.randint(1, 3))
+            if i % 2
+            else text_request(seed=i, max_tokens=draw.randint(1, 150), n=draw.randint(1, 4))
+        )
+        if i % 3 == 0:
+            call = server.generation.Generate.future(request, timeout=draw.uniform(0.001, 1))
+        else:
+            call = server.generation.Generate.future(request, timeout=60)
+            timers.append(threading.Timer(draw.uniform(0, 1.5), call.cancel))
+            timers[-1].start()
+        started.append(call)
+    for timer in timers:
+        timer.join()
+    for call in started:
+        with contextlib.suppress(grpc.FutureCancelledError):
+            error = call.exception()
+            assert error is None or error.code() in (CANCELLED, DEADLINE)
+    server.wait_idle()
+    # What was cancelled before it left this machine never reached the server.
+    ended = until(lambda: server.metrics().sum("hanmo_requests_total"), "ends")
+    assert ended <= total
+    codes = {
+        labels["code"] for labels, value in server.metrics().series("hanmo_requests_total") if value
+    }
+    assert codes <= {"OK", "CANCELLED", "DEADLINE_EXCEEDED"}
+    alone = generate(server, picture_request(seed=1, steps=8))
+    assert stream(server, picture_request(seed=1, steps=8)).picture() == (
+        alone.outputs[0].picture.data
+    )

@@ -1,0 +1,131 @@
+"""SIGTERM: nothing that was accepted fails, and the process ends with 0."""
+
+import os
+import signal
+
+import grpc
+import pytest
+from calls import error_details, error_of, generate, picture_request, text_request
+from contract import generation_pb2_grpc
+from hanmo_server import NOT_SERVING, SERVING, is_alive
+from mixed_load import assert_equal_outputs, mixed_requests, start_together
+from observe import until
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+
+def accepted(server):
+    metrics = server.metrics()
+    return metrics.sum("hanmo_requests_running") + metrics.sum("hanmo_requests_waiting")
+
+
+def test_sigterm_under_load_fails_no_accepted_request(start_server, mixed_alone):
+    server = start_server("--max-running-samples=4")  # so that some still wait
+    requests = mixed_requests()
+    calls = start_together(server, requests)
+    streams = [server.generation.GenerateStream(request, timeout=60) for request in requests[:4]]
+    until(lambda: accepted(server) == len(requests) + 4, "all requests accepted")
+    server.terminate()
+    assert_equal_outputs(requests, [call.result() for call in calls], mixed_alone)
+    for whole, lone in zip(streams, mixed_alone, strict=False):
+        data = b"".join(event.picture.data for event in whole if event.HasField("picture"))
+        assert data == lone.outputs[0].picture.data
+    assert server.wait_exit() == 0
+
+
+def test_new_requests_are_told_to_go_elsewhere(start_server):
+    server = start_server()
+    call = server.generation.Generate.future(
+        picture_request(steps=100, width=128, height=128), timeout=60
+    )
+    until(lambda: accepted(server) == 1, "the request accepted")
+    states = server.watch()
+    assert next(states) == SERVING
+    server.terminate()
+    assert next(states) == NOT_SERVING
+    error = error_of(generate, server, text_request(max_tokens=2))
+    assert error.code() == UNAVAILABLE
+    assert "RetryInfo" in error_details(error)
+    assert call.result().outputs
+    assert server.wait_exit() == 0
+
+
+def test_the_shutdown_delay_keeps_accepting(start_server):
+    """Load balancers need a moment to read NOT_SERVING."""
+    server = start_server("--shutdown-delay=3s")
+    states = server.watch()
+    assert next(states) == SERVING
+    server.terminate()
+    assert next(states) == NOT_SERVING
+    assert generate(server, text_request(max_tokens=2)).outputs
+    assert generate(server, picture_request()).outputs
+    assert server.wait_exit() == 0
+
+
+def test_the_shutdown_timeout_ends_what_takes_longer(start_server):
+    server = start_server("--shutdown-timeout=500ms")
+    calls = [
+        server.generation.Generate.future(
+            picture_request(steps=900, width=256, height=256, seed=i), timeout=60
+        )
+        for i in range(2)
+    ]
+    until(lambda: accepted(server) == 2, "the requests accepted")
+    server.terminate()
+    for call in calls:
+        assert call.exception().code() == UNAVAILABLE
+    assert server.wait_exit(10) == 0
+    assert "aborted" in server.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_at_once(start_server, number):
+    server = start_server("--shutdown-timeout=1h")
+    pids = server.worker_pids()
+    call = server.generation.Generate.future(
+        picture_request(steps=900, width=256, height=256), timeout=60
+    )
+    until(lambda: accepted(server) == 1, "the request accepted")
+    states = server.watch()
+    assert next(states) == SERVING
+    server.terminate()
+    assert next(states) == NOT_SERVING
+    os.kill(server.process.pid, number)
+    assert server.wait_exit(10) == -number
+    assert call.exception().code() == UNAVAILABLE
+    for pid in pids:
+        until(lambda pid=pid: not is_alive(pid), "the worker's end")
+
+
+def test_an_idle_server_ends_quickly_and_so_do_its_workers(start_server):
+    server = start_server("--workers=2")
+    pids = server.worker_pids()
+    server.terminate()
+    assert server.wait_exit(10) == 0
+    assert not [pid for pid in pids if is_alive(pid)]
+
+
+def test_sigterm_while_models_load(start_server):
+    server = start_server(serving=False)
+    server.terminate()
+    assert server.wait_exit(10) == 0
+
+
+def test_sigterm_while_a_worker_is_dead(start_server):
+    server = start_server()
+    (pid,) = server.worker_pids()
+    os.kill(pid, signal.SIGKILL)
+    server.terminate()
+    assert server.wait_exit(10) == 0
+
+
+def test_an_idle_connection_does_not_hold_the_server(start_server):
+    """Clients that keep their channels and watches open do not delay the end."""
+    server = start_server()
+    stubs = [generation_pb2_grpc.GenerationStub(server.new_channel()) for _ in range(3)]
+    for stub in stubs:
+        assert stub.Generate(text_request(max_tokens=1), timeout=60)
+    states = server.watch(timeout=60)
+    assert next(states) == SERVING
+    server.terminate()
+    assert server.wait_exit(10) == 0

@@ -1,0 +1,257 @@
+"""What Prometheus sees, with the real Prometheus."""
+
+import contextlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+from calls import PAINTER, POET, error_of, generate, picture_request, stream, text_request
+from contract import ROOT
+from observe import until
+
+# The names that dashboards are built on.
+HISTOGRAMS = {
+    "hanmo_queue_seconds",
+    "hanmo_tokenize_seconds",
+    "hanmo_text_encode_seconds",
+    "hanmo_prefill_seconds",
+    "hanmo_step_seconds",
+    "hanmo_vae_decode_seconds",
+    "hanmo_picture_encode_seconds",
+    "hanmo_send_seconds",
+    "hanmo_time_to_first_token_seconds",
+    "hanmo_inter_token_seconds",
+    "hanmo_request_seconds",
+    "hanmo_batch_size",
+}
+OTHERS = {
+    "hanmo_requests_waiting",
+    "hanmo_requests_running",
+    "hanmo_requests_total",
+    "hanmo_rejected_total",
+    "hanmo_cancelled_total",
+    "hanmo_deadline_missed_total",
+    "hanmo_worker_restarts_total",
+    "hanmo_device_memory_used_bytes",
+    "hanmo_worker_up",
+    "hanmo_model_state",
+    "hanmo_build_info",
+    "hanmo_pictures_total",
+    "hanmo_completion_tokens_total",
+}
+
+
+@pytest.fixture(scope="module")
+def used(demo_repository, tmp_path_factory):
+    """A server that has done some of everything."""
+    from hanmo_server import Server
+
+    one = Server(demo_repository, log=tmp_path_factory.mktemp("used") / "server.log").wait_serving()
+    stream(one, text_request(seed=1, max_tokens=30, ignore_eos=True))
+    stream(one, picture_request(seed=1, count=2))
+    error_of(generate, one, text_request(n=99))
+    yield one
+    one.close()
+
+
+def test_the_figures_are_true(start_server):
+    server = start_server()
+    text = generate(server, text_request(seed=1, n=2, max_tokens=25, ignore_eos=True))
+    generate(server, picture_request(seed=1, steps=7, count=3, sampler="ddim"))
+    error_of(generate, server, picture_request(steps=0))
+    error_of(generate, server, text_request(model="nobody"))
+    server.wait_idle()
+    m = server.metrics()
+    assert m.sum("hanmo_requests_total", model=POET, code="OK", task="text") == 1
+    assert m.sum("hanmo_requests_total", model=PAINTER, code="OK", task="picture") == 1
+    assert m.sum("hanmo_requests_total", model=PAINTER, code="INVALID_ARGUMENT") == 1
+    assert m.sum("hanmo_requests_total", code="NOT_FOUND") == 1
+    assert m.sum("hanmo_requests_total") == 4
+    assert m.sum("hanmo_rejected_total", reason="invalid") == 2
+    assert m.sum("hanmo_completion_tokens_total") == 50 == text.usage.completion_tokens
+    assert m.sum("hanmo_prompt_tokens_total", model=POET) == text.usage.prompt_tokens > 0
+    assert m.sum("hanmo_pictures_total") == 3
+    assert m.sum("hanmo_steps_total") == 21
+    assert m.sum("hanmo_batch_size_sum", step="denoise") == 21
+    assert m.sum("hanmo_batch_size_sum", step="vae_decode") == 3
+    assert m.sum("hanmo_picture_encode_seconds_count") == 3
+    assert m.sum("hanmo_time_to_first_token_seconds_count") == 2
+    assert m.sum("hanmo_inter_token_seconds_count") == 48
+    assert m.sum("hanmo_queue_seconds_count") == 2
+    assert m.sum("hanmo_request_seconds_count", model=PAINTER) == 2
+    assert m.sum("hanmo_send_seconds_count") == 2
+    assert m.sum("hanmo_worker_up") == 1
+    assert m.sum("hanmo_device_memory_used_bytes") > 4 << 20
+    assert m.sum("hanmo_model_load_seconds", model=PAINTER) > 0
+    for name in (
+        "hanmo_cancelled_total",
+        "hanmo_deadline_missed_total",
+        "hanmo_worker_restarts_total",
+        "hanmo_steps_redone_total",
+    ):
+        assert m.series(name) and m.sum(name) == 0
+
+
+def test_every_series_names_a_model_that_exists(used):
+    for labels, _ in used.metrics().series("hanmo_requests_total"):
+        assert labels["model"] in (PAINTER, POET, "")
+
+
+def test_documented_metrics_exist_and_the_other_way_round(used):
+    names = used.metrics().names()
+    assert HISTOGRAMS | OTHERS <= names
+    documents = [
+        path
+        for path in [*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md")]
+        if "hanmo_step_seconds" in path.read_text()
+    ]
+    if not documents:
+        pytest.skip("no document lists the metrics yet")
+    text = "\n".join(path.read_text() for path in documents)
+    told = set(re.findall(r"\bhanmo_[a-z_]+[a-z]\b", text)) - {"hanmo_worker", "hanmo_server"}
+    told = {re.sub(r"_(bucket|count|sum)$", "", name) for name in told}
+    unknown = {
+        name
+        for name in told
+        if name not in names and not any(known.startswith(name) for known in names)
+    }
+    assert not unknown
+    assert not {name for name in names if name.startswith("hanmo_")} - told
+
+
+def test_promtool_finds_no_fault(used):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    done = subprocess.run(
+        [promtool, "check", "metrics"],
+        input=used.metrics().text,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_other_paths_and_methods(used):
+    for path in ("/", "/nothing", "/metrics/../etc/passwd"):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(f"http://{used.metrics_address}{path}", timeout=10)
+        assert error.value.code == 404
+
+
+@pytest.fixture
+def prometheus(used, tmp_path):
+    """Queries of a Prometheus that scrapes `used` every 200 ms."""
+    program = shutil.which("prometheus")
+    if program is None:
+        pytest.skip("prometheus is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    (tmp_path / "prometheus.yml").write_text(
+        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
+        "scrape_configs:\n"
+        f"- job_name: hanmo\n  static_configs: [{{targets: ['{used.metrics_address}']}}]\n"
+    )
+    process = subprocess.Popen(
+        [
+            program,
+            f"--config.file={tmp_path}/prometheus.yml",
+            f"--storage.tsdb.path={tmp_path}/tsdb",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def query(expression):
+        url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode(
+            {"query": expression}
+        )
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as reply:
+            return json.load(reply)["data"]["result"]
+        return []
+
+    yield query
+    process.terminate()
+    process.wait(timeout=30)
+
+
+def number(result):
+    return float(result[0]["value"][1])
+
+
+def test_prometheus_scrapes_and_answers(used, prometheus):
+    until(lambda: prometheus("up{job='hanmo'} == 1"), "the first scrape")
+    for name in sorted(HISTOGRAMS):
+        assert until(lambda name=name: prometheus(f"{name}_bucket"), name)
+    for name in sorted(OTHERS):
+        assert until(lambda name=name: prometheus(name), name)
+    # What a dashboard asks: a rate and a quantile need two scrapes with work between them.
+    start = number(
+        until(
+            lambda: prometheus(f"hanmo_requests_total{{model='{PAINTER}',code='OK'}}"),
+            "the counter",
+        )
+    )
+    for seed in range(3):
+        generate(used, picture_request(seed=seed))
+    until(
+        lambda: (
+            number(prometheus(f"hanmo_requests_total{{model='{PAINTER}',code='OK'}}")) == start + 3
+        ),
+        "three more",
+    )
+    quantile = until(
+        lambda: prometheus(
+            "histogram_quantile(0.9, sum by (le) (rate("
+            f"hanmo_request_seconds_bucket{{model='{PAINTER}'}}[1m]))) > 0"
+        ),
+        "the quantile",
+    )
+    assert 0 < number(quantile) < 60
+    steps = until(
+        lambda: prometheus(f"sum(rate(hanmo_step_seconds_count{{model='{PAINTER}'}}[1m])) > 0"),
+        "the step rate",
+    )
+    assert number(steps) > 0
+
+
+CANARY = "金丝雀歌唱于幽谷"
+
+
+def test_logs_are_json_with_ids_and_without_prompts(start_server):
+    server = start_server("--log-format=json", "--log-level=debug")
+    generate(server, text_request(CANARY, request_id="canary-text", max_tokens=5, seed=1))
+    generate(
+        server,
+        picture_request(
+            "山水", negative_prompt="飞鸟", sampler="ddim", request_id="canary-picture"
+        ),
+    )
+    error_of(generate, server, picture_request(CANARY, steps=0, request_id="canary-refused"))
+    error_of(generate, server, text_request(CANARY * 60, request_id="canary-long"))
+    server.terminate()
+    assert server.wait_exit() == 0
+    lines = [json.loads(line) for line in server.log().splitlines()]
+    requests = {line["request_id"]: line for line in lines if line.get("request_id")}
+    assert set(requests) == {"canary-text", "canary-picture", "canary-refused", "canary-long"}
+    assert requests["canary-text"]["code"] == "OK" and requests["canary-text"]["model"] == POET
+    assert requests["canary-picture"]["steps"] == 4
+    assert requests["canary-refused"]["code"] == "INVALID_ARGUMENT"
+    for words in (CANARY, "山水", "飞鸟", CANARY[:4]):
+        assert words not in server.log()
+        assert words.encode("unicode_escape").decode() not in server.log()
+
+
+def test_no_prompt_in_the_metrics(used):
+    generate(used, text_request(CANARY, max_tokens=3))
+    error_of(generate, used, text_request(CANARY, model=CANARY))
+    assert CANARY not in used.metrics().text
