@@ -41,8 +41,8 @@ std::string HelpFormatter::make_positionals(const CLI::App* app) const {
 
 std::string HelpFormatter::Groups(const CLI::App* app) const {
   std::vector<std::string> groups = app->get_groups();
-  std::stable_partition(groups.begin(), groups.end(),
-                        [](const std::string& group) { return group != kGeneral; });
+  const auto general = std::find(groups.begin(), groups.end(), kGeneral);
+  if (general != groups.end()) std::rotate(general, general + 1, groups.end());
   std::string text;
   for (const std::string& group : groups) {
     const auto options = app->get_options([&group](const CLI::Option* option) {

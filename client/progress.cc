@@ -60,7 +60,7 @@ std::string Progress::Bar(uint64_t step, uint64_t steps) const {
     const double seconds = absl::ToDoubleSeconds(drawn_ - first_step_);
     const double left =
         seconds / static_cast<double>(step - first_steps_) * static_cast<double>(steps - step);
-    absl::StrAppendFormat(&line, left < 10 ? ", %.1f s left" : ", %.0f s left", left);
+    absl::StrAppendFormat(&line, ", %.*f s left", left < 10 ? 1 : 0, left);
   }
   return line;
 }
