@@ -1,9 +1,12 @@
 #include "client/error_report.h"
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "absl/strings/strip.h"
 #include "client/terminal_text.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
@@ -13,12 +16,29 @@ namespace {
 
 using nlohmann::ordered_json;
 
+// The flag that sets a field of the request, so that people read what they wrote; the path itself
+// where no flag does.
+std::string FlagOf(const std::string& field) {
+  const size_t bracket = std::min(field.find('['), field.size());
+  absl::string_view name = absl::string_view(field).substr(0, bracket);
+  const std::string entry = field.substr(bracket);
+  if (name == "text.n") return "--count";
+  if (name == "text.stop_token_ids") return absl::StrCat("--stop-token-id", entry);
+  if (name == "picture.preview_every_steps") return "--preview-every";
+  const bool top =
+      name == "model" || name == "prompt" || name == "token_ids" || name == "request_id";
+  if (!top && !absl::ConsumePrefix(&name, "text.") && !absl::ConsumePrefix(&name, "picture.")) {
+    return field;
+  }
+  return absl::StrCat("--", absl::StrReplaceAll(name, {{"_", "-"}}), entry);
+}
+
 // Lines below the message: details that it does not tell already.
 std::vector<std::string> DetailLines(const ordered_json& error) {
   std::vector<std::string> lines;
   if (const auto fields = error.find("field_violations"); fields != error.end()) {
     for (const ordered_json& violation : *fields) {
-      lines.push_back(absl::StrCat(violation["field"].get<std::string>(), ": ",
+      lines.push_back(absl::StrCat(FlagOf(violation["field"].get<std::string>()), ": ",
                                    violation["description"].get<std::string>()));
     }
   }
@@ -36,7 +56,7 @@ std::string Hint(const grpc::Status& status, const ordered_json& error) {
            "  --server HOST:PORT or HANMO_SERVER says where to call";
   }
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
-    return "--timeout sets how long to wait";
+    return "the time limit passed; --timeout, or --wait where it is used, sets it";
   }
   return "";
 }

@@ -33,7 +33,7 @@ grpc::Status WithDetail(grpc::StatusCode code, const google::protobuf::Message& 
 
 TEST_F(ErrorReportTest, EveryViolatedFieldIsALine) {
   google::rpc::BadRequest bad;
-  for (const char* field : {"text.top_p", "prompt"}) {
+  for (const char* field : {"text.top_p", "prompt", "text.stop[2]", "text.n", "chat.messages"}) {
     auto* violation = bad.add_field_violations();
     violation->set_field(field);
     violation->set_description("must be in (0, 1]");
@@ -42,8 +42,11 @@ TEST_F(ErrorReportTest, EveryViolatedFieldIsALine) {
   EXPECT_EQ(Report(status, JsonMode::kOne), ExitCode::kUsage);
   EXPECT_EQ(err_.str(),
             "hanmo: INVALID_ARGUMENT\n"
-            "  text.top_p: must be in (0, 1]\n"
-            "  prompt: must be in (0, 1]\n");
+            "  --top-p: must be in (0, 1]\n"
+            "  --prompt: must be in (0, 1]\n"
+            "  --stop[2]: must be in (0, 1]\n"
+            "  --count: must be in (0, 1]\n"
+            "  chat.messages: must be in (0, 1]\n");
   const auto json = nlohmann::json::parse(out_.str());
   EXPECT_EQ(json["error"]["code"], "INVALID_ARGUMENT");
   EXPECT_EQ(json["error"]["field_violations"][1]["field"], "prompt");

@@ -15,6 +15,8 @@ using grpc::health::v1::Health;
 using grpc::health::v1::HealthCheckRequest;
 using grpc::health::v1::HealthCheckResponse;
 
+constexpr absl::Duration kRewatch = absl::Milliseconds(100);
+
 constexpr char kExamples[] = R"(Examples:
   hanmo health                         exits with 0 when the server serves, else with 4
   hanmo health taiyi-sd-tiny           of one model
@@ -93,8 +95,7 @@ class HealthCommand final : public Command {
   // Outlasts a server that is not there yet, or goes and comes back.
   grpc::Status Wait(Health::Stub* stub, const Console& console) {
     const absl::Time deadline = absl::Now() + wait_;
-    grpc::Status status;
-    do {
+    while (true) {
       Call call(console, deadline - absl::Now());
       call.context()->set_wait_for_ready(true);
       const auto reader = stub->Watch(call.context(), Request());
@@ -110,9 +111,11 @@ class HealthCommand final : public Command {
         reader->Finish();
         return grpc::Status::OK;
       }
-      status = reader->Finish();
-    } while (status.error_code() == grpc::StatusCode::UNAVAILABLE && absl::Now() < deadline);
-    return status;
+      const grpc::Status status = reader->Finish();
+      if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return status;
+      // A server that is going answers at once, again and again.
+      absl::SleepFor(kRewatch);
+    }
   }
 
   std::string service_;

@@ -128,6 +128,7 @@ TEST_F(ImageCommandTest, WrongFlagsAreToldBeforeAnythingIsSent) {
   EXPECT_EQ(Paint({"--quality", "90"}), ExitCode::kUsage);
   EXPECT_THAT(err_, HasSubstr("--quality: is for JPEG and WebP"));
   EXPECT_EQ(Paint({"--preview", Path("p.png")}), ExitCode::kUsage);
+  EXPECT_EQ(Paint({"--preview", Path("{seed}.jpg")}), ExitCode::kUsage);
   EXPECT_EQ(Paint({"--preview-every", "3"}), ExitCode::kUsage);
   EXPECT_EQ(Paint({}, "no/such/folder/a.png"), ExitCode::kFile);
   EXPECT_EQ(Run({"image", "--prompt", "山"}), ExitCode::kUsage);

@@ -1,5 +1,6 @@
 #include "client/picture_flags.h"
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "client/flag_group.h"
 #include "client/input_file.h"
@@ -117,6 +118,9 @@ absl::Status CheckPreview(PictureFlags* flags) {
     return absl::InvalidArgumentError("--preview: must end in .jpg or .jpeg");
   }
   hanmo::v1::PictureParameters* picture = flags->request.mutable_picture();
+  if (!picture->has_seed() && absl::StrContains(flags->preview, "{seed}")) {
+    return absl::InvalidArgumentError("--preview: {seed} needs --seed, a drawn one is told later");
+  }
   if (picture->preview_every_steps() == 0) picture->set_preview_every_steps(kDefaultPreviewSteps);
   return CheckWritable(OutputName(flags->preview, flags->count(), {0, picture->seed()}));
 }
