@@ -123,9 +123,13 @@ void Batcher::Core::Handle(message::Abort&) {
 void Batcher::Core::Handle(message::ModelFailed& failed) {
   ModelQueue& queue = models_[failed.model];
   queue.failed = true;
-  const absl::Status status = absl::UnavailableError("the model failed and is not served any more");
-  while (!queue.waiting.empty()) EndRequest(queue.waiting.front(), status);
-  while (!queue.returning.empty()) EndRequest(queue.returning.front()->request, status);
+  std::vector<ActiveRequest*> lost;
+  for (const auto& [id, request] : requests_) {
+    if (request->model == failed.model) lost.push_back(request.get());
+  }
+  for (ActiveRequest* request : lost) {
+    EndRequest(request, absl::UnavailableError("the model failed and is not served any more"));
+  }
 }
 
 void Batcher::Core::EndRequest(ActiveRequest* request, const absl::Status& status) {

@@ -103,6 +103,37 @@ TEST_F(AdmissionTest, EndsWhatWaitsForAModelThatFailed) {
   EXPECT_EQ(sink(later).code(), absl::StatusCode::kOk);
 }
 
+TEST_F(AdmissionTest, EndsWhatASlowReaderHoldsOfAModelThatFailed) {
+  options_.max_parked = absl::ZeroDuration();
+  Start();
+  const RequestId held = Submit(Text(3, 30)), aboard = Submit(Text(3, 30));
+  const RequestId other = Submit(Picture(3));
+  Steps(3);
+  sink(held).is_full = true;
+  Steps(2);
+  batcher_->ModelFailed(kText);
+  Tick();
+  EXPECT_EQ(sink(held).code(), absl::StatusCode::kUnavailable);
+  EXPECT_EQ(sink(aboard).code(), absl::StatusCode::kUnavailable);
+  EXPECT_FALSE(sink(other).status.has_value());
+  RunToIdle();
+  EXPECT_EQ(sink(other).code(), absl::StatusCode::kOk);
+  EXPECT_EQ(workers_[0]->samples(), 0u);
+}
+
+TEST_F(AdmissionTest, ATextSentToAPictureModelEndsWithTheWorkersError) {
+  Start();
+  Request request;
+  request.model = kPictures;
+  request.arrival = now_;
+  request.samples.push_back(Text(3, 5));
+  sinks_.push_back(std::make_shared<RecordingSink>(1));
+  const RequestId id = batcher_->Submit(std::move(request), sinks_.back());
+  workers_[0]->FailRowOfSeed(1);
+  RunToIdle();
+  EXPECT_EQ(sink(id).code(), absl::StatusCode::kInternal);
+}
+
 TEST_F(AdmissionTest, TellsPositionsUntilTheFirstStep) {
   options_.max_running_samples = 1;
   Start();

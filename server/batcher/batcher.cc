@@ -63,7 +63,7 @@ void Batcher::Core::Tick(absl::Time now) {
   now_ = now;
   HandleMessages();
   ExpireDeadlines();
-  next_park_ = absl::InfiniteFuture();
+  next_change_ = absl::InfiniteFuture();
   for (auto& [id, worker] : workers_) {
     GiveBackParked(*worker);
     SendDrops(*worker);
@@ -85,7 +85,7 @@ void Batcher::Core::HandleMessages() {
 }
 
 absl::Time Batcher::Core::NextDeadline() const {
-  return deadlines_.empty() ? next_park_ : std::min(next_park_, deadlines_.begin()->first);
+  return deadlines_.empty() ? next_change_ : std::min(next_change_, deadlines_.begin()->first);
 }
 
 void Batcher::Core::Report() {

@@ -4,8 +4,8 @@
 //   front end ── Submit/Cancel ──▶ inbox ─▶ Tick ─▶ WorkerLink::Begin/Run/Save/Drop ─▶ worker
 //   Sink ◀── tokens, steps, pictures ── Tick ◀─ inbox ◀── StepDone/Saved/WorkerLost ──┘
 //
-// Std and abseil only, no threads and no clock of its own: BatcherLoop (batcher_loop.h) drives it in
-// the server, tests call Tick by hand.
+// Std and abseil only, no threads and no clock of its own: BatcherLoop (batcher_loop.h) drives it
+// in the server, tests call Tick by hand.
 #ifndef HANMO_SERVER_BATCHER_BATCHER_H_
 #define HANMO_SERVER_BATCHER_BATCHER_H_
 
@@ -71,7 +71,7 @@ class Batcher {
   void ModelReady(WorkerId worker, ModelId model, ModelCapacity capacity);
   // The worker died: its samples go on elsewhere, or on its successor, from their save points.
   void WorkerLost(WorkerId worker);
-  // `model` will not come back: its waiting requests end with UNAVAILABLE.
+  // `model` will not come back: its requests end with UNAVAILABLE.
   void ModelFailed(ModelId model);
   void StepDone(WorkerId worker, StepResult result);
   void Saved(WorkerId worker, SavePoint save_point);

@@ -65,10 +65,9 @@ struct Drain {};
 struct Abort {};
 }  // namespace message
 
-using Message =
-    std::variant<message::Submit, message::Cancel, message::Wake, message::AddWorker,
-                 message::ModelReady, message::WorkerLost, message::ModelFailed, message::StepDone,
-                 message::Saved, message::Drain, message::Abort>;
+using Message = std::variant<message::Submit, message::Cancel, message::Wake, message::AddWorker,
+                             message::ModelReady, message::WorkerLost, message::ModelFailed,
+                             message::StepDone, message::Saved, message::Drain, message::Abort>;
 
 // Messages from any thread to the batcher's.
 class Inbox {
@@ -119,9 +118,13 @@ class Batcher::Core {
   void BeginSamples(ModelId model, ModelQueue& queue);
   bool BeginOne(Sample* sample, ModelId model);
   ActiveWorker* ChooseWorker(const Sample& sample, ModelId model);
+  bool HasRoom(const Residence& home, const Sample& sample) const;
+  // False while the worker may have died together with the one that made the sample a suspect.
+  bool Trusts(const ActiveWorker& worker, const Sample& sample);
   void SendBegin(Sample* sample, ActiveWorker* worker);
   // The sample leaves its worker: its pages are free and its handle is dead.
   void Leave(Sample* sample);
+  // It waits for another place: for a worker's, or first for its reader.
   void Return(Sample* sample);
   void SendDrops(ActiveWorker& worker);
   void GiveBackParked(ActiveWorker& worker);
@@ -129,7 +132,7 @@ class Batcher::Core {
   // --- planning.cc
   void Plan(ActiveWorker& worker);
   void CollectGroups(const ActiveWorker& worker);
-  bool SendStep(ActiveWorker& worker, const Group& group);
+  void SendStep(ActiveWorker& worker, const Group& group);
   void AddPictureRows(ActiveWorker& worker, const BatchKey& key, size_t limit, Step& step);
   void AddDecodeRows(ActiveWorker& worker, const BatchKey& key, size_t limit, Step& step);
   void AddPrefillRows(ActiveWorker& worker, const BatchKey& key, size_t limit, Step& step);
@@ -170,7 +173,9 @@ class Batcher::Core {
   uint32_t queued_ = 0;  // over all models
   SampleHandle next_handle_ = 1;
   uint64_t deaths_ = 0;
-  absl::Time next_park_ = absl::InfiniteFuture();  // when a parked sample gives its place back
+  absl::Time last_death_ = absl::InfinitePast();
+  // When a parked sample gives its place back, or a suspect gets one.
+  absl::Time next_change_ = absl::InfiniteFuture();
 
   absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
   absl::btree_set<std::pair<absl::Time, RequestId>> deadlines_;
@@ -182,6 +187,7 @@ class Batcher::Core {
   std::vector<Message> messages_;
   std::vector<Group> groups_;
   std::vector<SampleHandle> saves_;
+  std::vector<Sample*> decoding_;
 };
 
 }  // namespace hanmo

@@ -8,7 +8,11 @@
 namespace hanmo {
 namespace {
 
+// An idle worker, from which nothing is heard, is taken for living so long after another's death.
+constexpr absl::Duration kDoubt = absl::Seconds(1);
+
 uint32_t PagesFor(size_t tokens, uint32_t page_tokens) {
+  if (page_tokens == 0) return 0;  // no text model: the worker will say so
   return static_cast<uint32_t>((tokens + page_tokens - 1) / page_tokens);
 }
 
@@ -29,6 +33,7 @@ void Batcher::Core::Handle(message::AddWorker& added) {
   auto worker = std::make_unique<ActiveWorker>();
   worker->id = added.worker;
   worker->link = std::move(added.link);
+  worker->outlived = deaths_;
   workers_[added.worker] = std::move(worker);
 }
 
@@ -53,10 +58,17 @@ void Batcher::Core::Handle(message::Wake& wake) {
 }
 
 void Batcher::Core::BeginSamples(ModelId model, ModelQueue& queue) {
-  size_t begun = 0;
-  while (begun < queue.returning.size() && BeginOne(queue.returning[begun], model)) ++begun;
-  queue.returning.erase(queue.returning.begin(), queue.returning.begin() + begun);
-  if (!queue.returning.empty()) return;
+  auto& returning = queue.returning;
+  for (size_t i = 0; i < returning.size();) {
+    if (BeginOne(returning[i], model)) {
+      returning.erase(returning.begin() + i);
+    } else if (returning[i]->suspect()) {
+      ++i;  // the others need not wait until a worker is trusted
+    } else {
+      return;
+    }
+  }
+  if (!returning.empty()) return;
   while (!queue.waiting.empty()) {
     ActiveRequest* request = queue.waiting.front();
     if (!BeginOne(request->samples[request->next_to_begin].get(), model)) return;
@@ -83,19 +95,32 @@ ActiveWorker* Batcher::Core::ChooseWorker(const Sample& sample, ModelId model) {
   ActiveWorker* best = nullptr;
   for (auto& [id, worker] : workers_) {
     auto home = worker->models.find(model);
-    if (home == worker->models.end()) continue;
-    const Residence& residence = home->second;
-    if (residence.aboard >= options_.max_running_samples) continue;
-    if (const TextJob* text = sample.text(); text != nullptr && residence.aboard > 0) {
-      // A spare page for each text aboard: whoever comes in must not push another out at once.
-      const uint32_t pages = PagesFor(text->prompt.size() + sample.emitted.size() + 1,
-                                      residence.capacity.page_tokens);
-      if (residence.pages.free() < pages + residence.aboard) continue;
-    }
+    if (home == worker->models.end() || !HasRoom(home->second, sample)) continue;
+    if (!Trusts(*worker, sample)) continue;
     const auto load = [](const ActiveWorker& w) { return std::make_pair(w.aboard.size(), w.id); };
     if (best == nullptr || load(*worker) < load(*best)) best = worker.get();
   }
   return best;
+}
+
+bool Batcher::Core::HasRoom(const Residence& home, const Sample& sample) const {
+  if (home.aboard >= options_.max_running_samples) return false;
+  const TextJob* text = sample.text();
+  if (text == nullptr || home.aboard == 0) return true;
+  // A spare page for each text aboard: whoever comes in must not push another out at once.
+  const uint32_t pages =
+      PagesFor(text->prompt.size() + sample.emitted.size() + 1, home.capacity.page_tokens);
+  return home.pages.free() >= pages + home.aboard;
+}
+
+// Workers may be killed together, and the batcher learns it one by one. A suspect that moved to the
+// next dead one in between would seem to have killed both.
+bool Batcher::Core::Trusts(const ActiveWorker& worker, const Sample& sample) {
+  if (!sample.suspect() || worker.outlived >= sample.request->last_death) return true;
+  const absl::Time until = last_death_ + kDoubt;
+  if (now_ >= until) return true;
+  next_change_ = std::min(next_change_, until);
+  return false;
 }
 
 void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
@@ -105,6 +130,7 @@ void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
   sample->handle = next_handle_++;
   sample->worker = worker;
   sample->served = 0;
+  sample->begun_after = deaths_;
   sample->planned_cached = 0;
   sample->pages_sent = 0;
   sample->planned_encode = sample->planned_decode = false;
@@ -138,6 +164,10 @@ void Batcher::Core::Leave(Sample* sample) {
 }
 
 void Batcher::Core::Return(Sample* sample) {
+  if (sample->request->sink->full()) {
+    sample->state = SampleState::kHeld;
+    return;
+  }
   sample->state = SampleState::kReturning;
   InsertByArrival(sample, models_[sample->request->model].returning);
 }
@@ -158,10 +188,10 @@ void Batcher::Core::GiveBackParked(ActiveWorker& worker) {
     sample->parked_since = std::min(sample->parked_since, now_);
     const absl::Time until = sample->parked_since + options_.max_parked;
     if (now_ < until) {
-      next_park_ = std::min(next_park_, until);
+      next_change_ = std::min(next_change_, until);
     } else {
       Leave(sample);
-      sample->state = SampleState::kHeld;
+      Return(sample);
     }
   }
 }

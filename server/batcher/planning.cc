@@ -32,8 +32,7 @@ std::optional<BatchKey> NextBatch(const Sample& sample) {
   if (sample.steps_total == 0 || sample.planned_decode) return std::nullopt;
   key.width = picture.width;
   key.height = picture.height;
-  key.kind =
-      sample.planned_steps < sample.steps_total ? StepKind::kDenoise : StepKind::kVaeDecode;
+  key.kind = sample.planned_steps < sample.steps_total ? StepKind::kDenoise : StepKind::kVaeDecode;
   return key;
 }
 
@@ -74,7 +73,7 @@ void Batcher::Core::Plan(ActiveWorker& worker) {
     const Group& group = groups_[ChooseGroup(groups_)];
     // A suspect waits until the steps of the others are back.
     if (group.key.alone != 0 && !worker.in_flight.empty()) return;
-    if (!SendStep(worker, group)) return;
+    SendStep(worker, group);
   }
 }
 
@@ -96,7 +95,7 @@ void Batcher::Core::CollectGroups(const ActiveWorker& worker) {
   }
 }
 
-bool Batcher::Core::SendStep(ActiveWorker& worker, const Group& group) {
+void Batcher::Core::SendStep(ActiveWorker& worker, const Group& group) {
   const BatchKey& key = group.key;
   const size_t max_batch = worker.models.at(key.model).capacity.max_batch;
   Step step;
@@ -111,13 +110,13 @@ bool Batcher::Core::SendStep(ActiveWorker& worker, const Group& group) {
   } else {
     AddPictureRows(worker, key, std::min<size_t>(max_batch, options_.max_picture_batch), step);
   }
-  if (step.rows.empty()) return false;
+  // The only one that could run made room for others: they may run now.
+  if (step.rows.empty()) return;
   if (key.alone == 0) NoteServed(worker, key, step.id);
-  worker.in_flight.push_back({step, key.alone != 0});
+  worker.in_flight.push_back({step, key.alone != 0, deaths_});
   worker.link->Run(std::move(step));
   if (!saves_.empty()) worker.link->Save(saves_);
   saves_.clear();
-  return true;
 }
 
 void Batcher::Core::AddPictureRows(ActiveWorker& worker, const BatchKey& key, size_t limit,
@@ -146,15 +145,15 @@ void Batcher::Core::AddPictureRows(ActiveWorker& worker, const BatchKey& key, si
 void Batcher::Core::AddDecodeRows(ActiveWorker& worker, const BatchKey& key, size_t limit,
                                   Step& step) {
   Residence& home = worker.models.at(key.model);
-  // Whoever makes room comes after the one who needs it: no row of this step is lost.
-  for (size_t i = 0; i < worker.aboard.size() && step.rows.size() < limit;) {
-    Sample* sample = worker.aboard[i];
-    if (Prefills(*sample) || NextBatch(*sample) != key) {
-      ++i;
-    } else if (TakePage(worker, home, sample)) {
-      AddTextRow(sample, 0, step);
-      ++i;
-    }
+  decoding_.clear();
+  for (Sample* sample : worker.aboard) {
+    if (!Prefills(*sample) && NextBatch(*sample) == key) decoding_.push_back(sample);
+  }
+  for (Sample* sample : decoding_) {
+    if (step.rows.size() == limit) return;
+    // Whoever makes room comes after the one who needs it, or is parked: no row is lost.
+    if (sample->state != SampleState::kAboard) continue;
+    if (TakePage(worker, home, sample)) AddTextRow(sample, 0, step);
   }
 }
 
@@ -186,17 +185,20 @@ void Batcher::Core::AddTextRow(Sample* sample, uint32_t prefill_tokens, Step& st
 
 bool Batcher::Core::TakePage(ActiveWorker& worker, Residence& home, Sample* sample) {
   const size_t tokens = sample->pages.size() * home.capacity.page_tokens;
-  if (sample->planned_cached < tokens) return true;
+  if (sample->planned_cached < tokens || home.capacity.page_tokens == 0) return true;
+  const auto& aboard = worker.aboard;
+  const auto has_pages = [&](const Sample* s) {
+    return s == sample || (s->request->model == sample->request->model && !s->pages.empty());
+  };
+  const auto idles = [&](const Sample* s) { return s->parked() && has_pages(s); };
   while (!home.pages.Take(1, &sample->pages)) {
-    // The youngest text is recomputed later.
-    const auto has_pages = [&](const Sample* s) {
-      return s->request->model == sample->request->model && !s->pages.empty();
-    };
-    Sample* youngest =
-        *std::find_if(worker.aboard.rbegin(), worker.aboard.rend(), has_pages);
-    Leave(youngest);
-    Return(youngest);
-    if (youngest == sample) return false;
+    // Of those whose reader is slow, else of all, the youngest is recomputed later.
+    auto victim = std::find_if(aboard.rbegin(), aboard.rend(), idles);
+    if (victim == aboard.rend()) victim = std::find_if(aboard.rbegin(), aboard.rend(), has_pages);
+    Sample* leaving = *victim;
+    Leave(leaving);
+    Return(leaving);
+    if (leaving == sample) return false;
   }
   return true;
 }

@@ -230,6 +230,41 @@ TEST_F(PlanningTest, APlacedTextIsNotPushedOutAtOnce) {
   for (const Step& step : NewSteps(*workers_[0])) EXPECT_THAT(step.rows, SizeIs(1));
 }
 
+TEST_F(PlanningTest, TheOthersGoOnWhenATextMakesRoomForItself) {
+  pages_ = 9;
+  options_.steps_in_flight = 1;
+  options_.prefill_chunk_tokens = 1;
+  Start();
+  const TextJob a = Text(24, 6, 1), b = Text(4, 12, 2);
+  const RequestId company = Submit(Text(1, 20, 3));
+  Steps(2);
+  const RequestId first = Submit(a);
+  Steps(1);
+  workers_[0]->FailNextStep(absl::ResourceExhaustedError("out of memory"));
+  Steps(1);
+  // The older text is a suspect now and shares no step; the younger one runs out of pages.
+  batcher_->Cancel(company);
+  const RequestId second = Submit(b);
+  RunToIdle();
+  ExpectTokens(first, a, 6);
+  ExpectTokens(second, b, 12);
+}
+
+TEST_F(PlanningTest, ASlowReadersPagesGoToThoseWhoRun) {
+  pages_ = 10;
+  Start();
+  const TextJob slow = Text(20, 20, 1), quick = Text(4, 30, 2);
+  const RequestId parked = Submit(slow), other = Submit(quick);
+  Steps(2);
+  sink(parked).is_full = true;
+  RunToIdle();
+  ExpectTokens(other, quick, 30);  // not a moment later
+  sink(parked).is_full = false;
+  batcher_->Wake(parked);
+  RunToIdle();
+  ExpectTokens(parked, slow, 20);
+}
+
 TEST_F(PlanningTest, IdleCostsNothing) {
   Start();
   Tick();

@@ -1,5 +1,6 @@
-// Random requests, cancels, deadlines, slow readers, deaths and failures, with little room: whatever
-// happens, each request ends once, what it delivered is what a lone run delivers, and nothing leaks.
+// Random requests, cancels, deadlines, slow readers, deaths and failures, with little room:
+// whatever happens, each request ends once, what it delivered is what a lone run delivers, and
+// nothing leaks.
 #include <random>
 
 #include "server/batcher/testing/batcher_fixture.h"

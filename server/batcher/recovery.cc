@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/container/btree_map.h"
 #include "server/batcher/core.h"
 
 namespace hanmo {
@@ -12,18 +13,24 @@ void Batcher::Core::Handle(message::WorkerLost& lost) {
   if (node.empty()) return;
   ActiveWorker& worker = *node.mapped();
   ++deaths_;
-  std::vector<ActiveRequest*> twice;
+  last_death_ = now_;
+  // The requests that were in a step, and whether that was another try after an earlier death: the
+  // workers of one request may die together.
+  absl::btree_map<RequestId, bool> struck;
   for (const InFlight& sent : worker.in_flight) {
     for (const Row& row : sent.step.rows) {
       Sample* sample = Find(row.sample, worker);
       if (sample == nullptr) continue;
       Suspect(sample);
-      ActiveRequest* request = sample->request;
-      if (std::exchange(request->last_death, deaths_) == deaths_) continue;
-      if (++request->usage.deaths >= 2) twice.push_back(request);
+      const ActiveRequest& request = *sample->request;
+      struck[request.id] |= request.usage.deaths > 0 && sample->begun_after >= request.last_death;
     }
   }
-  for (ActiveRequest* request : twice) {
+  for (const auto& [id, again] : struck) {
+    ActiveRequest* request = requests_.at(id).get();
+    request->last_death = deaths_;
+    ++request->usage.deaths;
+    if (!again) continue;
     EndRequest(request, absl::InternalError("the request was in a step at two deaths of a worker"));
   }
   while (!worker.aboard.empty()) {

@@ -92,6 +92,99 @@ TEST_F(RecoveryTest, ThePoisonousRequestEndsAndTheOthersFinish) {
   ExpectTokens(third, later, 12);
 }
 
+TEST_F(RecoveryTest, WorkersThatDieTogetherCountOnce) {
+  Start();
+  AddWorker();
+  // One request on both workers, and others.
+  const TextJob a = Text(3, 20, 1), b = Text(3, 20, 2);
+  std::vector<RequestId> ids = {Submit({a, b}), Submit(a), Submit(b)};
+  Steps(4);
+  // The second death is noticed when the samples of the first have found a place already.
+  batcher_->WorkerLost(0);
+  Tick();
+  batcher_->WorkerLost(1);
+  Tick();
+  AddWorker();
+  AddWorker();
+  RunToIdle();
+  ExpectTokens(ids[0], a, 20, 0);
+  ExpectTokens(ids[0], b, 20, 1);
+  ExpectTokens(ids[1], a, 20);
+  ExpectTokens(ids[2], b, 20);
+  for (RequestId id : ids) EXPECT_EQ(sink(id).code(), absl::StatusCode::kOk);
+}
+
+TEST_F(RecoveryTest, SuspectsMoveToAWorkerThatIsKnownToLive) {
+  Start();
+  FakeWorker& other = AddWorker();
+  const TextJob job = Text(3, 20, 1);
+  const RequestId id = Submit(job), busy = Submit(Text(3, 40, 2));
+  Steps(3);
+  batcher_->WorkerLost(0);
+  Tick();
+  // Its steps in flight say nothing: they may have been done before.
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(other.RunStep());
+    Tick();
+  }
+  std::set<SampleHandle> samples;
+  for (const Step& step : other.steps()) {
+    for (const Row& row : step.rows) samples.insert(row.sample);
+  }
+  EXPECT_THAT(samples, SizeIs(1));
+  RunToIdle();
+  ExpectTokens(id, job, 20);
+  EXPECT_EQ(sink(busy).code(), absl::StatusCode::kOk);
+}
+
+TEST_F(RecoveryTest, AnIdleWorkerIsTrustedAfterASecond) {
+  Start();
+  FakeWorker& other = AddWorker();
+  const TextJob job = Text(3, 20, 1);
+  const RequestId id = Submit(job);
+  Steps(3);
+  batcher_->WorkerLost(0);
+  Tick();
+  EXPECT_EQ(other.steps_waiting(), 0u);
+  EXPECT_EQ(batcher_->NextDeadline(), now_ + absl::Seconds(1));
+  now_ += absl::Seconds(1);
+  RunToIdle();
+  ExpectTokens(id, job, 20);
+}
+
+TEST_F(RecoveryTest, APoisonousRequestOfSeveralSamplesEndsAtItsSecondDeath) {
+  options_.max_picture_batch = 2;
+  Start();
+  const RequestId poison =
+      Submit({Picture(9, 666), Picture(9, 666), Picture(9, 666), Picture(9, 666)});
+  FakeWorker* worker = workers_[0].get();
+  for (int deaths = 1; deaths <= 2; ++deaths) {
+    worker->DieOnSeed(666);
+    EXPECT_FALSE(sink(poison).status.has_value());
+    Tick();
+    ASSERT_FALSE(worker->RunStep());
+    worker = &Replace(*worker);
+  }
+  EXPECT_EQ(sink(poison).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(sink(poison).usage.deaths, 2u);
+}
+
+TEST_F(RecoveryTest, ASlowReadersSampleComesBackWhenItReads) {
+  Start();
+  const TextJob job = Text(3, 30, 1);
+  const RequestId id = Submit(job);
+  Steps(4);
+  sink(id).is_full = true;
+  Tick();
+  FakeWorker& successor = Replace(*workers_[0]);
+  RunToIdle();
+  EXPECT_TRUE(successor.steps().empty()) << "begun again for a reader that is still slow";
+  sink(id).is_full = false;
+  batcher_->Wake(id);
+  RunToIdle();
+  ExpectTokens(id, job, 30);
+}
+
 TEST_F(RecoveryTest, WhoWasNotInAStepIsNotSuspected) {
   options_.steps_in_flight = 1;
   Start();

@@ -31,6 +31,7 @@ void Batcher::Core::Handle(message::StepDone& done) {
   if (in_flight.empty() || in_flight.front().step.id > done.result.step) return;
   const InFlight sent = std::move(in_flight.front());
   in_flight.pop_front();
+  worker->outlived = std::max(worker->outlived, sent.sent_after);
   if (sent.step.id != done.result.step) {
     FailStep(*worker, sent, absl::InternalError("the worker left a step out"));
     return Handle(done);

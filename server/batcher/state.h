@@ -47,13 +47,14 @@ struct Sample {
   SampleHandle handle = 0;
   ActiveWorker* worker = nullptr;
   absl::Time parked_since = absl::InfiniteFuture();
-  uint64_t served = 0;  // step in which it ran alone last
+  uint64_t served = 0;       // step in which it ran last
+  uint64_t begun_after = 0;  // deaths of workers before this stay
   // What the steps sent so far will have done.
   uint32_t known_tokens = 0;    // texts: prompt and emitted tokens at Begin
   uint32_t planned_cached = 0;  // tokens run
   uint32_t planned_tokens = 0;  // emitted in all
   std::vector<uint32_t> pages;
-  size_t pages_sent = 0;  // of `pages`, known to the worker
+  size_t pages_sent = 0;        // of `pages`, known to the worker
   bool planned_encode = false;  // pictures
   uint32_t steps_total = 0;     // model calls in all; 0 until the text encoder has run
   uint32_t planned_steps = 0;
@@ -84,11 +85,11 @@ struct ActiveRequest {
   absl::Time arrival;
   absl::Time deadline;
   std::vector<std::unique_ptr<Sample>> samples;
-  size_t next_to_begin = 0;  // samples before it left the queue
-  size_t live = 0;           // samples not ended
-  bool started = false;      // its first step was sent
-  uint64_t last_death = 0;   // the latest death that was counted for it
-  uint32_t position = UINT32_MAX;  // last told to the sink
+  size_t next_to_begin = 0;                   // samples before it left the queue
+  size_t live = 0;                            // samples not ended
+  bool started = false;                       // its first step was sent
+  uint64_t last_death = 0;                    // the latest that found it in a step
+  uint32_t position = UINT32_MAX;             // last told to the sink
   std::list<ActiveRequest*>::iterator place;  // in ModelQueue::waiting while next_to_begin is short
   Usage usage;
 
@@ -99,6 +100,7 @@ struct ActiveRequest {
 struct InFlight {
   Step step;
   bool alone = false;
+  uint64_t sent_after = 0;  // deaths of workers
 };
 
 // One model on one worker.
@@ -117,6 +119,8 @@ struct ActiveWorker {
   std::deque<InFlight> in_flight;
   std::vector<SampleHandle> drops;  // to be sent
   uint64_t next_step = 1;
+  // Deaths of other workers that it certainly outlived.
+  uint64_t outlived = 0;
   // When each key last ran, for the policy. Few: one per (model, kind, size) in use.
   std::vector<std::pair<BatchKey, uint64_t>> served;
 };

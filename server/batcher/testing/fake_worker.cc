@@ -21,8 +21,10 @@ uint64_t PaintStart(const PictureJob& job) {
 uint64_t SeedOf(const SampleJob& job) {
   return std::visit(
       [](const auto& j) {
-        if constexpr (std::is_same_v<std::decay_t<decltype(j)>, TextJob>) return j.sampling.seed;
-        else return j.seed;
+        if constexpr (std::is_same_v<std::decay_t<decltype(j)>, TextJob>)
+          return j.sampling.seed;
+        else
+          return j.seed;
       },
       job);
 }
