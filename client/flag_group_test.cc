@@ -1,5 +1,6 @@
 #include "client/flag_group.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "gmock/gmock.h"

@@ -1,10 +1,6 @@
 // hanmo models: what the server can generate with.
-#include <algorithm>
-#include <ostream>
 #include <string>
 
-#include "absl/strings/ascii.h"
-#include "absl/strings/str_cat.h"
 #include "client/command.h"
 #include "client/connection.h"
 #include "client/error_report.h"

@@ -3,7 +3,6 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "client/command.h"
 #include "client/connection.h"
 #include "client/error_report.h"
