@@ -40,6 +40,10 @@ TEST(ConfigTest, FlagBeatsEnvironmentBeatsFileBeatsDefault) {
   EXPECT_EQ(line->config.save_interval_steps, 5u);
 }
 
+TEST(ConfigTest, TheClientsVariableIsNotOurs) {
+  EXPECT_TRUE(Parse({}, {{"HANMO_SERVER", "localhost:8001"}}).ok());
+}
+
 TEST(ConfigTest, EveryOptionReadsBackWhatItPrints) {
   for (const ConfigOption& option : ConfigOptions()) {
     Config config;
