@@ -197,6 +197,7 @@ TEST_F(AdmissionTest, DeadlinesEndRequestsInTheQueueAndBetweenSteps) {
   now_ += absl::Seconds(1);
   Tick();
   EXPECT_EQ(sink(waiting).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(sink(waiting).usage.queue_time, absl::Seconds(1));
   EXPECT_FALSE(sink(running).status.has_value());
   EXPECT_EQ(batcher_->NextDeadline(), now_ + absl::Seconds(1));
   now_ += absl::Seconds(1);
@@ -233,7 +234,9 @@ TEST_F(AdmissionTest, AbortEndsEverything) {
     EXPECT_EQ(sink(id).code(), absl::StatusCode::kUnavailable);
   }
   EXPECT_TRUE(batcher_->idle());
+  const RequestId late = Submit(Text(3, 2));
   RunToIdle();
+  EXPECT_EQ(sink(late).code(), absl::StatusCode::kUnavailable);
   EXPECT_EQ(workers_[0]->samples(), 0u);
 }
 
@@ -251,6 +254,42 @@ TEST_F(AdmissionTest, UsageCountsQueueAndDeviceTime) {
   EXPECT_EQ(usage.completion_tokens, 3u);
   EXPECT_EQ(usage.device_time, absl::Milliseconds(30));
   EXPECT_EQ(usage.deaths, 0u);
+}
+
+TEST_F(AdmissionTest, WhoRidesTogetherSharesTheDeviceTime) {
+  Start();
+  const RequestId one = Submit(Text(3, 2)), other = Submit(Text(3, 2));
+  RunToIdle();
+  EXPECT_EQ(sink(one).usage.device_time, absl::Milliseconds(10));
+  EXPECT_EQ(sink(other).usage.device_time, absl::Milliseconds(10));
+}
+
+TEST_F(AdmissionTest, TellsTheLatenciesOfTexts) {
+  struct Latencies : BatcherObserver {
+    void OnPrefill(ModelId, absl::Duration time, uint32_t) override { prefill.push_back(time); }
+    void OnFirstToken(ModelId, absl::Duration since) override { first.push_back(since); }
+    void OnInterToken(ModelId, absl::Duration gap) override { gaps.push_back(gap); }
+    std::vector<absl::Duration> prefill, first, gaps;
+  } latencies;
+  options_.max_running_samples = 1;
+  batcher_ = std::make_unique<Batcher>(options_, &latencies, [] {});
+  AddWorker();
+  Tick();
+  const RequestId before = Submit(Text(3, 40));
+  Submit(Text(3, 3));
+  Steps(2);
+  batcher_->Cancel(before);
+  latencies = {};
+  Tick();
+  for (int i = 0; i < 6; ++i) {
+    now_ += absl::Seconds(1);
+    Steps(1);
+  }
+  // The steps of the cancelled text come first: two that were under way.
+  EXPECT_THAT(latencies.prefill, ElementsAre(absl::Seconds(2)));
+  EXPECT_THAT(latencies.first, ElementsAre(absl::Seconds(3)));
+  EXPECT_THAT(latencies.gaps, ElementsAre(absl::Seconds(1), absl::Seconds(1)));
+  batcher_ = nullptr;  // before its observer
 }
 
 }  // namespace

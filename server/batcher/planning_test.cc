@@ -154,6 +154,7 @@ TEST_F(PlanningTest, PreviewsAsOftenAsAsked) {
     if (step.rows[0].preview) asked.push_back(step_number);
   }
   EXPECT_THAT(asked, ElementsAre(3, 6));
+  EXPECT_THAT(sink(id).previews, ElementsAre(3, 6));
   EXPECT_EQ(sink(id).code(), absl::StatusCode::kOk);
 }
 
@@ -248,6 +249,42 @@ TEST_F(PlanningTest, TheOthersGoOnWhenATextMakesRoomForItself) {
   RunToIdle();
   ExpectTokens(first, a, 6);
   ExpectTokens(second, b, 12);
+}
+
+TEST_F(PlanningTest, AnOlderTextStaysOlderWhenItComesBack) {
+  pages_ = 10;
+  options_.max_parked = absl::ZeroDuration();
+  Start();
+  const TextJob a = Text(4, 24, 1), b = Text(4, 24, 2);
+  const RequestId first = Submit(a);
+  Steps(2);
+  sink(first).is_full = true;
+  Steps(2);
+  ASSERT_THAT(workers_[0]->dropped(), SizeIs(1));
+  const RequestId second = Submit(b);
+  Steps(2);
+  sink(first).is_full = false;
+  batcher_->Wake(first);
+  // The pages are too few for both: the younger one makes room.
+  while (!sink(first).status.has_value()) Steps(1);
+  EXPECT_FALSE(sink(second).status.has_value());
+  RunToIdle();
+  ExpectTokens(first, a, 24);
+  ExpectTokens(second, b, 24);
+}
+
+TEST_F(PlanningTest, AReaderThatCatchesUpGoesOnInItsPlace) {
+  Start();
+  const TextJob job = Text(3, 30, 1);
+  const RequestId id = Submit(job);
+  Steps(4);
+  sink(id).is_full = true;
+  RunToIdle();
+  sink(id).is_full = false;
+  batcher_->Wake(id);
+  RunToIdle();
+  ExpectTokens(id, job, 30);
+  EXPECT_THAT(workers_[0]->dropped(), SizeIs(1)) << "it had to begin again";
 }
 
 TEST_F(PlanningTest, ASlowReadersPagesGoToThoseWhoRun) {

@@ -61,13 +61,34 @@ class PropertyTest : public BatcherTest {
     Replace(worker);
   }
 
+  // They die together; the batcher learns it one by one.
+  void KillAll() {
+    for (size_t i = 0; i < workers_.size(); ++i) {
+      if (!gone_.insert(workers_[i].get()).second) continue;
+      batcher_->WorkerLost(i);
+      Tick();
+    }
+    AddWorker();
+    if (Chance(50)) Tick();
+    AddWorker();
+  }
+
+  void Fill(RecordingSink& sink) {
+    if (sink.is_full) return;
+    sink.is_full = true;
+    sink.late = 0;
+  }
+
   void Act() {
-    const RequestId any = jobs_.empty() ? 0 : Draw(1, jobs_.size());
+    // One of the latest: of the others most have ended.
+    const RequestId any =
+        jobs_.empty() ? 0 : jobs_.size() - Draw(0, std::min<size_t>(11, jobs_.size() - 1));
     if (Chance(8)) SubmitRandom();
     if (any > 0 && Chance(3)) batcher_->Cancel(any);
-    if (any > 0 && Chance(10)) sink(any).is_full = true;
+    if (any > 0 && Chance(10)) Fill(sink(any));
     if (any > 0 && Chance(20)) Release(any);
     if (Chance(1)) Kill(Living());
+    if (Draw(1, 300) == 1) KillAll();
     if (Chance(2)) Living().FailNextStep(absl::ResourceExhaustedError("out of memory"));
     if (Chance(30)) now_ += absl::Milliseconds(Draw(1, 20));
     FakeWorker& worker = Living();
@@ -94,8 +115,26 @@ class PropertyTest : public BatcherTest {
     }
   }
 
+  // The usage is that of a run that nothing disturbed.
+  void CheckUsage(const std::vector<SampleJob>& jobs, const RecordingSink& sink) {
+    uint32_t steps = 0, pictures = 0, tokens = 0;
+    for (size_t i = 0; i < jobs.size(); ++i) {
+      tokens += sink.outputs[i].tokens.size();
+      pictures += !sink.outputs[i].picture.empty();
+      steps += sink.outputs[i].steps.size();
+    }
+    EXPECT_EQ(sink.usage.completion_tokens, tokens);
+    EXPECT_EQ(sink.usage.pictures, pictures);
+    EXPECT_EQ(sink.usage.steps, steps);
+    if (sink.code() == absl::StatusCode::kOk) EXPECT_GT(sink.usage.device_time, absl::Duration());
+    // Nobody is blamed for a death that it was not in.
+    if (sink.code() == absl::StatusCode::kInternal) EXPECT_GE(sink.usage.deaths, 2u);
+  }
+
   void CheckRequest(RequestId id) {
     ASSERT_TRUE(sink(id).status.has_value()) << "request " << id << " never ended";
+    ASSERT_NO_FATAL_FAILURE(CheckUsage(jobs_[id - 1], sink(id)));
+    EXPECT_LE(sink(id).late, jobs_[id - 1].size() * options_.steps_in_flight);
     for (size_t i = 0; i < jobs_[id - 1].size(); ++i) {
       ASSERT_NO_FATAL_FAILURE(ExpectPrefix(jobs_[id - 1][i], sink(id).outputs[i]));
       EXPECT_TRUE(sink(id).code() != absl::StatusCode::kOk || sink(id).outputs[i].end.has_value());

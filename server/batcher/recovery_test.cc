@@ -5,7 +5,7 @@
 namespace hanmo::testing {
 namespace {
 
-using ::testing::Each;
+using ::testing::ElementsAre;
 using ::testing::SizeIs;
 
 class RecoveryTest : public BatcherTest {};
@@ -39,6 +39,53 @@ TEST_F(RecoveryTest, PicturesGoOnFromTheirSavePoint) {
   EXPECT_EQ(sink(id).usage.steps, 20u);
   EXPECT_EQ(sink(id).usage.steps_redone, 3u);
   for (uint32_t i = 0; i < 20; ++i) EXPECT_EQ(sink(id).outputs[0].steps[i], i + 1);
+}
+
+TEST_F(RecoveryTest, PreviewsAreNotPaintedAgain) {
+  Start();
+  PictureJob job = Picture(9);
+  job.preview_every_steps = 2;
+  const RequestId id = Submit(job);
+  Steps(6);  // encoded, 4 to 5 steps
+  const size_t before = sink(id).previews.size();
+  ASSERT_GE(before, 2u);
+  FakeWorker& successor = Replace(*workers_[0]);
+  RunToIdle();
+  EXPECT_THAT(sink(id).previews, ElementsAre(2, 4, 6, 8));
+  size_t asked = 0;
+  for (const Step& step : successor.steps()) asked += step.rows[0].preview;
+  EXPECT_EQ(asked, 4 - before);
+}
+
+TEST_F(RecoveryTest, SuspectedPicturesTakeTurnsAndJoinTheOthersAgain) {
+  options_.save_interval_steps = 100;
+  Start();
+  const PictureJob a = Picture(20, 1), b = Picture(20, 2);
+  const RequestId first = Submit(a), second = Submit(b);
+  Steps(8);
+  FakeWorker& successor = Replace(*workers_[0]);
+  const RequestId text = Submit(Text(3, 40, 3));
+  Steps(12);
+  EXPECT_GE(sink(text).outputs[0].tokens.size(), 3u) << "suspects starve the others";
+  RunToIdle();
+  ExpectPicture(first, a);
+  ExpectPicture(second, b);
+  size_t shared = 0;
+  for (const Step& step : successor.steps()) shared += step.rows.size() == 2;
+  EXPECT_GE(shared, 5u) << "they are suspected for ever";
+}
+
+TEST_F(RecoveryTest, AResultForOtherRowsFailsTheStep) {
+  Start();
+  const RequestId id = Submit(Text(3, 6, 1));
+  Tick();
+  StepResult result;
+  result.step = 1;
+  result.rows.resize(1);
+  result.rows[0].sample = 12345;
+  batcher_->StepDone(0, std::move(result));
+  Tick();
+  EXPECT_EQ(sink(id).code(), absl::StatusCode::kInternal);
 }
 
 TEST_F(RecoveryTest, SuspectsRunAloneUntilTheyArePastThePlace) {
@@ -132,6 +179,12 @@ TEST_F(RecoveryTest, SuspectsMoveToAWorkerThatIsKnownToLive) {
     for (const Row& row : step.rows) samples.insert(row.sample);
   }
   EXPECT_THAT(samples, SizeIs(1));
+  // Its step goes down when those of the other one are back, and nothing beside it.
+  while (samples.count(other.steps().back().rows[0].sample) != 0) {
+    ASSERT_TRUE(other.RunStep());
+    Tick();
+  }
+  EXPECT_EQ(other.steps_waiting(), 1u);
   RunToIdle();
   ExpectTokens(id, job, 20);
   EXPECT_EQ(sink(busy).code(), absl::StatusCode::kOk);

@@ -32,9 +32,11 @@ struct RecordingSink final : public Sink {
   void OnQueued(uint32_t position) override { positions.push_back(position); }
   void OnStep(uint32_t index, uint32_t step, uint32_t) override {
     outputs[index].steps.push_back(step);
+    if (is_full) ++late;
   }
   bool OnTokens(uint32_t index, absl::Span<const Token> tokens) override {
     for (const Token& token : tokens) outputs[index].tokens.push_back(token.id);
+    if (is_full) ++late;
     return outputs[index].tokens.size() < stop_after;
   }
   void OnPreview(uint32_t, uint32_t step, Pixels) override { previews.push_back(step); }
@@ -62,6 +64,7 @@ struct RecordingSink final : public Sink {
   std::optional<absl::Status> status;
   Usage usage;
   bool is_full = false;
+  size_t late = 0;  // results that came while it was full
   size_t stop_after = SIZE_MAX;
 };
 

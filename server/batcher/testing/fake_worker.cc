@@ -164,7 +164,7 @@ RowResult FakeWorker::ExecuteRow(const Step& step, const Row& row, Sample& sampl
     if (step.kind != StepKind::kText) Breach("a text in a picture step");
     WriteText(row, sample, result);
   } else {
-    Paint(step, sample, result);
+    Paint(step, row, sample, result);
   }
   return result;
 }
@@ -206,7 +206,7 @@ void FakeWorker::WriteText(const Row& row, Sample& sample, RowResult& result) {
   result.tokens.push_back({id, 0, {}});
 }
 
-void FakeWorker::Paint(const Step& step, Sample& sample, RowResult& result) {
+void FakeWorker::Paint(const Step& step, const Row& row, Sample& sample, RowResult& result) {
   const PictureJob& job = std::get<PictureJob>(sample.job);
   result.steps_total = job.steps;
   if (step.kind == StepKind::kTextEncode) {
@@ -216,6 +216,7 @@ void FakeWorker::Paint(const Step& step, Sample& sample, RowResult& result) {
     if (!sample.encoded) Breach("denoised before the prompt was encoded");
     if (sample.steps == job.steps) Breach("denoised too often");
     sample.paint = Mix(sample.paint + sample.steps++);
+    if (row.preview) result.preview = {1, 1, absl::StrCat(sample.paint)};
   } else {
     if (sample.steps != job.steps) Breach("decoded too early");
     result.picture = {1, 1, absl::StrCat(sample.paint)};

@@ -94,7 +94,7 @@ class FakeWorker final : public WorkerLink {
   StepResult Execute(const Step& step);
   RowResult ExecuteRow(const Step& step, const Row& row, Sample& sample);
   void WriteText(const Row& row, Sample& sample, RowResult& result);
-  void Paint(const Step& step, Sample& sample, RowResult& result);
+  void Paint(const Step& step, const Row& row, Sample& sample, RowResult& result);
   void Breach(const std::string& what) { breaches_.push_back(what); }
 
   const WorkerId id_;
