@@ -76,7 +76,8 @@ std::vector<ConfigOption> MakeOptions() {
        0,
        {"auto", "float32", "float16", "bfloat16"}},
       {kWorkers, "deterministic", "BOOL", &Config::deterministic,
-       "a request's output never depends on what else runs; always so on a CPU, at no cost; on a GPU "
+       "a request's output never depends on what else runs; always so on a CPU, at no cost; on a "
+       "GPU "
        "rows then run one by one"},
       {kWorkers, "kv-memory", "BYTES", &Config::kv_memory,
        "key/value pages of each text model on each worker; 0 lets the worker choose", 0,

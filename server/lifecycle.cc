@@ -147,8 +147,7 @@ std::vector<std::string> ExpandDevices(const Config& config) {
 
 Server::Server(const Config& config, std::vector<Model> models, const std::string& version)
     : config_(config),
-      log_(LevelOf(config.log_level),
-           FormatOf(config.log_format)),
+      log_(LevelOf(config.log_level), FormatOf(config.log_format)),
       models_(std::move(models)),
       metrics_(Labels(models_.models()), WorkerCount(config), version),
       media_pool_(config.media_threads, kMaxWaitingPixelBytes),

@@ -41,7 +41,7 @@ absl::Status WithFieldPath(const absl::Status& status, ModelKind kind) {
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(status.message(), absl::MaxSplits(": ", 1));
   if (parts.second.empty()) return status;
-  const absl::string_view prefix = parts.first == "prompt"   ? ""
+  const absl::string_view prefix = parts.first == "prompt"    ? ""
                                    : kind == ModelKind::kText ? "text."
                                                               : "picture.";
   return FieldError(absl::StrCat(prefix, parts.first), parts.second);
