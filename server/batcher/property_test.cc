@@ -126,9 +126,13 @@ class PropertyTest : public BatcherTest {
     EXPECT_EQ(sink.usage.completion_tokens, tokens);
     EXPECT_EQ(sink.usage.pictures, pictures);
     EXPECT_EQ(sink.usage.steps, steps);
-    if (sink.code() == absl::StatusCode::kOk) EXPECT_GT(sink.usage.device_time, absl::Duration());
+    if (sink.code() == absl::StatusCode::kOk) {
+      EXPECT_GT(sink.usage.device_time, absl::Duration());
+    }
     // Nobody is blamed for a death that it was not in.
-    if (sink.code() == absl::StatusCode::kInternal) EXPECT_GE(sink.usage.deaths, 2u);
+    if (sink.code() == absl::StatusCode::kInternal) {
+      EXPECT_GE(sink.usage.deaths, 2u);
+    }
   }
 
   void CheckRequest(RequestId id) {

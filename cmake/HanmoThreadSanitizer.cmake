@@ -1,0 +1,16 @@
+# Makes abseil's locks visible to ThreadSanitizer in every program (tsan/abseil.cc): its functions
+# __wrap_X stand in for X.
+set(source ${CMAKE_CURRENT_LIST_DIR}/tsan/abseil.cc)
+add_library(hanmo_tsan STATIC ${source})
+find_package(absl REQUIRED)
+target_link_libraries(hanmo_tsan PUBLIC absl::synchronization absl::time)
+set(scope_MUTEX _ZN4absl7debian35Mutex)
+set(scope_CONDVAR _ZN4absl7debian37CondVar)
+set(scope_NOTIFICATION _ZN4absl7debian312Notification)
+set(scope_NOTIFICATION_CONST _ZNK4absl7debian312Notification)
+file(STRINGS ${source} lines REGEX "^DECLARE\\(")
+foreach(line ${lines})
+  string(REGEX MATCH "^DECLARE\\([a-z]+, ([A-Z_]+), ([A-Za-z0-9_]+)" match "${line}")
+  add_link_options(-Wl,--wrap=${scope_${CMAKE_MATCH_1}}${CMAKE_MATCH_2})
+endforeach()
+link_libraries(hanmo_tsan)
