@@ -207,12 +207,12 @@ def test_models_and_health(hanmo):
     ("arguments", "code", "words"),
     [
         (["text", "--model", "nobody", "--prompt", "x"], NOT_FOUND, "nobody"),
-        (["text", "--model", POET, "--prompt", "x", "--max-tokens", "9999"], USAGE, "max_tokens"),
+        (["text", "--model", POET, "--prompt", "x", "--max-tokens", "9999"], USAGE, "--max-tokens"),
         (["text", "--model", POET], USAGE, "prompt"),
         (
             ["image", "--model", PAINTER, "--prompt", "x", "--width", "100", "--output", "x.png"],
             USAGE,
-            "picture.width",
+            "--width",
         ),
         (
             [
