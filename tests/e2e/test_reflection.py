@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 
@@ -86,14 +87,14 @@ def test_grpcurl_lists_and_calls(grpcurl):
 def test_the_readmes_grpcurl_calls_work(grpcurl, readme):
     if not (ROOT / readme).exists():
         pytest.skip(f"no {readme} yet")
-    text = (ROOT / readme).read_text().replace("\\\n", " ")
-    calls = re.findall(r"^\s*(?:\$ )?grpcurl (.*)$", text, re.MULTILINE)
+    blocks = re.findall(r"```\w*\n(.*?)```", (ROOT / readme).read_text(), re.DOTALL)
+    calls = [block for block in blocks if block.lstrip("$ ").startswith("grpcurl ")]
     assert calls
-    for line in calls:
-        line = line.split(" | ")[0]
-        words = subprocess.run(
-            ["bash", "-c", f"printf '%s\\0' {line}"], capture_output=True, text=True, check=True
-        ).stdout.split("\0")[:-1]
+    for block in calls:
+        words = shlex.split(block.replace("\\\n", " "), comments=True)
+        words = words[words.index("grpcurl") + 1 :]
+        if "|" in words:
+            words = words[: words.index("|")]
         words = [
             grpcurl.address if re.fullmatch(r"(localhost|127\.0\.0\.1):\d+", word) else word
             for word in words
