@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/server_posix.h>
+#include <poll.h>
 #include <signal.h>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -21,10 +23,10 @@
 #include <thread>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
-#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "server/worker_link/dial.h"
 #include "workers/fault.h"
@@ -135,15 +137,25 @@ absl::StatusOr<std::unique_ptr<UnixListener>> UnixListener::Open(const std::stri
   return std::unique_ptr<UnixListener>(new UnixListener(fd, path, server));
 }
 
+// Until the server's end of the socket is closed, which also happens before there is a stream, or
+// `stream_ended` (an eventfd) counts.
+void AwaitServerGone(int socket, int stream_ended) {
+  pollfd watched[] = {{socket, POLLRDHUP, 0}, {stream_ended, POLLIN, 0}};
+  while (poll(watched, 2, -1) < 0 && errno == EINTR) {
+  }
+}
+
 absl::Status ServeInherited(const WorkerOptions& options, grpc::ServerBuilder* builder,
-                            absl::Notification* stream_ended) {
+                            int stream_ended) {
   std::unique_ptr<grpc::Server> server = builder->BuildAndStart();
   if (server == nullptr) return absl::InternalError("cannot start the gRPC server");
   if (fcntl(options.fd, F_SETFL, O_NONBLOCK) != 0) {
     return absl::InvalidArgumentError("--fd: a connected socket expected");
   }
+  const int watched = fcntl(options.fd, F_DUPFD_CLOEXEC, 0);  // gRPC closes its own
   grpc::AddInsecureChannelFromFd(server.get(), options.fd);
-  stream_ended->WaitForNotification();
+  AwaitServerGone(watched, stream_ended);
+  close(watched);
   server->Shutdown(absl::ToChronoTime(absl::Now() + kShutdownGrace));
   return absl::OkStatus();
 }
@@ -246,14 +258,16 @@ absl::Status ServeWorker(const WorkerOptions& options, Executor* executor,
     sigaddset(&signals, SIGINT);
     pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   }
-  absl::Notification ended;
-  WorkerService service(executor, std::move(start_thread), [&] {
+  const int ended = eventfd(0, EFD_CLOEXEC);
+  if (ended < 0) return absl::ErrnoToStatus(errno, "eventfd");
+  const absl::Cleanup close_ended = [ended] { close(ended); };
+  WorkerService service(executor, std::move(start_thread), [ended] {
     spdlog::debug("stream ended");
-    if (options.fd >= 0 && !ended.HasBeenNotified()) ended.Notify();
+    eventfd_write(ended, 1);
   });
   grpc::ServerBuilder builder;
   Configure(&builder, &service);
-  return options.fd >= 0 ? ServeInherited(options, &builder, &ended)
+  return options.fd >= 0 ? ServeInherited(options, &builder, ended)
                          : ServeListening(options, &builder, signals);
 }
 

@@ -287,6 +287,14 @@ TEST(FleetTest, EndsItsWorkersWhenItIsDestroyed) {
   EXPECT_THAT(recorder.log(), ::testing::Not(Contains(HasSubstr("end "))));
 }
 
+TEST(SpawnedWorkerTest, EndsWithItsServerAlsoBeforeThereIsAStream) {
+  auto child = Child::Spawn(HANMO_SCRIPTED_WORKER,
+                            {absl::StrCat("--fd=", Child::kChildFd), "--log-level=error"});
+  ASSERT_TRUE(child.ok()) << child.status();
+  close((*child)->TakeSocket());
+  EXPECT_EQ((*child)->Wait(), "exit code 0");
+}
+
 class AttachTest : public ::testing::Test {
  protected:
   AttachTest()

@@ -88,10 +88,13 @@ void Session::OnReadDone(bool ok) {
 }
 
 void Session::OnDone(const grpc::Status& status) {
-  std::shared_ptr<Session> self = std::move(self_);
   absl::Status end(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
   if (!refused_.ok()) end = refused_;
-  listener_->OnClosed(end);
+  SessionListener* const listener = listener_;
+  // The owner still holds the session and destroys it, and with it the channel, on its own thread:
+  // the last channel of a process joins gRPC's callback threads, of which this is one.
+  self_.reset();
+  listener->OnClosed(end);
 }
 
 void Session::Deliver(wire::RunResponse& response) {

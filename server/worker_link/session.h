@@ -39,7 +39,8 @@ class SessionListener {
 class Session final : public WorkerLink,
                       private grpc::ClientBidiReactor<wire::RunRequest, wire::RunResponse> {
  public:
-  // Opens the stream on `channel` and sends Hello. The session keeps itself alive until OnClosed.
+  // Opens the stream on `channel` and sends Hello. The session keeps itself alive until OnClosed;
+  // the caller keeps it at least as long, and lets it go on a thread that is not gRPC's.
   static std::shared_ptr<Session> Open(std::shared_ptr<grpc::Channel> channel,
                                        SessionListener* listener);
 
