@@ -217,6 +217,8 @@ std::string Server::metrics_address() const {
 
 void Server::Drain() {
   log_.Write(LogLevel::kInfo, "draining");
+  // Without a delay nobody who was told NOT_SERVING may still be served.
+  if (config_.shutdown_delay <= absl::ZeroDuration()) loop_.batcher().Drain();
   rpc_->health().Drain();
   absl::SleepFor(config_.shutdown_delay);
   loop_.batcher().Drain();
