@@ -56,6 +56,7 @@ void Batcher::Drain() { core_->inbox().Put(message::Drain{}); }
 void Batcher::Abort() { core_->inbox().Put(message::Abort{}); }
 void Batcher::Tick(absl::Time now) { core_->Tick(now); }
 absl::Time Batcher::NextDeadline() const { return core_->NextDeadline(); }
+std::vector<std::shared_ptr<WorkerLink>> Batcher::TakeLost() { return core_->TakeLost(); }
 bool Batcher::idle() const { return core_->idle(); }
 bool Batcher::pending() const { return !core_->inbox().empty(); }
 

@@ -5,7 +5,7 @@
 //   Sink ◀── tokens, steps, pictures ── Tick ◀─ inbox ◀── StepDone/Saved/WorkerLost ──┘
 //
 // Std and abseil only, no threads and no clock of its own: BatcherLoop (batcher_loop.h) drives it
-// in the server, tests call Tick by hand.
+// in the server, tests call Tick by hand. "The batcher's thread" is whichever ticks at the moment.
 #ifndef HANMO_SERVER_BATCHER_BATCHER_H_
 #define HANMO_SERVER_BATCHER_BATCHER_H_
 
@@ -48,7 +48,7 @@ struct BatcherOptions {
 class Batcher {
  public:
   // `observer` outlives the batcher. `wake` is called, from any thread, when the inbox gets its
-  // first entry: the loop should tick soon.
+  // first entry: somebody should tick soon.
   Batcher(BatcherOptions options, BatcherObserver* observer, std::function<void()> wake);
   ~Batcher();
   Batcher(const Batcher&) = delete;
@@ -65,8 +65,7 @@ class Batcher {
   // A full sink has room again.
   void Wake(RequestId id);
 
-  // A worker is connected; it serves a model after ModelReady. `link` stays valid until the worker
-  // is lost and the batcher has dropped it.
+  // A worker is connected; it serves a model after ModelReady.
   void AddWorker(WorkerId worker, std::shared_ptr<WorkerLink> link);
   void ModelReady(WorkerId worker, ModelId model, ModelCapacity capacity);
   // The worker died: its samples go on elsewhere, or on its successor, from their save points.
@@ -81,13 +80,15 @@ class Batcher {
   // Ends every request with UNAVAILABLE at the next tick.
   void Abort();
 
-  // --- The loop's thread only. ---
+  // --- One thread at a time: the loop (batcher_loop.h) or a test. ---
 
   // Handles the inbox, drops what was cancelled or expired, begins what fits, and keeps every
   // worker's steps in flight. O(running samples); independent of the queue's length.
   void Tick(absl::Time now);
   // The next instant at which Tick has something to do without a message; InfiniteFuture if none.
   absl::Time NextDeadline() const;
+  // The links of the workers lost since the last call, for the caller to destroy.
+  std::vector<std::shared_ptr<WorkerLink>> TakeLost();
   // No request is queued or running.
   bool idle() const;
   // True when Submit or a result came since the last Tick. Thread-safe.

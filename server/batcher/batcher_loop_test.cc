@@ -46,6 +46,7 @@ class WaitingSink final : public Sink {
   void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
   void OnDone(const absl::Status& status, const Usage&) override {
     status_ = status;
+    thread_ = std::this_thread::get_id();
     done_.Notify();
   }
   bool full() const override { return false; }
@@ -55,10 +56,13 @@ class WaitingSink final : public Sink {
     return status_;
   }
   size_t tokens() const { return tokens_; }
+  // That ended the request.
+  std::thread::id thread() const { return thread_; }
 
  private:
   size_t tokens_ = 0;
   absl::Status status_;
+  std::thread::id thread_;
   absl::Notification done_;
 };
 
@@ -96,6 +100,54 @@ TEST(BatcherLoopTest, ServesManyThreads) {
     });
   }
   for (std::thread& client : clients) client.join();
+}
+
+TEST(BatcherLoopTest, WhoBringsAMessageToAnIdleLoopTicks) {
+  BatcherObserver observer;
+  BatcherLoop loop({}, &observer);
+  loop.batcher().AddWorker(0, std::make_shared<QuickWorker>(&loop.batcher()));
+  loop.batcher().ModelReady(0, 0, Capacity());
+  auto sink = std::make_shared<WaitingSink>();
+  loop.batcher().Submit(TextRequest(1), sink);
+  EXPECT_TRUE(sink->Await().ok());
+  EXPECT_EQ(sink->thread(), std::this_thread::get_id());
+}
+
+TEST(BatcherLoopTest, ACallIsNotKeptForEver) {
+  BatcherObserver observer;
+  BatcherLoop loop({}, &observer);
+  loop.batcher().AddWorker(0, std::make_shared<QuickWorker>(&loop.batcher()));
+  loop.batcher().ModelReady(0, 0, Capacity());
+  auto sink = std::make_shared<WaitingSink>();
+  // Each answer brings the next step: there is no quiet before the end.
+  loop.batcher().Submit(TextRequest(100), sink);
+  EXPECT_TRUE(sink->Await().ok());
+  EXPECT_NE(sink->thread(), std::this_thread::get_id());
+}
+
+// Destroying the last channel waits for gRPC's callback threads, which bring messages.
+TEST(BatcherLoopTest, TheLinkOfALostWorkerIsNotDestroyedByWhoBringsTheNews) {
+  struct Mortal final : public WorkerLink {
+    Mortal(std::thread::id* thread, absl::Notification* gone) : thread(thread), gone(gone) {}
+    ~Mortal() override {
+      *thread = std::this_thread::get_id();
+      gone->Notify();
+    }
+    void Begin(SampleHandle, ModelId, const SampleJob&, Resume) override {}
+    void Run(Step) override {}
+    void Save(const std::vector<SampleHandle>&) override {}
+    void Drop(const std::vector<SampleHandle>&) override {}
+    std::thread::id* const thread;
+    absl::Notification* const gone;
+  };
+  std::thread::id thread;
+  absl::Notification gone;
+  BatcherObserver observer;
+  BatcherLoop loop({}, &observer);
+  loop.batcher().AddWorker(0, std::make_shared<Mortal>(&thread, &gone));
+  loop.batcher().WorkerLost(0);
+  gone.WaitForNotification();
+  EXPECT_NE(thread, std::this_thread::get_id());
 }
 
 TEST(BatcherLoopTest, WakesForADeadlineWithoutAMessage) {

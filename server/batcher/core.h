@@ -95,6 +95,7 @@ class Batcher::Core {
 
   void Tick(absl::Time now);
   absl::Time NextDeadline() const;
+  std::vector<std::shared_ptr<WorkerLink>> TakeLost() { return std::exchange(lost_links_, {}); }
   bool idle() const { return requests_.empty(); }
 
  private:
@@ -182,6 +183,7 @@ class Batcher::Core {
   absl::node_hash_map<ModelId, ModelQueue> models_;
   absl::flat_hash_map<WorkerId, std::unique_ptr<ActiveWorker>> workers_;
   absl::flat_hash_map<SampleHandle, Sample*> aboard_;
+  std::vector<std::shared_ptr<WorkerLink>> lost_links_;
 
   // Of the tick under way; kept for their memory.
   std::vector<Message> messages_;

@@ -38,6 +38,7 @@ void Batcher::Core::Handle(message::WorkerLost& lost) {
     Leave(sample);
     Return(sample);
   }
+  lost_links_.push_back(std::move(worker.link));
 }
 
 void Batcher::Core::FailStep(ActiveWorker& worker, const InFlight& sent,

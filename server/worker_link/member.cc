@@ -22,8 +22,12 @@ constexpr char kSpinning[] = "GOMP_SPINCOUNT=2000";
 }  // namespace
 
 void Fleet::FailureBoard::Note(ModelId model) {
-  absl::MutexLock lock(&mu_);
-  if (++failed_[model] == workers_) events_->ModelFailed(model);
+  bool last = false;
+  {
+    absl::MutexLock lock(&mu_);
+    last = ++failed_[model] == workers_;
+  }
+  if (last) events_->ModelFailed(model);
 }
 
 Fleet::Member::Member(Place place, Context context) : place_(std::move(place)), context_(context) {}
