@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "server/batcher/core.h"
 
@@ -10,6 +11,20 @@ namespace {
 
 // Positions further back are told at admission only, so that a tick never walks the whole queue.
 constexpr uint32_t kToldPositions = 32;
+
+// Predictions are not promises: only what misses its deadline by more than this is refused.
+constexpr double kDoubtful = 0.8;
+
+// Requests looked at to find out what is ahead of a new one with a deadline.
+constexpr size_t kLookedAt = 1024;
+
+absl::Duration Rounded(absl::Duration time) { return absl::Trunc(time, absl::Milliseconds(100)); }
+
+absl::Status RetryAfter(absl::Status status, absl::Duration time) {
+  time = std::clamp(time, absl::Milliseconds(100), absl::Seconds(60));
+  status.SetPayload(kRetryAfterMs, absl::Cord(absl::StrCat(absl::ToInt64Milliseconds(time))));
+  return status;
+}
 
 }  // namespace
 
@@ -26,14 +41,20 @@ void Batcher::Core::Handle(message::Submit& submit) {
     return Refuse(submit, Rejection::kDeadline,
                   absl::DeadlineExceededError("the deadline passed before the request was queued"));
   }
-  if (queued_ >= options_.max_queued_requests) {
+  const auto full = [this] {
+    return queued_ >= options_.max_queued_requests || QueuedWork() >= options_.max_queued_work;
+  };
+  if (full()) {
     // What came in this same tick may fit beside the running ones.
-    for (auto& [model, queue] : models_) BeginSamples(model, queue);
+    for (auto& [model, queue] : models_) BeginSamples(queue);
   }
-  if (queued_ >= options_.max_queued_requests) {
-    return Refuse(submit, Rejection::kQueueFull,
-                  absl::ResourceExhaustedError(
-                      absl::StrCat("the queue is full: ", queued_, " requests are waiting")));
+  if (full()) {
+    return Refuse(
+        submit, Rejection::kQueueFull,
+        RetryAfter(absl::ResourceExhaustedError(absl::StrCat(
+                       "the queue is full: ", queued_, " requests of ",
+                       absl::FormatDuration(Rounded(QueuedWork())), " of work are waiting")),
+                   QueuedWork() / std::max<uint32_t>(1, queued_)));
   }
   Admit(submit);
 }
@@ -56,7 +77,6 @@ void Batcher::Core::Admit(message::Submit& submit) {
   ActiveRequest* request = owned.get();
   request->id = submit.id;
   request->model = submit.request.model;
-  request->sink = std::move(submit.sink);
   request->arrival = submit.request.arrival;
   request->deadline = submit.request.deadline;
   for (SampleJob& job : submit.request.samples) {
@@ -70,28 +90,162 @@ void Batcher::Core::Admit(message::Submit& submit) {
   if (const TextJob* text = request->samples.front()->text()) {
     request->usage.prompt_tokens = static_cast<uint32_t>(text->prompt.size());
   }
+  ModelQueue& queue = models_[request->model];
+  SetRank(request, submit.request.tenant, submit.request.priority);
+  if (absl::Status status = CheckDeadline(*request, queue); !status.ok()) {
+    fair_clock_.Leave(request->start);
+    return Refuse(submit, Rejection::kDeadline, status);
+  }
+  request->sink = std::move(submit.sink);
   if (request->deadline != absl::InfiniteFuture()) {
     deadlines_.insert({request->deadline, request->id});
+    if (request->cost > absl::ZeroDuration()) {
+      request->latest_start = request->deadline - request->cost / kDoubtful;
+      urgent_.insert({request->latest_start, request->id});
+    }
   }
-  ModelQueue& queue = models_[request->model];
-  request->position = static_cast<uint32_t>(queue.waiting.size());
-  request->place = queue.waiting.insert(queue.waiting.end(), request);
+  queue.waiting.emplace(std::make_pair(request->rank, request->id), request);
   ++queue.queued;
   ++queued_;
-  queue.changed = true;
+  queued_work_ += request->cost;
+  queue.changed = queue.moved = queue.stirred = true;
+  request->position = static_cast<uint32_t>(queue.waiting.size()) - 1;
   requests_.emplace(request->id, std::move(owned));
   request->sink->OnQueued(request->position);
 }
 
+void Batcher::Core::SetRank(ActiveRequest* request, const std::string& tenant, int32_t priority) {
+  const StepCosts* costs = models_[request->model].costs;
+  for (const auto& sample : request->samples) {
+    std::visit([&](const auto& job) { request->cost += costs->Lone(request->model, job); },
+               sample->job);
+  }
+  auto weight = options_.tenant_weights.find(tenant);
+  const bool fair = options_.policy.policy == Policy::kHanmo;
+  Arrival arrival;
+  arrival.now = fair_clock_.now();
+  arrival.start = fair_clock_.Enter(fair ? tenant : "", request->cost,
+                                    weight == options_.tenant_weights.end() ? 1 : weight->second);
+  arrival.cost = request->cost;
+  arrival.left = request->deadline == absl::InfiniteFuture() ? absl::InfiniteDuration()
+                                                             : request->deadline - now_;
+  arrival.priority = priority;
+  request->start = arrival.start;
+  request->rank = RankOf(options_.policy, arrival);
+}
+
+absl::Status Batcher::Core::CheckDeadline(const ActiveRequest& request,
+                                          const ModelQueue& queue) const {
+  if (request.deadline == absl::InfiniteFuture() || options_.policy.policy != Policy::kHanmo) {
+    return absl::OkStatus();
+  }
+  const absl::Duration left = request.deadline - now_;
+  if (request.cost * kDoubtful > left) {
+    return absl::DeadlineExceededError(
+        absl::StrCat("the deadline can't be met: alone the request takes about ",
+                     absl::FormatDuration(Rounded(request.cost)), ", ",
+                     absl::FormatDuration(Rounded(left)), " are left"));
+  }
+  const absl::Duration ahead = WorkAhead(request, queue);
+  if ((ahead + request.cost) * kDoubtful <= left) return absl::OkStatus();
+  return RetryAfter(
+      absl::ResourceExhaustedError(absl::StrCat(
+          "the deadline can't be met: about ", absl::FormatDuration(Rounded(ahead)),
+          " of work are ahead, the request takes ", absl::FormatDuration(Rounded(request.cost)),
+          ", ", absl::FormatDuration(Rounded(left)), " are left")),
+      ahead + request.cost - left);
+}
+
+absl::Duration Batcher::Core::WorkAhead(const ActiveRequest& request,
+                                        const ModelQueue& queue) const {
+  // Texts join those that run.
+  if (request.samples.front()->text() != nullptr) return absl::ZeroDuration();
+  absl::Duration ahead;
+  size_t looked_at = 0;
+  const auto look = [&](const ActiveRequest& other) {
+    if (other.rank < request.rank) ahead += Remaining(other);
+    return ++looked_at < kLookedAt;
+  };
+  for (const auto& [key, other] : queue.waiting) {
+    if (other->rank >= request.rank || !look(*other)) break;
+  }
+  for (const auto& [load, id] : queue.places) {
+    const ActiveWorker& worker = *workers_.at(id);
+    for (const Sample* sample : worker.aboard) {
+      if (sample->request->waiting() || sample->index > 0) continue;
+      if (!look(*sample->request)) return ahead / Workers(queue);
+    }
+  }
+  return ahead / Workers(queue);
+}
+
+absl::Duration Batcher::Core::Remaining(const ActiveRequest& request) const {
+  double left = 0;
+  for (const auto& sample : request.samples) {
+    if (sample->state == SampleState::kEnded) continue;
+    const double done = sample->steps_seen + sample->emitted.size();
+    const PictureJob* picture = sample->picture();
+    const double all = picture != nullptr ? picture->steps : sample->text()->max_tokens;
+    left += 1 - std::min(0.95, done / std::max(1.0, all));
+  }
+  return request.cost * (left / static_cast<double>(request.samples.size()));
+}
+
+uint32_t Batcher::Core::Workers(const ModelQueue& queue) const {
+  return std::max<uint32_t>(1, static_cast<uint32_t>(queue.places.size()));
+}
+
+absl::Duration Batcher::Core::QueuedWork() const {
+  return queued_work_ / std::max<int64_t>(1, static_cast<int64_t>(workers_.size()));
+}
+
 void Batcher::Core::TellPositions(ModelQueue& queue) {
   uint32_t position = 0;
-  for (ActiveRequest* request : queue.waiting) {
+  for (const auto& [key, request] : queue.waiting) {
     if (position == kToldPositions) return;
     if (request->queued() && request->position != position) {
       request->position = position;
       request->sink->OnQueued(position);
     }
     ++position;
+  }
+}
+
+void Batcher::Core::PromoteUrgent() {
+  while (!urgent_.empty() && urgent_.begin()->first <= now_) {
+    ActiveRequest* request = requests_.at(urgent_.begin()->second).get();
+    urgent_.erase(urgent_.begin());
+    request->latest_start = absl::InfiniteFuture();
+    if (options_.policy.policy != Policy::kHanmo) continue;
+    // What is lost anyway must not take others along; it may still run when nobody else wants to.
+    const bool lost = now_ + Remaining(*request) * kDoubtful > request->deadline;
+    Rerank(request, lost ? kLost : UrgentRank(request->deadline));
+  }
+}
+
+void Batcher::Core::Rerank(ActiveRequest* request, Rank rank) {
+  ModelQueue& queue = models_[request->model];
+  if (request->waiting()) queue.waiting.erase({request->rank, request->id});
+  std::vector<Sample*> returning;
+  for (const auto& sample : request->samples) {
+    if (sample->state == SampleState::kAboard) Unline(sample.get());
+    if (sample->state == SampleState::kReturning) {
+      Remove(sample.get(), queue.returning);
+      returning.push_back(sample.get());
+    }
+  }
+  request->rank = rank;
+  if (request->waiting()) {
+    queue.waiting.emplace(std::make_pair(rank, request->id), request);
+    queue.moved = queue.stirred = true;
+  }
+  for (Sample* sample : returning) InsertByRank(sample, queue.returning);
+  for (const auto& sample : request->samples) {
+    if (sample->state != SampleState::kAboard) continue;
+    std::vector<Sample*>& aboard = sample->worker->aboard;
+    std::stable_sort(aboard.begin(), aboard.end(), GoesBefore);
+    Line(sample.get());
+    Touch(*sample->worker);
   }
 }
 
@@ -134,13 +288,14 @@ void Batcher::Core::Handle(message::ModelFailed& failed) {
 
 void Batcher::Core::EndRequest(ActiveRequest* request, const absl::Status& status) {
   ModelQueue& queue = models_[request->model];
-  if (request->next_to_begin < request->samples.size()) {
-    queue.waiting.erase(request->place);
+  if (request->waiting()) {
+    queue.waiting.erase({request->rank, request->id});
     queue.moved = true;
   }
   if (request->queued()) {
     --queue.queued;
     --queued_;
+    queued_work_ -= request->cost;
   } else {
     --queue.running;
   }
@@ -148,12 +303,13 @@ void Batcher::Core::EndRequest(ActiveRequest* request, const absl::Status& statu
   for (auto& sample : request->samples) {
     if (sample->state == SampleState::kAboard) Leave(sample.get());
     if (sample->state == SampleState::kReturning) {
-      queue.returning.erase(
-          std::find(queue.returning.begin(), queue.returning.end(), sample.get()));
+      Remove(sample.get(), queue.returning);
     }
     sample->state = SampleState::kEnded;
   }
   deadlines_.erase({request->deadline, request->id});
+  urgent_.erase({request->latest_start, request->id});
+  fair_clock_.Leave(request->start);
   if (!request->started) request->usage.queue_time = now_ - request->arrival;
   if (absl::IsCancelled(status)) observer_.OnCancelled(request->model);
   if (absl::IsDeadlineExceeded(status)) {

@@ -59,7 +59,7 @@ TEST_F(AdmissionTest, RefusesWhatComesAfterAFullQueue) {
   Tick();
   // One runs, two wait.
   EXPECT_EQ(sink(4).code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(sink(4).status->message(), HasSubstr("2 requests are waiting"));
+  EXPECT_THAT(sink(4).status->message(), HasSubstr("the queue is full: 2 requests of "));
   EXPECT_THAT(log_.rejections, ElementsAre(Rejection::kQueueFull));
   EXPECT_EQ(log_.load, std::make_pair(2u, 1u));
   RunToIdle();

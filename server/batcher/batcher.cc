@@ -38,8 +38,8 @@ RequestId Batcher::Submit(Request request, std::shared_ptr<Sink> sink) {
 }
 void Batcher::Cancel(RequestId id) { core_->inbox().Put(message::Cancel{id}); }
 void Batcher::Wake(RequestId id) { core_->inbox().Put(message::Wake{id}); }
-void Batcher::AddWorker(WorkerId worker, std::shared_ptr<WorkerLink> link) {
-  core_->inbox().Put(message::AddWorker{worker, std::move(link)});
+void Batcher::AddWorker(WorkerId worker, std::shared_ptr<WorkerLink> link, std::string device) {
+  core_->inbox().Put(message::AddWorker{worker, std::move(link), std::move(device)});
 }
 void Batcher::ModelReady(WorkerId worker, ModelId model, ModelCapacity capacity) {
   core_->inbox().Put(message::ModelReady{worker, model, capacity});
@@ -64,13 +64,18 @@ void Batcher::Core::Tick(absl::Time now) {
   now_ = now;
   HandleMessages();
   ExpireDeadlines();
+  PromoteUrgent();
+  GiveBackParked();
+  const bool waited = next_change_ <= now_;
   next_change_ = absl::InfiniteFuture();
-  for (auto& [id, worker] : workers_) {
-    GiveBackParked(*worker);
-    SendDrops(*worker);
+  for (auto& [model, queue] : models_) {
+    if (queue.stirred || waited) BeginSamples(queue);
   }
-  for (auto& [model, queue] : models_) BeginSamples(model, queue);
-  for (auto& [id, worker] : workers_) {
+  // Planning may touch the same worker again, never another one.
+  for (size_t i = 0; i < touched_.size(); ++i) {
+    ActiveWorker* worker = FindWorker(touched_[i]);
+    if (worker == nullptr) continue;
+    SendDrops(*worker);
     Plan(*worker);
     SendDrops(*worker);
   }
@@ -86,7 +91,11 @@ void Batcher::Core::HandleMessages() {
 }
 
 absl::Time Batcher::Core::NextDeadline() const {
-  return deadlines_.empty() ? next_change_ : std::min(next_change_, deadlines_.begin()->first);
+  absl::Time next = next_change_;
+  if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
+  if (!urgent_.empty()) next = std::min(next, urgent_.begin()->first);
+  if (!parked_.empty()) next = std::min(next, parked_.front().first);
+  return next;
 }
 
 void Batcher::Core::Report() {
@@ -95,7 +104,10 @@ void Batcher::Core::Report() {
     if (queue.changed) observer_.OnLoad(model, queue.queued, queue.running);
     queue.moved = queue.changed = false;
   }
-  for (auto& [id, worker] : workers_) {
+  for (const WorkerId id : touched_) {
+    ActiveWorker* worker = FindWorker(id);
+    if (worker == nullptr) continue;
+    worker->listed = false;
     for (auto& [model, home] : worker->models) {
       const uint32_t used = home.pages.total() - home.pages.free();
       if (used == home.reported_pages) continue;
@@ -103,6 +115,7 @@ void Batcher::Core::Report() {
       home.reported_pages = used;
     }
   }
+  touched_.clear();
 }
 
 ActiveWorker* Batcher::Core::FindWorker(WorkerId worker) {

@@ -12,13 +12,17 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "server/batcher/cost.h"
 #include "server/batcher/observer.h"
+#include "server/batcher/policy.h"
 #include "server/batcher/request.h"
 #include "server/batcher/sink.h"
 #include "server/batcher/worker.h"
@@ -26,13 +30,20 @@
 namespace hanmo {
 
 struct BatcherOptions {
+  PolicyOptions policy;
+  // Shares of tenants against each other; 1 for who is not named.
+  absl::flat_hash_map<std::string, double> tenant_weights;
   // Requests waiting for their first step, at most; one more is refused with RESOURCE_EXHAUSTED.
   uint32_t max_queued_requests = 1024;
+  // Predicted device time of the waiting requests, per worker, at most; likewise.
+  absl::Duration max_queued_work = absl::Minutes(10);
   // Samples of one model begun on one worker at most; the rest waits in the queue.
   uint32_t max_running_samples = 64;
-  // Rows of one denoising or VAE step at most: past the point where the device is full a larger
-  // batch only adds latency.
+  // Pictures in one denoising or VAE step at most. The batcher stays at the knee of the measured
+  // curve: past the point where the device is full a larger batch only adds latency.
   uint32_t max_picture_batch = 8;
+  // Pictures in one step while nothing is measured yet.
+  uint32_t cold_picture_batch = 1;
   // Prompt tokens of one text step at most, over all rows.
   uint32_t prefill_chunk_tokens = 512;
   // Steps sent to a worker before the result of the first is back.
@@ -57,16 +68,18 @@ class Batcher {
   // --- Thread-safe; each puts a message into the inbox and returns at once. ---
 
   // Takes the request over. The sink gets OnDone exactly once, also when it is refused:
-  // RESOURCE_EXHAUSTED (queue full), UNAVAILABLE (draining, or no worker has the model),
-  // DEADLINE_EXCEEDED, CANCELLED, INTERNAL (aboard at two deaths; non-finite output).
+  // RESOURCE_EXHAUSTED (queue full, or the deadline can't be met), UNAVAILABLE (draining, or no
+  // worker has the model), DEADLINE_EXCEEDED, CANCELLED, INTERNAL (aboard at two deaths; non-finite
+  // output).
   RequestId Submit(Request request, std::shared_ptr<Sink> sink);
   // Ends the request with CANCELLED at the next tick; unknown or ended ids are ignored.
   void Cancel(RequestId id);
   // A full sink has room again.
   void Wake(RequestId id);
 
-  // A worker is connected; it serves a model after ModelReady.
-  void AddWorker(WorkerId worker, std::shared_ptr<WorkerLink> link);
+  // A worker is connected; it serves a model after ModelReady. Workers with the same name of
+  // `device` are taken to be equally fast.
+  void AddWorker(WorkerId worker, std::shared_ptr<WorkerLink> link, std::string device = "");
   void ModelReady(WorkerId worker, ModelId model, ModelCapacity capacity);
   // The worker died: its samples go on elsewhere, or on its successor, from their save points.
   void WorkerLost(WorkerId worker);
@@ -83,7 +96,8 @@ class Batcher {
   // --- One thread at a time: the loop (batcher_loop.h) or a test. ---
 
   // Handles the inbox, drops what was cancelled or expired, begins what fits, and keeps every
-  // worker's steps in flight. O(running samples); independent of the queue's length.
+  // worker's steps in flight. Touches only the workers that something happened to; independent of
+  // the queue's length.
   void Tick(absl::Time now);
   // The next instant at which Tick has something to do without a message; InfiniteFuture if none.
   absl::Time NextDeadline() const;

@@ -9,8 +9,10 @@
 
 #include <atomic>
 #include <cstdint>
+#include <deque>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -41,6 +43,7 @@ struct Wake {
 struct AddWorker {
   WorkerId worker;
   std::shared_ptr<WorkerLink> link;
+  std::string device;
 };
 struct ModelReady {
   WorkerId worker;
@@ -108,18 +111,35 @@ class Batcher::Core {
   void Admit(message::Submit& submit);
   void Refuse(message::Submit& submit, Rejection reason, const absl::Status& status);
   void ExpireDeadlines();
+  // Brings requests forward that must run now to meet their deadline.
+  void PromoteUrgent();
+  void Rerank(ActiveRequest* request, Rank rank);
+  // Predicted device time that the request still needs.
+  absl::Duration Remaining(const ActiveRequest& request) const;
+  // OK, or why the request can't end before its deadline.
+  absl::Status CheckDeadline(const ActiveRequest& request, const ModelQueue& queue) const;
+  void SetRank(ActiveRequest* request, const std::string& tenant, int32_t priority);
+  // What waits and runs before `request`, in device time of one worker.
+  absl::Duration WorkAhead(const ActiveRequest& request, const ModelQueue& queue) const;
+  absl::Duration QueuedWork() const;
   void EndRequest(ActiveRequest* request, const absl::Status& status);
   void TellPositions(ModelQueue& queue);
   bool Serves(ModelId model) const;
+  uint32_t Workers(const ModelQueue& queue) const;
 
   // --- placement.cc
   void Handle(message::AddWorker& added);
   void Handle(message::ModelReady& ready);
   void Handle(message::Wake& wake);
-  void BeginSamples(ModelId model, ModelQueue& queue);
-  bool BeginOne(Sample* sample, ModelId model);
-  ActiveWorker* ChooseWorker(const Sample& sample, ModelId model);
-  bool HasRoom(const Residence& home, const Sample& sample) const;
+  void BeginSamples(ModelQueue& queue);
+  bool BeginOne(Sample* sample, ModelQueue& queue);
+  ActiveWorker* ChooseWorker(const Sample& sample, ModelQueue& queue);
+  bool HasRoom(const ActiveWorker& worker, const Residence& home, const Sample& sample) const;
+  bool HasPages(const Residence& home, const Sample& sample) const;
+  // For pictures: whether it would be in the next batch.
+  bool WouldRun(const ActiveWorker& worker, const Sample& sample) const;
+  // For the static policy: the worker gathers a batch for which the sample is right.
+  bool Gathers(const ActiveWorker& worker, const Sample& sample) const;
   // False while the worker may have died together with the one that made the sample a suspect.
   bool Trusts(const ActiveWorker& worker, const Sample& sample);
   void SendBegin(Sample* sample, ActiveWorker* worker);
@@ -128,16 +148,25 @@ class Batcher::Core {
   // It waits for another place: for a worker's, or first for its reader.
   void Return(Sample* sample);
   void SendDrops(ActiveWorker& worker);
-  void GiveBackParked(ActiveWorker& worker);
+  // Parks or unparks the samples of the request, as its reader is.
+  void HeedReader(ActiveRequest* request);
+  void GiveBackParked();
+  // The worker's load changed by so many seconds.
+  void AddLoad(ActiveWorker& worker, double seconds);
+  void Touch(ActiveWorker& worker);
 
   // --- planning.cc
   void Plan(ActiveWorker& worker);
-  void CollectGroups(const ActiveWorker& worker);
-  void SendStep(ActiveWorker& worker, const Group& group);
-  void AddPictureRows(ActiveWorker& worker, const BatchKey& key, size_t limit, Step& step);
-  void AddDecodeRows(ActiveWorker& worker, const BatchKey& key, size_t limit, Step& step);
-  void AddPrefillRows(ActiveWorker& worker, const BatchKey& key, size_t limit, Step& step);
-  void AddTextRow(Sample* sample, uint32_t prefill_tokens, Step& step);
+  // Puts the sample where it waits for the step that it needs next, if any.
+  void Line(Sample* sample);
+  // Rows of the network in one step of the key, at most.
+  uint32_t MostRows(const ActiveWorker& worker, const BatchKey& key) const;
+  uint32_t PrefillBudget(const ActiveWorker& worker, const BatchKey& key, size_t decoding) const;
+  void SendStep(ActiveWorker& worker, Lane& lane);
+  void AddPictureRows(Lane& lane, size_t most_samples, uint32_t most_rows, InFlight& sent);
+  void AddDecodeRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent);
+  void AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent);
+  void AddTextRow(Sample* sample, uint32_t prefill_tokens, InFlight& sent);
   // False when the sample itself had to make room.
   bool TakePage(ActiveWorker& worker, Residence& home, Sample* sample);
   void NoteStarted(ActiveRequest* request);
@@ -146,6 +175,7 @@ class Batcher::Core {
   void Handle(message::StepDone& done);
   void Handle(message::Saved& saved);
   void FinishStep(ActiveWorker& worker, const InFlight& sent, StepResult& result);
+  void Learn(ActiveWorker& worker, const InFlight& sent, absl::Duration time);
   void FinishRow(Sample* sample, StepKind kind, RowResult& row);
   void FinishEncode(Sample* sample, const RowResult& row);
   void FinishDenoise(Sample* sample, RowResult& row);
@@ -171,25 +201,35 @@ class Batcher::Core {
   BatcherObserver& observer_;
   absl::Time now_ = absl::InfinitePast();  // of the tick under way
   bool draining_ = false;
-  uint32_t queued_ = 0;  // over all models
+  uint32_t queued_ = 0;         // over all models
+  absl::Duration queued_work_;  // predicted, of them
   SampleHandle next_handle_ = 1;
   uint64_t deaths_ = 0;
   absl::Time last_death_ = absl::InfinitePast();
-  // When a parked sample gives its place back, or a suspect gets one.
+  // When a suspect may get a place.
   absl::Time next_change_ = absl::InfiniteFuture();
+  FairClock fair_clock_;
 
   absl::flat_hash_map<RequestId, std::unique_ptr<ActiveRequest>> requests_;
   absl::btree_set<std::pair<absl::Time, RequestId>> deadlines_;
+  // Latest starts of those that were not brought forward yet.
+  absl::btree_set<std::pair<absl::Time, RequestId>> urgent_;
+  // Parked samples and when they give their place back, in order; also of some that are not parked
+  // any more.
+  std::deque<std::pair<absl::Time, SampleHandle>> parked_;
   absl::node_hash_map<ModelId, ModelQueue> models_;
+  absl::node_hash_map<std::string, StepCosts> costs_;  // by kind of device
   absl::flat_hash_map<WorkerId, std::unique_ptr<ActiveWorker>> workers_;
   absl::flat_hash_map<SampleHandle, Sample*> aboard_;
   std::vector<std::shared_ptr<WorkerLink>> lost_links_;
 
   // Of the tick under way; kept for their memory.
   std::vector<Message> messages_;
-  std::vector<Group> groups_;
+  std::vector<WorkerId> touched_;
+  std::vector<Candidates> candidates_;
+  std::vector<Lane*> lanes_;
   std::vector<SampleHandle> saves_;
-  std::vector<Sample*> decoding_;
+  std::vector<Sample*> rows_;
 };
 
 }  // namespace hanmo

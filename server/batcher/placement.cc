@@ -1,6 +1,6 @@
 // Which sample begins on which worker, and when it gives its place back.
 #include <algorithm>
-#include <tuple>
+#include <iterator>
 #include <utility>
 
 #include "server/batcher/core.h"
@@ -11,18 +11,29 @@ namespace {
 // An idle worker, from which nothing is heard, is taken for living so long after another's death.
 constexpr absl::Duration kDoubt = absl::Seconds(1);
 
+// Of the workers that have a model so many are looked at for one sample, the least loaded first: a
+// tick must not grow with the fleet.
+constexpr size_t kLookedAt = 16;
+
+// Requests behind the first that may fill a batch of the static policy.
+constexpr size_t kGathered = 64;
+
 uint32_t PagesFor(size_t tokens, uint32_t page_tokens) {
   if (page_tokens == 0) return 0;  // no text model: the worker will say so
   return static_cast<uint32_t>((tokens + page_tokens - 1) / page_tokens);
 }
 
-bool Earlier(const Sample* a, const Sample* b) {
-  return std::make_tuple(a->request->arrival, a->request->id, a->index) <
-         std::make_tuple(b->request->arrival, b->request->id, b->index);
+// What a sample adds to its worker's load; something even when no cost is known.
+double LoadOf(const Sample& sample) {
+  const ActiveRequest& request = *sample.request;
+  return 1e-3 + absl::ToDoubleSeconds(request.cost) / static_cast<double>(request.samples.size());
 }
 
-void InsertByArrival(Sample* sample, std::vector<Sample*>& samples) {
-  samples.insert(std::upper_bound(samples.begin(), samples.end(), sample, Earlier), sample);
+bool SameSize(const Sample& a, const Sample& b) {
+  const PictureJob* x = a.picture();
+  const PictureJob* y = b.picture();
+  if (x == nullptr || y == nullptr) return x == y;
+  return x->width == y->width && x->height == y->height;
 }
 
 }  // namespace
@@ -33,6 +44,7 @@ void Batcher::Core::Handle(message::AddWorker& added) {
   auto worker = std::make_unique<ActiveWorker>();
   worker->id = added.worker;
   worker->link = std::move(added.link);
+  worker->costs = &costs_[added.device];
   worker->outlived = deaths_;
   workers_[added.worker] = std::move(worker);
 }
@@ -43,24 +55,54 @@ void Batcher::Core::Handle(message::ModelReady& ready) {
   Residence home;
   home.capacity = ready.capacity;
   home.pages = PagePool(ready.capacity.pages);
-  worker->models.emplace(ready.model, std::move(home));
+  home.listed_load = worker->load;
+  if (!worker->models.emplace(ready.model, std::move(home)).second) return;
   ModelQueue& queue = models_[ready.model];
-  queue.ever_ready = true;
+  queue.places.insert({worker->load, worker->id});
+  if (queue.costs == nullptr) queue.costs = worker->costs;
+  queue.ever_ready = queue.stirred = true;
   queue.failed = false;
 }
 
 void Batcher::Core::Handle(message::Wake& wake) {
   auto found = requests_.find(wake.id);
-  if (found == requests_.end() || found->second->sink->full()) return;
-  for (auto& sample : found->second->samples) {
-    if (sample->state == SampleState::kHeld) Return(sample.get());
+  if (found == requests_.end()) return;
+  HeedReader(found->second.get());
+}
+
+void Batcher::Core::HeedReader(ActiveRequest* request) {
+  const bool full = request->sink->full();
+  for (auto& owned : request->samples) {
+    Sample* sample = owned.get();
+    if (!full && sample->state == SampleState::kHeld) Return(sample);
+    if (sample->state != SampleState::kAboard || sample->parked() == full) continue;
+    sample->parked_since = full ? now_ : absl::InfiniteFuture();
+    if (full) parked_.emplace_back(now_ + options_.max_parked, sample->handle);
+    Line(sample);
+    Touch(*sample->worker);
+    models_[request->model].stirred = true;
   }
 }
 
-void Batcher::Core::BeginSamples(ModelId model, ModelQueue& queue) {
+void Batcher::Core::GiveBackParked() {
+  while (!parked_.empty() && parked_.front().first <= now_) {
+    const auto [until, handle] = parked_.front();
+    parked_.pop_front();
+    auto found = aboard_.find(handle);
+    if (found == aboard_.end()) continue;
+    Sample* sample = found->second;
+    // It may have gone on and been parked again since.
+    if (!sample->parked() || sample->parked_since + options_.max_parked != until) continue;
+    Leave(sample);
+    Return(sample);
+  }
+}
+
+void Batcher::Core::BeginSamples(ModelQueue& queue) {
+  queue.stirred = false;
   auto& returning = queue.returning;
   for (size_t i = 0; i < returning.size();) {
-    if (BeginOne(returning[i], model)) {
+    if (BeginOne(returning[i], queue)) {
       returning.erase(returning.begin() + i);
     } else if (returning[i]->suspect()) {
       ++i;  // the others need not wait until a worker is trusted
@@ -69,48 +111,90 @@ void Batcher::Core::BeginSamples(ModelId model, ModelQueue& queue) {
     }
   }
   if (!returning.empty()) return;
-  while (!queue.waiting.empty()) {
-    ActiveRequest* request = queue.waiting.front();
-    if (!BeginOne(request->samples[request->next_to_begin].get(), model)) return;
+  const bool gathers = options_.policy.policy == Policy::kStatic;
+  size_t passed_over = 0;
+  for (auto it = queue.waiting.begin(); it != queue.waiting.end();) {
+    ActiveRequest* request = it->second;
+    if (!BeginOne(request->samples[request->next_to_begin].get(), queue)) {
+      // Whoever comes later has no better claim.
+      if (!gathers || ++passed_over > kGathered) break;
+      ++it;
+      continue;
+    }
     if (request->queued()) {
       --queue.queued;
       --queued_;
+      queued_work_ -= request->cost;
       ++queue.running;
       queue.changed = true;
     }
-    if (++request->next_to_begin < request->samples.size()) continue;
-    queue.waiting.pop_front();
+    ++request->next_to_begin;
+    if (request->waiting()) continue;
+    it = queue.waiting.erase(it);
     queue.moved = true;
+  }
+  if (!gathers) return;
+  for (const auto& [load, id] : queue.places) {
+    ActiveWorker& worker = *workers_.at(id);
+    worker.closed = !worker.aboard.empty();
   }
 }
 
-bool Batcher::Core::BeginOne(Sample* sample, ModelId model) {
-  ActiveWorker* worker = ChooseWorker(*sample, model);
+bool Batcher::Core::BeginOne(Sample* sample, ModelQueue& queue) {
+  ActiveWorker* worker = ChooseWorker(*sample, queue);
   if (worker == nullptr) return false;
   SendBegin(sample, worker);
   return true;
 }
 
-ActiveWorker* Batcher::Core::ChooseWorker(const Sample& sample, ModelId model) {
-  ActiveWorker* best = nullptr;
-  for (auto& [id, worker] : workers_) {
-    auto home = worker->models.find(model);
-    if (home == worker->models.end() || !HasRoom(home->second, sample)) continue;
-    if (!Trusts(*worker, sample)) continue;
-    const auto load = [](const ActiveWorker& w) { return std::make_pair(w.aboard.size(), w.id); };
-    if (best == nullptr || load(*worker) < load(*best)) best = worker.get();
+ActiveWorker* Batcher::Core::ChooseWorker(const Sample& sample, ModelQueue& queue) {
+  size_t looked_at = 0;
+  for (const auto& [load, id] : queue.places) {
+    if (++looked_at > kLookedAt) break;
+    ActiveWorker& worker = *workers_.at(id);
+    if (HasRoom(worker, worker.models.at(sample.request->model), sample) &&
+        Trusts(worker, sample)) {
+      return &worker;
+    }
   }
-  return best;
+  return nullptr;
 }
 
-bool Batcher::Core::HasRoom(const Residence& home, const Sample& sample) const {
+bool Batcher::Core::HasRoom(const ActiveWorker& worker, const Residence& home,
+                            const Sample& sample) const {
   if (home.aboard >= options_.max_running_samples) return false;
-  const TextJob* text = sample.text();
-  if (text == nullptr || home.aboard == 0) return true;
+  if (options_.policy.policy == Policy::kStatic && !Gathers(worker, sample)) return false;
+  return sample.text() != nullptr ? HasPages(home, sample) : WouldRun(worker, sample);
+}
+
+bool Batcher::Core::HasPages(const Residence& home, const Sample& sample) const {
+  if (home.aboard == 0) return true;
   // A spare page for each text aboard: whoever comes in must not push another out at once.
   const uint32_t pages =
-      PagesFor(text->prompt.size() + sample.emitted.size() + 1, home.capacity.page_tokens);
+      PagesFor(sample.text()->prompt.size() + sample.emitted.size() + 1, home.capacity.page_tokens);
   return home.pages.free() >= pages + home.aboard;
+}
+
+bool Batcher::Core::WouldRun(const ActiveWorker& worker, const Sample& sample) const {
+  if (sample.suspect()) return true;
+  const PictureJob& job = *sample.picture();
+  const uint32_t most =
+      MostRows(worker, {sample.request->model, StepKind::kDenoise, job.width, job.height, 0});
+  uint32_t rows = 0;
+  for (const Sample* other : worker.aboard) {
+    const PictureJob* picture = other->picture();
+    if (picture == nullptr || other->planned_decode || other->parked()) continue;
+    if (GoesBefore(&sample, other)) break;
+    rows += RowsOf(*picture);
+  }
+  return rows == 0 || rows + RowsOf(job) <= most;
+}
+
+bool Batcher::Core::Gathers(const ActiveWorker& worker, const Sample& sample) const {
+  if (worker.closed) return false;
+  return std::all_of(worker.aboard.begin(), worker.aboard.end(), [&](const Sample* other) {
+    return other->request->model == sample.request->model && SameSize(*other, sample);
+  });
 }
 
 // Workers may be killed together, and the batcher learns it one by one. A suspect that moved to the
@@ -129,7 +213,6 @@ void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
   sample->state = SampleState::kAboard;
   sample->handle = next_handle_++;
   sample->worker = worker;
-  sample->served = 0;
   sample->begun_after = deaths_;
   sample->planned_cached = 0;
   sample->pages_sent = 0;
@@ -146,19 +229,29 @@ void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
     resume.save_point = sample->save_point;
   }
   ++home.aboard;
-  InsertByArrival(sample, worker->aboard);
+  InsertByRank(sample, worker->aboard);
   aboard_.emplace(sample->handle, sample);
+  AddLoad(*worker, LoadOf(*sample));
+  Touch(*worker);
+  Line(sample);
   worker->link->Begin(sample->handle, model, sample->job, std::move(resume));
+  if (sample->request->sink->full()) HeedReader(sample->request);
 }
 
 void Batcher::Core::Leave(Sample* sample) {
   ActiveWorker& worker = *sample->worker;
+  Unline(sample);
   Residence& home = worker.models.at(sample->request->model);
   home.pages.Return(&sample->pages);
   --home.aboard;
-  worker.aboard.erase(std::find(worker.aboard.begin(), worker.aboard.end(), sample));
+  Remove(sample, worker.aboard);
+  if (worker.aboard.empty()) worker.closed = false;
   worker.drops.push_back(sample->handle);
   aboard_.erase(sample->handle);
+  AddLoad(worker, -LoadOf(*sample));
+  Touch(worker);
+  // With one text model's pages or places another model has nothing to do, but with its time.
+  for (const auto& [model, other] : worker.models) models_[model].stirred = true;
   sample->worker = nullptr;
   sample->parked_since = absl::InfiniteFuture();
 }
@@ -169,7 +262,9 @@ void Batcher::Core::Return(Sample* sample) {
     return;
   }
   sample->state = SampleState::kReturning;
-  InsertByArrival(sample, models_[sample->request->model].returning);
+  ModelQueue& queue = models_[sample->request->model];
+  InsertByRank(sample, queue.returning);
+  queue.stirred = true;
 }
 
 void Batcher::Core::SendDrops(ActiveWorker& worker) {
@@ -178,22 +273,20 @@ void Batcher::Core::SendDrops(ActiveWorker& worker) {
   worker.drops.clear();
 }
 
-void Batcher::Core::GiveBackParked(ActiveWorker& worker) {
-  for (size_t i = worker.aboard.size(); i > 0; --i) {
-    Sample* sample = worker.aboard[i - 1];
-    if (!sample->request->sink->full()) {
-      sample->parked_since = absl::InfiniteFuture();
-      continue;
-    }
-    sample->parked_since = std::min(sample->parked_since, now_);
-    const absl::Time until = sample->parked_since + options_.max_parked;
-    if (now_ < until) {
-      next_change_ = std::min(next_change_, until);
-    } else {
-      Leave(sample);
-      Return(sample);
-    }
+void Batcher::Core::AddLoad(ActiveWorker& worker, double seconds) {
+  worker.load = worker.aboard.empty() ? 0 : std::max(0.0, worker.load + seconds);
+  for (auto& [model, home] : worker.models) {
+    auto& places = models_[model].places;
+    places.erase({home.listed_load, worker.id});
+    places.insert({worker.load, worker.id});
+    home.listed_load = worker.load;
   }
+}
+
+void Batcher::Core::Touch(ActiveWorker& worker) {
+  if (worker.listed) return;
+  worker.listed = true;
+  touched_.push_back(worker.id);
 }
 
 }  // namespace hanmo

@@ -8,9 +8,6 @@
 namespace hanmo {
 namespace {
 
-// More keys than this are not in use at once; the one served longest ago is forgotten.
-constexpr size_t kMaxServedKeys = 64;
-
 bool Prefills(const Sample& sample) { return sample.planned_cached < sample.known_tokens; }
 
 // The batch that takes the sample further; nothing while it must wait for a result.
@@ -36,28 +33,6 @@ std::optional<BatchKey> NextBatch(const Sample& sample) {
   return key;
 }
 
-uint64_t LastServed(const ActiveWorker& worker, const Sample& sample, const BatchKey& key) {
-  if (key.alone != 0) return sample.served;
-  for (const auto& [served, step] : worker.served) {
-    if (served == key) return step;
-  }
-  return 0;
-}
-
-void NoteServed(ActiveWorker& worker, const BatchKey& key, uint64_t step) {
-  auto& served = worker.served;
-  const auto same = [&](const auto& entry) { return entry.first == key; };
-  auto found = std::find_if(served.begin(), served.end(), same);
-  if (found == served.end()) {
-    if (served.size() == kMaxServedKeys) {
-      const auto older = [](const auto& a, const auto& b) { return a.second < b.second; };
-      served.erase(std::min_element(served.begin(), served.end(), older));
-    }
-    found = served.insert(served.end(), {key, 0});
-  }
-  found->second = step;
-}
-
 bool WantsPreview(const PictureJob& job, const Sample& sample) {
   return job.preview_every_steps > 0 && sample.planned_steps % job.preview_every_steps == 0 &&
          sample.planned_steps > sample.steps_seen && sample.planned_steps < sample.steps_total;
@@ -65,71 +40,105 @@ bool WantsPreview(const PictureJob& job, const Sample& sample) {
 
 }  // namespace
 
+void Batcher::Core::Line(Sample* sample) {
+  const std::optional<BatchKey> key = NextBatch(*sample);
+  Lane* lane = sample->lane;
+  if (lane != nullptr && key.has_value() && lane->key == *key) return;
+  Unline(sample);
+  if (!key.has_value()) return;
+  std::list<Lane>& lanes = sample->worker->lanes;
+  const auto same = [&](const Lane& other) { return other.key == *key; };
+  auto found = std::find_if(lanes.begin(), lanes.end(), same);
+  if (found == lanes.end()) {
+    // Nobody points to an empty one.
+    const auto empty = [](const Lane& other) { return other.ready.empty(); };
+    found = std::find_if(lanes.begin(), lanes.end(), empty);
+    if (found == lanes.end()) found = lanes.emplace(lanes.end());
+    found->key = *key;
+  }
+  InsertByRank(sample, found->ready);
+  sample->lane = &*found;
+}
+
 void Batcher::Core::Plan(ActiveWorker& worker) {
   while (worker.in_flight.size() < options_.steps_in_flight) {
     if (!worker.in_flight.empty() && worker.in_flight.back().alone) return;
-    CollectGroups(worker);
-    if (groups_.empty()) return;
-    const Group& group = groups_[ChooseGroup(groups_)];
-    // A suspect waits until the steps of the others are back.
-    if (group.key.alone != 0 && !worker.in_flight.empty()) return;
-    SendStep(worker, group);
-  }
-}
-
-void Batcher::Core::CollectGroups(const ActiveWorker& worker) {
-  groups_.clear();
-  for (const Sample* sample : worker.aboard) {
-    const std::optional<BatchKey> key = NextBatch(*sample);
-    if (!key.has_value()) continue;
-    const auto same = [&](const Group& group) { return group.key == *key; };
-    auto group = std::find_if(groups_.begin(), groups_.end(), same);
-    if (group == groups_.end()) {
-      Group fresh;
-      fresh.key = *key;
-      fresh.oldest_arrival = sample->request->arrival;
-      fresh.last_served = LastServed(worker, *sample, *key);
-      group = groups_.insert(groups_.end(), fresh);
+    candidates_.clear();
+    lanes_.clear();
+    bool kinds[2] = {false, false};
+    for (Lane& lane : worker.lanes) {
+      if (lane.ready.empty()) continue;
+      // A suspect is cleared by a few steps alone, and then it can share.
+      const bool alone = lane.key.alone != 0;
+      candidates_.push_back(
+          {lane.key.kind, alone ? kUrgentEnd : lane.ready.front()->request->rank});
+      lanes_.push_back(&lane);
+      kinds[lane.key.kind == StepKind::kText] = true;
     }
-    ++group->rows;
+    if (candidates_.empty()) return;
+    // Who had nothing to run has no claim to what was missed.
+    Shares& shares = worker.shares;
+    if (kinds[0] != kinds[1]) shares = {};
+    Lane& lane = *lanes_[ChooseBatch(options_.policy, shares, candidates_)];
+    // A suspect waits until the steps of the others are back.
+    if (lane.key.alone != 0 && !worker.in_flight.empty()) return;
+    SendStep(worker, lane);
   }
 }
 
-void Batcher::Core::SendStep(ActiveWorker& worker, const Group& group) {
-  const BatchKey& key = group.key;
+uint32_t Batcher::Core::MostRows(const ActiveWorker& worker, const BatchKey& key) const {
+  const CostKey cost{key.model, key.kind, key.width, key.height};
+  const uint32_t most = 2 * options_.max_picture_batch;  // all of them guided
+  const uint32_t knee = worker.costs->Knee(cost, most);
+  return knee == 0 ? 2 * options_.cold_picture_batch : std::min(knee, most);
+}
+
+void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
+  const BatchKey key = lane.key;
   const size_t max_batch = worker.models.at(key.model).capacity.max_batch;
-  Step step;
-  step.id = worker.next_step++;
-  step.model = key.model;
-  step.kind = key.kind;
+  InFlight sent;
+  sent.step.id = worker.next_step++;
+  sent.step.model = key.model;
+  sent.step.kind = key.kind;
+  sent.alone = key.alone != 0;
+  sent.sent_after = deaths_;
+  const size_t most = std::min(max_batch, lane.ready.size());
+  sent.step.rows.reserve(most);
+  rows_.assign(lane.ready.begin(), lane.ready.end());
   if (key.kind == StepKind::kText) {
-    step.rows.reserve(std::min<size_t>(max_batch, group.rows));
     // First those that a reader watches.
-    AddDecodeRows(worker, key, max_batch, step);
-    AddPrefillRows(worker, key, max_batch, step);
+    AddDecodeRows(worker, lane, most, sent);
+    AddPrefillRows(worker, lane, most, sent);
   } else {
-    AddPictureRows(worker, key, std::min<size_t>(max_batch, options_.max_picture_batch), step);
+    AddPictureRows(lane, std::min<size_t>(most, options_.max_picture_batch), MostRows(worker, key),
+                   sent);
   }
   // The only one that could run made room for others: they may run now.
-  if (step.rows.empty()) return;
-  if (key.alone == 0) NoteServed(worker, key, step.id);
-  worker.in_flight.push_back({step, key.alone != 0, deaths_});
+  if (sent.step.rows.empty()) return;
+  sent.cost = {key.model, key.kind, key.width, key.height};
+  sent.predicted = worker.costs->Predict(sent.cost, sent.load);
+  absl::Duration& share = key.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
+  share += sent.predicted;
+  Step step = sent.step;
+  worker.in_flight.push_back(std::move(sent));
   worker.link->Run(std::move(step));
   if (!saves_.empty()) worker.link->Save(saves_);
   saves_.clear();
 }
 
-void Batcher::Core::AddPictureRows(ActiveWorker& worker, const BatchKey& key, size_t limit,
-                                   Step& step) {
-  for (Sample* sample : worker.aboard) {
-    if (step.rows.size() == limit) return;
-    if (NextBatch(*sample) != key) continue;
+void Batcher::Core::AddPictureRows(Lane& lane, size_t most_samples, uint32_t most_rows,
+                                   InFlight& sent) {
+  const StepKind kind = sent.step.kind;
+  for (Sample* sample : rows_) {
+    if (sent.step.rows.size() == most_samples) return;
+    const uint32_t rows = kind == StepKind::kVaeDecode ? 1 : RowsOf(*sample->picture());
+    if (sent.load.rows > 0 && sent.load.rows + rows > most_rows) return;
+    sent.load.rows += rows;
     Row row;
     row.sample = sample->handle;
-    sample->served = step.id;
-    if (key.kind == StepKind::kTextEncode) sample->planned_encode = true;
-    if (key.kind == StepKind::kVaeDecode) sample->planned_decode = true;
-    if (key.kind == StepKind::kDenoise) {
+    if (kind == StepKind::kTextEncode) sample->planned_encode = true;
+    if (kind == StepKind::kVaeDecode) sample->planned_decode = true;
+    if (kind == StepKind::kDenoise) {
       ++sample->planned_steps;
       row.preview = WantsPreview(*sample->picture(), *sample);
       if (sample->planned_steps % options_.save_interval_steps == 0 &&
@@ -137,50 +146,62 @@ void Batcher::Core::AddPictureRows(ActiveWorker& worker, const BatchKey& key, si
         saves_.push_back(sample->handle);
       }
     }
+    // Its place in the next batches is free for another.
+    if (sample->planned_decode) models_[sample->request->model].stirred = true;
+    Line(sample);
     NoteStarted(sample->request);
-    step.rows.push_back(std::move(row));
+    sent.step.rows.push_back(std::move(row));
   }
 }
 
-void Batcher::Core::AddDecodeRows(ActiveWorker& worker, const BatchKey& key, size_t limit,
-                                  Step& step) {
-  Residence& home = worker.models.at(key.model);
-  decoding_.clear();
-  for (Sample* sample : worker.aboard) {
-    if (!Prefills(*sample) && NextBatch(*sample) == key) decoding_.push_back(sample);
-  }
-  for (Sample* sample : decoding_) {
-    if (step.rows.size() == limit) return;
+void Batcher::Core::AddDecodeRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent) {
+  Residence& home = worker.models.at(lane.key.model);
+  for (Sample* sample : rows_) {
+    if (sent.step.rows.size() == most) return;
     // Whoever makes room comes after the one who needs it, or is parked: no row is lost.
-    if (sample->state != SampleState::kAboard) continue;
-    if (TakePage(worker, home, sample)) AddTextRow(sample, 0, step);
+    if (sample->state != SampleState::kAboard || Prefills(*sample)) continue;
+    if (TakePage(worker, home, sample)) AddTextRow(sample, 0, sent);
   }
 }
 
-void Batcher::Core::AddPrefillRows(ActiveWorker& worker, const BatchKey& key, size_t limit,
-                                   Step& step) {
-  uint32_t budget = options_.prefill_chunk_tokens;
-  for (Sample* sample : worker.aboard) {
-    if (step.rows.size() == limit || budget == 0) return;
-    if (!Prefills(*sample) || NextBatch(*sample) != key) continue;
+void Batcher::Core::AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent) {
+  uint32_t budget = PrefillBudget(worker, lane.key, sent.step.rows.size());
+  for (Sample* sample : rows_) {
+    if (sent.step.rows.size() == most || budget == 0) return;
+    if (sample->state != SampleState::kAboard || !Prefills(*sample)) continue;
     if (sample->planned_cached == 0) sample->prefill_start = now_;
     const uint32_t chunk = std::min(budget, sample->known_tokens - sample->planned_cached);
     budget -= chunk;
-    AddTextRow(sample, chunk, step);
+    AddTextRow(sample, chunk, sent);
   }
 }
 
-void Batcher::Core::AddTextRow(Sample* sample, uint32_t prefill_tokens, Step& step) {
+uint32_t Batcher::Core::PrefillBudget(const ActiveWorker& worker, const BatchKey& key,
+                                      size_t decoding) const {
+  const uint32_t most = options_.prefill_chunk_tokens;
+  if (decoding == 0 || options_.policy.policy != Policy::kHanmo) return most;
+  const CostKey cost{key.model, key.kind, 0, 0};
+  const StepLoad alone{static_cast<uint32_t>(decoding), 0};
+  const absl::Duration step = worker.costs->Predict(cost, alone);
+  const absl::Duration chunk = worker.costs->Predict(cost, {alone.rows, most}) - step;
+  if (step <= absl::ZeroDuration() || chunk <= absl::ZeroDuration()) return most;
+  const double part = absl::FDivDuration(step * options_.policy.prefill_stretch, chunk);
+  return std::clamp(static_cast<uint32_t>(most * std::min(1.0, part)), std::min(most, 16u), most);
+}
+
+void Batcher::Core::AddTextRow(Sample* sample, uint32_t prefill_tokens, InFlight& sent) {
   Row row;
   row.sample = sample->handle;
   row.prefill_tokens = prefill_tokens;
   row.new_pages.assign(sample->pages.begin() + sample->pages_sent, sample->pages.end());
   sample->pages_sent = sample->pages.size();
-  sample->served = step.id;
   sample->planned_cached += std::max<uint32_t>(1, prefill_tokens);
   if (!Prefills(*sample)) ++sample->planned_tokens;
+  (prefill_tokens > 0 ? sent.load.prefill_tokens : sent.load.rows) +=
+      std::max<uint32_t>(1, prefill_tokens);
+  Line(sample);
   NoteStarted(sample->request);
-  step.rows.push_back(std::move(row));
+  sent.step.rows.push_back(std::move(row));
 }
 
 bool Batcher::Core::TakePage(ActiveWorker& worker, Residence& home, Sample* sample) {

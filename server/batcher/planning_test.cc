@@ -47,6 +47,7 @@ TEST_F(PlanningTest, TextsOfDifferentLengthsShareSteps) {
 }
 
 TEST_F(PlanningTest, CutsPromptsIntoChunks) {
+  options_.policy.policy = Policy::kFcfs;
   options_.prefill_chunk_tokens = 8;
   options_.steps_in_flight = 1;
   Start();
@@ -108,6 +109,7 @@ TEST_F(PlanningTest, BatchesHaveACap) {
 }
 
 TEST_F(PlanningTest, TextsAndPicturesTakeTurns) {
+  options_.policy.text_share = 0.5;
   options_.steps_in_flight = 1;
   Start();
   Submit(Picture(20));

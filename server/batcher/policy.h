@@ -1,16 +1,78 @@
-// Which batch runs next on a worker: a pure function of a snapshot.
+// Who goes first: pure functions of a snapshot. The rest of the batcher keeps the order, these
+// decide it.
 #ifndef HANMO_SERVER_BATCHER_POLICY_H_
 #define HANMO_SERVER_BATCHER_POLICY_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
+#include <utility>
 
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "server/batcher/fair_clock.h"
 #include "server/batcher/request.h"
 #include "server/batcher/worker.h"
 
 namespace hanmo {
+
+enum class Policy {
+  // Short requests before long ones, as far as the long ones can bear it; deadlines; fair shares.
+  kHanmo,
+  // In order of arrival; batches up to the knee, joined at any step.
+  kFcfs,
+  // In order of arrival; a batch is closed until its last sample has ended.
+  kStatic,
+};
+
+struct PolicyOptions {
+  Policy policy = Policy::kHanmo;
+  // A request is due after this many times its own lone time. Larger: better mean and better for
+  // short requests; smaller: better for the longest ones, 1 is the order of arrival.
+  double stretch = 6;
+  // One level of priority counts as so much longer in the queue.
+  absl::Duration priority_step = absl::Seconds(30);
+  // Of a worker's time while both kinds have work; the rest is for pictures.
+  double text_share = 0.6;
+  // Below this a step is not cut into slices, and while pictures are alone slices are this long.
+  absl::Duration slice = absl::Milliseconds(30);
+  // A text step grows by this part of its time at most to take in a piece of a prompt.
+  double prefill_stretch = 0.35;
+};
+
+// The order of requests: the smaller goes first. On the clock of work, except below kUrgentEnd,
+// where it is that of deadlines.
+using Rank = int64_t;
+inline constexpr Rank kUrgentEnd = std::numeric_limits<Rank>::min() / 2;
+inline constexpr Rank kLost = std::numeric_limits<Rank>::max();
+
+// What is known of a request when it comes in.
+struct Arrival {
+  WorkTime start = 0;                              // its tag on the fair clock
+  WorkTime now = 0;                                // of the fair clock
+  absl::Duration cost;                             // lone time; zero when unknown
+  absl::Duration left = absl::InfiniteDuration();  // until its deadline
+  int32_t priority = 0;
+};
+
+// Least laxity first, with the laxity that a request has when it comes in: its due time less its
+// own time. It does not change while the request waits or runs, so equal requests run one after
+// another and never in turns.
+inline Rank RankOf(const PolicyOptions& options, const Arrival& arrival) {
+  if (options.policy != Policy::kHanmo) return arrival.start;
+  const auto ns = [](absl::Duration time) { return absl::ToInt64Nanoseconds(time); };
+  Rank rank = arrival.start + ns(arrival.cost * (options.stretch - 1));
+  if (arrival.left != absl::InfiniteDuration()) {
+    rank = std::min(rank, arrival.now + ns(arrival.left - arrival.cost));
+  }
+  return rank - arrival.priority * ns(options.priority_step);
+}
+
+// Of a request that must run now to meet its deadline: before all others, in order of deadlines.
+inline Rank UrgentRank(absl::Time deadline) {
+  return std::min(kUrgentEnd - 1, std::numeric_limits<Rank>::min() + absl::ToUnixNanos(deadline));
+}
 
 // Samples that may share a step: everything else about them may differ.
 struct BatchKey {
@@ -23,26 +85,31 @@ struct BatchKey {
   friend bool operator==(const BatchKey&, const BatchKey&) = default;
 };
 
-// The rows that could run now under one key.
-struct Group {
-  BatchKey key;
-  uint32_t rows = 0;
-  absl::Time oldest_arrival = absl::InfiniteFuture();
-  // Step number on this worker when the key last ran; 0 when never.
-  uint64_t last_served = 0;
+// Samples of one key on one worker that could run now.
+struct Candidates {
+  StepKind kind = StepKind::kText;
+  Rank first = kLost;  // of those samples
 };
 
-// Index of the group to run; `groups` is not empty. The one served longest ago goes first, so text
-// flows while pictures are painted and no key starves; ties go to the oldest request.
-inline size_t ChooseGroup(absl::Span<const Group> groups) {
+// What a worker spent on each kind lately.
+struct Shares {
+  absl::Duration text;
+  absl::Duration pictures;
+};
+
+// Index of the batch to run; `candidates` is not empty. Between texts and pictures the one that is
+// behind its share goes first, within a kind the lowest rank.
+inline size_t ChooseBatch(const PolicyOptions& options, const Shares& shares,
+                          absl::Span<const Candidates> candidates) {
+  const bool text_is_due =
+      shares.text * (1 - options.text_share) <= shares.pictures * options.text_share;
+  const auto order = [&](const Candidates& c) {
+    const bool fair = options.policy == Policy::kHanmo;
+    return std::make_pair(fair && (c.kind == StepKind::kText) != text_is_due, c.first);
+  };
   size_t best = 0;
-  for (size_t i = 1; i < groups.size(); ++i) {
-    const Group& a = groups[i];
-    const Group& b = groups[best];
-    if (a.last_served != b.last_served ? a.last_served < b.last_served
-                                       : a.oldest_arrival < b.oldest_arrival) {
-      best = i;
-    }
+  for (size_t i = 1; i < candidates.size(); ++i) {
+    if (order(candidates[i]) < order(candidates[best])) best = i;
   }
   return best;
 }

@@ -38,6 +38,9 @@ void Batcher::Core::Handle(message::WorkerLost& lost) {
     Leave(sample);
     Return(sample);
   }
+  for (const auto& [model, home] : worker.models) {
+    models_[model].places.erase({home.listed_load, worker.id});
+  }
   lost_links_.push_back(std::move(worker.link));
 }
 

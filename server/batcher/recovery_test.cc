@@ -239,6 +239,7 @@ TEST_F(RecoveryTest, ASlowReadersSampleComesBackWhenItReads) {
 }
 
 TEST_F(RecoveryTest, WhoWasNotInAStepIsNotSuspected) {
+  options_.policy.policy = Policy::kFcfs;
   options_.steps_in_flight = 1;
   Start();
   // The picture's step is under way; the text waits for its turn.

@@ -67,6 +67,10 @@ struct Request {
   ModelId model = 0;
   // One entry per text or picture asked for; all of one kind; 1 to 16.
   std::vector<SampleJob> samples;
+  // Whose share of the devices it takes; empty is a tenant, too.
+  std::string tenant;
+  // -100 to 100; higher goes earlier.
+  int32_t priority = 0;
   // Both on the clock of SteadyNow() (clock.h); InfiniteFuture() when the client set no deadline.
   absl::Time arrival = absl::InfinitePast();
   absl::Time deadline = absl::InfiniteFuture();

@@ -32,6 +32,7 @@ void Batcher::Core::Handle(message::StepDone& done) {
   const InFlight sent = std::move(in_flight.front());
   in_flight.pop_front();
   worker->outlived = std::max(worker->outlived, sent.sent_after);
+  Touch(*worker);
   if (sent.step.id != done.result.step) {
     FailStep(*worker, sent, absl::InternalError("the worker left a step out"));
     return Handle(done);
@@ -47,6 +48,7 @@ void Batcher::Core::Handle(message::StepDone& done) {
 }
 
 void Batcher::Core::FinishStep(ActiveWorker& worker, const InFlight& sent, StepResult& result) {
+  Learn(worker, sent, result.device_time);
   const absl::Duration share = result.device_time / static_cast<int64_t>(result.rows.size());
   for (RowResult& row : result.rows) {
     Sample* sample = Find(row.sample, worker);
@@ -56,8 +58,20 @@ void Batcher::Core::FinishStep(ActiveWorker& worker, const InFlight& sent, StepR
       EndRequest(sample->request, row.status);
     } else if (!row.skipped) {
       FinishRow(sample, sent.step.kind, row);
+      // It may have ended.
+      sample = Find(row.sample, worker);
+      if (sample != nullptr && sample->request->sink->full()) HeedReader(sample->request);
     }
   }
+}
+
+void Batcher::Core::Learn(ActiveWorker& worker, const InFlight& sent, absl::Duration time) {
+  worker.costs->Learn(sent.cost, sent.load, time);
+  absl::Duration& share =
+      sent.step.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
+  share += time - sent.predicted;
+  // The knee may have moved: more samples may run together.
+  if (sent.step.kind == StepKind::kDenoise) models_[sent.step.model].stirred = true;
 }
 
 // The last call of each branch may end the sample and its request.
@@ -82,6 +96,7 @@ void Batcher::Core::FinishEncode(Sample* sample, const RowResult& row) {
   sample->encoded = true;
   sample->steps_total = row.steps_total;
   sample->planned_steps = row.steps_done;
+  Line(sample);
 }
 
 void Batcher::Core::FinishDenoise(Sample* sample, RowResult& row) {
@@ -140,6 +155,10 @@ void Batcher::Core::NoteToken(Sample* sample) {
 
 void Batcher::Core::EndSample(Sample* sample, SampleEnd end, uint32_t stop_id) {
   ActiveRequest* request = sample->request;
+  if (sample->text() != nullptr) {
+    sample->worker->costs->LearnLength(request->model,
+                                       static_cast<uint32_t>(sample->emitted.size()));
+  }
   Leave(sample);
   sample->state = SampleState::kEnded;
   request->sink->OnSampleEnd(sample->index, end, stop_id);

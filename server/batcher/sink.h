@@ -37,6 +37,9 @@ enum class SampleEnd {
   kPainted,
 };
 
+// Payload of a refusal: after so many milliseconds, in decimal digits, another try may do.
+inline constexpr char kRetryAfterMs[] = "hanmo.retry_after_ms";
+
 // What a request used up to its end, also when it was cut short.
 struct Usage {
   uint32_t prompt_tokens = 0;  // of one sample: all share the prompt

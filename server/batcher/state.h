@@ -2,17 +2,23 @@
 #ifndef HANMO_SERVER_BATCHER_STATE_H_
 #define HANMO_SERVER_BATCHER_STATE_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <list>
 #include <memory>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <variant>
 #include <vector>
 
+#include "absl/container/btree_map.h"
+#include "absl/container/btree_set.h"
 #include "absl/container/node_hash_map.h"
 #include "absl/time/time.h"
+#include "server/batcher/cost.h"
+#include "server/batcher/fair_clock.h"
 #include "server/batcher/pages.h"
 #include "server/batcher/policy.h"
 #include "server/batcher/request.h"
@@ -23,6 +29,7 @@ namespace hanmo {
 
 struct ActiveRequest;
 struct ActiveWorker;
+struct Lane;
 
 // Where a sample is. kHeld: it gave its place back because the reader is slow, and waits for
 // Batcher::Wake.
@@ -47,7 +54,7 @@ struct Sample {
   SampleHandle handle = 0;
   ActiveWorker* worker = nullptr;
   absl::Time parked_since = absl::InfiniteFuture();
-  uint64_t served = 0;       // step in which it ran last
+  Lane* lane = nullptr;      // where it waits for its next step
   uint64_t begun_after = 0;  // deaths of workers before this stay
   // What the steps sent so far will have done.
   uint32_t known_tokens = 0;    // texts: prompt and emitted tokens at Begin
@@ -85,21 +92,34 @@ struct ActiveRequest {
   absl::Time arrival;
   absl::Time deadline;
   std::vector<std::unique_ptr<Sample>> samples;
-  size_t next_to_begin = 0;                   // samples before it left the queue
-  size_t live = 0;                            // samples not ended
-  bool started = false;                       // its first step was sent
-  uint64_t last_death = 0;                    // the latest that found it in a step
-  uint32_t position = UINT32_MAX;             // last told to the sink
-  std::list<ActiveRequest*>::iterator place;  // in ModelQueue::waiting while next_to_begin is short
+  absl::Duration cost;  // predicted when it came in; zero when nothing was known
+  WorkTime start = 0;   // on the fair clock
+  Rank rank = 0;
+  absl::Time latest_start = absl::InfiniteFuture();  // in Core::urgent_
+  size_t next_to_begin = 0;                          // samples before it left the queue
+  size_t live = 0;                                   // samples not ended
+  bool started = false;                              // its first step was sent
+  uint64_t last_death = 0;                           // the latest that found it in a step
+  uint32_t position = UINT32_MAX;                    // last told to the sink
   Usage usage;
 
   bool queued() const { return next_to_begin == 0; }
+  bool waiting() const { return next_to_begin < samples.size(); }
+};
+
+// The samples of one batch key on one worker that could take a step now, lowest rank first.
+struct Lane {
+  BatchKey key;
+  std::vector<Sample*> ready;
 };
 
 // A step that was sent and has no result yet.
 struct InFlight {
   Step step;
   bool alone = false;
+  CostKey cost;
+  StepLoad load;
+  absl::Duration predicted;
   uint64_t sent_after = 0;  // deaths of workers
 };
 
@@ -109,33 +129,63 @@ struct Residence {
   PagePool pages;
   uint32_t aboard = 0;
   uint32_t reported_pages = UINT32_MAX;  // used, as last told to the observer
+  double listed_load = 0;                // as ModelQueue::places has it
 };
 
 struct ActiveWorker {
   WorkerId id = 0;
   std::shared_ptr<WorkerLink> link;
   absl::node_hash_map<ModelId, Residence> models;
-  std::vector<Sample*> aboard;  // oldest request first
+  StepCosts* costs = nullptr;   // of this kind of device
+  std::vector<Sample*> aboard;  // lowest rank first
+  std::list<Lane> lanes;
   std::deque<InFlight> in_flight;
+  Shares shares;
+  double load = 0;                  // predicted seconds of what is aboard
+  bool listed = false;              // in Core::touched_
+  bool closed = false;              // static policy: nobody joins until the last has left
   std::vector<SampleHandle> drops;  // to be sent
   uint64_t next_step = 1;
   // Deaths of other workers that it certainly outlived.
   uint64_t outlived = 0;
-  // When each key last ran, for the policy. Few: one per (model, kind, size) in use.
-  std::vector<std::pair<BatchKey, uint64_t>> served;
 };
 
 // The requests of one model that have samples to begin, and its samples that lost their place.
 struct ModelQueue {
-  std::vector<Sample*> returning;  // oldest request first; they go before the waiting ones
-  std::list<ActiveRequest*> waiting;
-  uint32_t queued = 0;   // requests of which no sample has begun
-  uint32_t running = 0;  // the others
+  std::vector<Sample*> returning;  // lowest rank first; they go before the waiting ones
+  absl::btree_map<std::pair<Rank, RequestId>, ActiveRequest*> waiting;
+  // The workers that have the model, least loaded first.
+  absl::btree_set<std::pair<double, WorkerId>> places;
+  StepCosts* costs = nullptr;  // of the worker that had the model first
+  bool stirred = false;        // something may begin now that could not before
+  uint32_t queued = 0;         // requests of which no sample has begun
+  uint32_t running = 0;        // the others
   bool ever_ready = false;
   bool failed = false;
   bool moved = false;    // positions changed in this tick
   bool changed = false;  // queued or running changed in this tick
 };
+
+// The order of everything: rank, then who came first.
+inline bool GoesBefore(const Sample* a, const Sample* b) {
+  return std::make_tuple(a->request->rank, a->request->id, a->index) <
+         std::make_tuple(b->request->rank, b->request->id, b->index);
+}
+
+inline void InsertByRank(Sample* sample, std::vector<Sample*>& samples) {
+  samples.insert(std::upper_bound(samples.begin(), samples.end(), sample, GoesBefore), sample);
+}
+
+inline void Remove(Sample* sample, std::vector<Sample*>& samples) {
+  samples.erase(std::lower_bound(samples.begin(), samples.end(), sample, GoesBefore));
+}
+
+// Takes the sample out of the lane in which it waits, if any.
+inline void Unline(Sample* sample) {
+  if (sample->lane == nullptr) return;
+  Remove(sample, sample->lane->ready);
+  sample->lane = nullptr;
+}
 
 }  // namespace hanmo
 

@@ -1,0 +1,145 @@
+#include "server/batcher/cost.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+
+namespace hanmo {
+namespace {
+
+constexpr double kForget = 0.98;   // weight of a step against the next one, for the line
+constexpr double kNewest = 0.15;   // weight of the newest step in an average
+constexpr uint16_t kEnough = 2;    // steps that make an average
+constexpr double kOutlier = 4;     // a step counts as this many times the expected time at most
+constexpr double kNearBest = 0.9;  // of the best throughput, at the knee
+
+double Averaged(double average, double value, uint32_t count) {
+  return average + (value - average) * std::max(kNewest, 1.0 / (count + 1));
+}
+
+}  // namespace
+
+void CostCurve::Fit(double rows, double seconds) {
+  weight_ = weight_ * kForget + 1;
+  x_ = x_ * kForget + rows;
+  xx_ = xx_ * kForget + rows * rows;
+  y_ = y_ * kForget + seconds;
+  xy_ = xy_ * kForget + rows * seconds;
+  const double spread = weight_ * xx_ - x_ * x_;
+  if (spread < 1e-6 * weight_ * xx_) {
+    // One number of rows only: all of it is taken for the price of rows.
+    base_ = 0;
+    per_row_ = x_ > 0 ? y_ / x_ : 0;
+    return;
+  }
+  per_row_ = (weight_ * xy_ - x_ * y_) / spread;
+  base_ = (y_ - per_row_ * x_) / weight_;
+  if (per_row_ < 0) {
+    per_row_ = 0;
+    base_ = y_ / weight_;
+  } else if (base_ < 0) {
+    base_ = 0;
+    per_row_ = xy_ / xx_;
+  }
+}
+
+void CostCurve::Learn(StepLoad load, absl::Duration time) {
+  double seconds = absl::ToDoubleSeconds(time);
+  const double expected = absl::ToDoubleSeconds(Predict(load));
+  if (steps_ >= kEnough && expected > 0) seconds = std::min(seconds, kOutlier * expected);
+  ++steps_;
+  if (load.prefill_tokens > 0) {
+    const double tokens = std::max(0.0, seconds - RowSeconds(load.rows)) / load.prefill_tokens;
+    per_token_ = Averaged(per_token_, tokens, token_steps_);
+    token_steps_ = std::min<uint32_t>(token_steps_ + 1, 1000);
+    return;
+  }
+  Fit(load.rows, seconds);
+  if (load.rows > kMaxRows) return;
+  Cell& cell = cells_[load.rows];
+  cell.seconds = static_cast<float>(Averaged(cell.seconds, seconds, cell.count));
+  cell.count = std::min<uint16_t>(cell.count + 1, 1000);
+  if (cell.count >= kEnough) most_measured_ = std::max(most_measured_, load.rows);
+}
+
+double CostCurve::RowSeconds(double rows) const {
+  if (rows <= kMaxRows) {
+    const Cell& cell = cells_[static_cast<size_t>(rows)];
+    if (cell.count >= kEnough) return cell.seconds;
+  }
+  return base_ + per_row_ * rows;
+}
+
+absl::Duration CostCurve::Predict(StepLoad load) const {
+  return absl::Seconds(RowSeconds(load.rows) + per_token_ * load.prefill_tokens);
+}
+
+uint32_t CostCurve::Knee(uint32_t most) const {
+  if (most_measured_ == 0) return 0;
+  const uint32_t known = std::min(most, most_measured_);
+  double best = 0;
+  for (uint32_t rows = 1; rows <= known; ++rows) {
+    best = std::max(best, rows / std::max(1e-9, RowSeconds(rows)));
+  }
+  uint32_t knee = 1;
+  while (knee < known && knee / std::max(1e-9, RowSeconds(knee)) < kNearBest * best) ++knee;
+  // Where the largest batch measured still pays, a larger one is worth a try.
+  const bool climbing = knee > known / 2 && known == most_measured_;
+  return climbing ? std::min(most, 2 * known) : knee;
+}
+
+absl::Duration StepCosts::Predict(const CostKey& key, StepLoad load) const {
+  if (const CostCurve* curve = Find(key)) return curve->Predict(load);
+  const double pixels = double{1} * key.width * key.height;
+  if (pixels == 0) return absl::ZeroDuration();
+  const CostCurve* nearest = nullptr;
+  double factor = 0;
+  for (const auto& [other, curve] : curves_) {
+    if (other.model != key.model || other.kind != key.kind || other.width == 0) continue;
+    const double ratio = pixels / (double{1} * other.width * other.height);
+    if (nearest == nullptr || std::abs(std::log(ratio)) < std::abs(std::log(factor))) {
+      nearest = &curve;
+      factor = ratio;
+    }
+  }
+  return nearest == nullptr ? absl::ZeroDuration() : nearest->Predict(load) * factor;
+}
+
+uint32_t StepCosts::Knee(const CostKey& key, uint32_t most) const {
+  const CostCurve* curve = Find(key);
+  return curve == nullptr ? 0 : curve->Knee(most);
+}
+
+absl::Duration StepCosts::Lone(ModelId model, const PictureJob& job) const {
+  const StepLoad load{RowsOf(job), 0};
+  return Predict({model, StepKind::kTextEncode, 0, 0}, load) +
+         Predict({model, StepKind::kDenoise, job.width, job.height}, load) * job.steps +
+         Predict({model, StepKind::kVaeDecode, job.width, job.height}, {1, 0});
+}
+
+absl::Duration StepCosts::Lone(ModelId model, const TextJob& job) const {
+  const CostKey key{model, StepKind::kText, 0, 0};
+  auto length = lengths_.find(model);
+  const double tokens =
+      length == lengths_.end() ? job.max_tokens : std::min<double>(job.max_tokens, length->second);
+  return Predict(key, {0, static_cast<uint32_t>(job.prompt.size())}) +
+         Predict(key, {1, 0}) * tokens;
+}
+
+void StepCosts::LearnLength(ModelId model, uint32_t tokens) {
+  auto [length, first] = lengths_.try_emplace(model, tokens);
+  if (!first) length->second = Averaged(length->second, tokens, 1000);
+}
+
+std::vector<StepCosts::Description> StepCosts::Describe(ModelId model, uint32_t most) const {
+  std::vector<Description> described;
+  for (const auto& [key, curve] : curves_) {
+    if (key.model != model) continue;
+    const uint32_t knee = std::max<uint32_t>(1, curve.Knee(most));
+    described.push_back(
+        {key, knee, curve.Predict({1, 0}), curve.Predict({knee, 0}), curve.steps()});
+  }
+  return described;
+}
+
+}  // namespace hanmo

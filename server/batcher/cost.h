@@ -1,0 +1,122 @@
+// What a step costs, learned from the steps that ran: nobody profiles anything beforehand.
+//
+// Std and abseil only; not thread-safe.
+#ifndef HANMO_SERVER_BATCHER_COST_H_
+#define HANMO_SERVER_BATCHER_COST_H_
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "server/batcher/worker.h"
+
+namespace hanmo {
+
+// Steps of one key differ only in how much is in them.
+struct CostKey {
+  ModelId model = 0;
+  StepKind kind = StepKind::kText;
+  uint32_t width = 0;  // pixels; 0 where the cost does not depend on them
+  uint32_t height = 0;
+
+  friend bool operator==(const CostKey&, const CostKey&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const CostKey& key) {
+    return H::combine(std::move(h), key.model, key.kind, key.width, key.height);
+  }
+};
+
+// How much is in a step.
+struct StepLoad {
+  // Rows of the network: 2 for a guided picture, 1 for any other sample that is not prefilling.
+  uint32_t rows = 0;
+  // Prompt tokens run, over all rows.
+  uint32_t prefill_tokens = 0;
+};
+
+// Time of one key's steps against their load. Every number of rows seen often enough has its own
+// average; between and beyond them a line a + b rows is fitted, with a, b >= 0; prompt tokens come
+// on top, at the same price each. Old steps are forgotten, and one step that took many times as
+// long as expected counts only as several times as long.
+class CostCurve {
+ public:
+  // Rows above this are counted with the line alone.
+  static constexpr uint32_t kMaxRows = 256;
+
+  void Learn(StepLoad load, absl::Duration time);
+
+  // Zero while nothing is known.
+  absl::Duration Predict(StepLoad load) const;
+
+  // The fewest rows whose throughput is within a tenth of the best at up to `most` rows: more would
+  // only add latency. Never above twice the most rows measured so far, so a curve is explored while
+  // larger batches pay; 0 while nothing is known.
+  uint32_t Knee(uint32_t most) const;
+
+  uint64_t steps() const { return steps_; }
+
+ private:
+  struct Cell {
+    float seconds = 0;
+    uint16_t count = 0;
+  };
+
+  double RowSeconds(double rows) const;
+  void Fit(double rows, double seconds);
+
+  uint64_t steps_ = 0;
+  std::array<Cell, kMaxRows + 1> cells_{};  // by rows, of steps without prefill
+  uint32_t most_measured_ = 0;
+  // Sums of the weighted least squares, and its solution.
+  double weight_ = 0, x_ = 0, xx_ = 0, y_ = 0, xy_ = 0;
+  double base_ = 0;
+  double per_row_ = 0;
+  double per_token_ = 0;
+  uint32_t token_steps_ = 0;
+};
+
+// All curves of one kind of device.
+class StepCosts {
+ public:
+  void Learn(const CostKey& key, StepLoad load, absl::Duration time) {
+    if (time > absl::ZeroDuration()) curves_[key].Learn(load, time);
+  }
+
+  // Zero while nothing is known. Sizes never seen are scaled by pixels from the nearest one.
+  absl::Duration Predict(const CostKey& key, StepLoad load) const;
+  uint32_t Knee(const CostKey& key, uint32_t most) const;
+
+  // Time of one sample alone on the device, from Begin to its end; zero while nothing is known.
+  absl::Duration Lone(ModelId model, const PictureJob& job) const;
+  absl::Duration Lone(ModelId model, const TextJob& job) const;
+  // The length of a finished text: what Lone expects of the next ones.
+  void LearnLength(ModelId model, uint32_t tokens);
+
+  struct Description {
+    CostKey key;
+    uint32_t knee = 0;  // rows
+    absl::Duration one_row;
+    absl::Duration knee_rows;
+    uint64_t steps = 0;  // measured
+  };
+  // One entry per key with its predicted times; for people.
+  std::vector<Description> Describe(ModelId model, uint32_t most) const;
+
+ private:
+  const CostCurve* Find(const CostKey& key) const {
+    auto found = curves_.find(key);
+    return found == curves_.end() ? nullptr : &found->second;
+  }
+
+  absl::flat_hash_map<CostKey, CostCurve> curves_;
+  absl::flat_hash_map<ModelId, double> lengths_;
+};
+
+// Rows of the network that one picture takes.
+inline uint32_t RowsOf(const PictureJob& job) { return job.guidance > 1 ? 2 : 1; }
+
+}  // namespace hanmo
+
+#endif  // HANMO_SERVER_BATCHER_COST_H_
