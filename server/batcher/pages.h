@@ -1,42 +1,77 @@
-// The KV pages of one model on one worker: who has which. The worker's memory only obeys.
+// The KV pages of one model on one worker: who has which, and which of them are shared. The
+// worker's memory only obeys.
 #ifndef HANMO_SERVER_BATCHER_PAGES_H_
 #define HANMO_SERVER_BATCHER_PAGES_H_
 
 #include <cstdint>
 #include <vector>
 
+#include "absl/types/span.h"
+#include "server/batcher/prefix_cache.h"
+
 namespace hanmo {
 
-// A free list. A page given back may be handed out at once, even while steps that read it are under
-// way: commands run in order on the worker, so the next writer comes after the last reader.
+// The pages of one sample, in the order of its tokens. PagePool fills and empties it.
+struct PageTable {
+  std::vector<uint32_t> pages;
+  // The published pages that hold the same tokens as the first of `pages`: these themselves, or
+  // twins that another sample had published before. The sample uses the twins, too, so that those
+  // who match its text find every page of it.
+  std::vector<uint32_t> published;
+};
+
+struct PagePoolOptions {
+  uint32_t pages = 0;        // ids are 0 to pages - 1
+  uint32_t page_tokens = 0;  // 0: no text model
+  // Published pages that are kept without a user, at most; 0 publishes nothing.
+  uint32_t max_idle = 0;
+};
+
+// A free list, and the published pages that nobody uses: they count as free and are forgotten when
+// the list is empty. A page given back may be handed out at once, even while steps that read it are
+// under way: commands run in order on the worker, so the next writer comes after the last reader.
 class PagePool {
  public:
-  explicit PagePool(uint32_t pages = 0) : total_(pages) {
-    free_.reserve(pages);
-    // Low ids first: untouched pages at the end cost the worker no memory.
-    for (uint32_t page = pages; page > 0; --page) free_.push_back(page - 1);
-  }
+  explicit PagePool(PagePoolOptions options = {});
+  explicit PagePool(uint32_t pages) : PagePool(PagePoolOptions{.pages = pages}) {}
 
-  uint32_t total() const { return total_; }
-  uint32_t free() const { return static_cast<uint32_t>(free_.size()); }
+  uint32_t total() const { return options_.pages; }
+  uint32_t free() const { return static_cast<uint32_t>(free_.size()) + cache_.idle(); }
+  // Of the free ones, those that are kept for their contents.
+  uint32_t idle() const { return cache_.idle(); }
 
-  // Appends `count` pages to `*pages`; false, and nothing changes, when there are not enough.
-  bool Take(uint32_t count, std::vector<uint32_t>* pages) {
-    if (count > free_.size()) return false;
-    pages->insert(pages->end(), free_.rbegin(), free_.rbegin() + count);
-    free_.resize(free_.size() - count);
-    return true;
-  }
+  // The longest run of published pages at the start of `tokens`; never all of these: the last token
+  // must be run, for what follows it.
+  struct Match {
+    uint32_t pages = 0;
+    uint32_t idle = 0;  // of them, counted in free()
+  };
+  Match Find(uint64_t salt, absl::Span<const uint32_t> tokens) const;
+  // Gives the pages that Find found to the empty `*table`; returns their number.
+  uint32_t Share(uint64_t salt, absl::Span<const uint32_t> tokens, PageTable* table);
 
-  // Takes all of `*pages` back and empties it.
-  void Return(std::vector<uint32_t>* pages) {
-    free_.insert(free_.end(), pages->rbegin(), pages->rend());
-    pages->clear();
-  }
+  // Appends `count` pages to the table; false, and nothing changes, when there are not enough.
+  bool Take(uint32_t count, PageTable* table);
+  // Publishes the table's next page, that after `table->published`. A worker has run all its
+  // `tokens`, so many as fill it.
+  void Publish(uint64_t salt, absl::Span<const uint32_t> tokens, PageTable* table);
+  bool publishes() const { return options_.max_idle > 0; }
+
+  // Takes all pages of the table back and empties it.
+  void Return(PageTable* table);
+
+  // The same for pages that are not shared.
+  bool Take(uint32_t count, std::vector<uint32_t>* pages);
+  void Return(std::vector<uint32_t>* pages);
 
  private:
-  uint32_t total_;
-  std::vector<uint32_t> free_;  // last is next
+  void Use(uint32_t page);
+  void Release(uint32_t page);
+
+  PagePoolOptions options_;
+  PrefixCache cache_;
+  std::vector<uint32_t> free_;   // last is next
+  std::vector<uint32_t> users_;  // by page
 };
 
 }  // namespace hanmo
