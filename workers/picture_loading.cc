@@ -63,19 +63,6 @@ bool SavedBefore09(const nlohmann::json& unet_config) {
 
 }  // namespace
 
-std::string DtypeName(at::ScalarType dtype) {
-  switch (dtype) {
-    case at::kFloat:
-      return "float32";
-    case at::kHalf:
-      return "float16";
-    case at::kBFloat16:
-      return "bfloat16";
-    default:
-      return c10::toString(dtype);
-  }
-}
-
 absl::StatusOr<std::unique_ptr<PicturePipeline>> PicturePipeline::Load(
     const PipelineOptions& options) {
   std::unique_ptr<PicturePipeline> pipeline(new PicturePipeline(options));

@@ -234,7 +234,7 @@ TEST_F(RecoveryTest, PicturesAboardAtAKillEndWithTheSameBytes) {
 TEST_F(RecoveryTest, TextsAboardAtAKillGoOnWithTheSameTokens) {
   StartFleet();
   const std::vector<TextJob> jobs = {Text(1), Text(2)};
-  const std::vector<WrittenText> undisturbed = WriteTogether(remote_, kTextModel, jobs, 512);
+  const std::vector<WrittenText> undisturbed = WriteTogether(remote_, kTextModel, jobs);
   ASSERT_TRUE(undisturbed[0].status.ok()) << undisturbed[0].status;
   ASSERT_EQ(undisturbed[0].tokens.size(), 24u);
   ASSERT_EQ(kill(WorkerPid(), SIGKILL), 0);
@@ -245,7 +245,8 @@ TEST_F(RecoveryTest, TextsAboardAtAKillGoOnWithTheSameTokens) {
   std::vector<Resume> resumes(2);
   for (size_t i = 0; i < 10; ++i) resumes[0].emitted.push_back(undisturbed[0].tokens[i].id);
   for (size_t i = 0; i < 17; ++i) resumes[1].emitted.push_back(undisturbed[1].tokens[i].id);
-  const std::vector<WrittenText> rest = WriteTogether(remote_, kTextModel, jobs, 3, resumes);
+  const std::vector<WrittenText> rest =
+      WriteTogether(remote_, kTextModel, jobs, {.chunk = 3, .resumes = resumes});
   for (size_t text = 0; text < 2; ++text) {
     const size_t emitted = resumes[text].emitted.size();
     ASSERT_EQ(rest[text].tokens.size(), 24 - emitted) << rest[text].status;

@@ -99,6 +99,12 @@ absl::StatusOr<TextPipeline::Text> TextPipeline::MakeText(TextJob job, const Res
                                                    " tokens, below max_tokens ", job.max_tokens,
                                                    " expected"));
   }
+  if (resume.cached_tokens >= text.tokens.size() || resume.cached_tokens % Gpt2::kPageTokens != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "cached_tokens: ", resume.cached_tokens, ", whole pages of ", Gpt2::kPageTokens,
+        " tokens, below the ", text.tokens.size(), " known ones, expected"));
+  }
+  text.cached = resume.cached_tokens;
   text.ending_ids = job.stop_token_ids;
   text.ending_ids.insert(text.ending_ids.end(), job.sampling.eos_token_ids.begin(),
                          job.sampling.eos_token_ids.end());
@@ -126,14 +132,16 @@ absl::Status TextPipeline::Run(const Step& step, std::vector<RowResult>* rows) {
   rows->resize(step.rows.size());
   std::vector<Rider> riders;
   std::set<SampleHandle> aboard;
+  size_t positions = 0;
+  for (const Row& row : step.rows) positions += std::max<size_t>(1, row.prefill_tokens);
   for (size_t i = 0; i < step.rows.size(); ++i) {
     RowResult& result = (*rows)[i];
     result.sample = step.rows[i].sample;
     absl::StatusOr<Rider> rider =
         aboard.insert(result.sample).second
-            ? Board(step.rows[i], &result)
+            ? Board(step.rows[i], positions, &result)
             : absl::InvalidArgumentError("step.rows: a sample is in the step twice");
-    if (rider.ok() && !result.skipped) riders.push_back(*rider);
+    if (rider.ok() && !result.skipped) riders.push_back(*std::move(rider));
     if (!rider.ok()) result.status = rider.status();
   }
   if (!riders.empty()) {
@@ -149,14 +157,15 @@ absl::Status TextPipeline::Run(const Step& step, std::vector<RowResult>* rows) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<TextPipeline::Rider> TextPipeline::Board(const Row& row, RowResult* result) {
+absl::StatusOr<TextPipeline::Rider> TextPipeline::Board(const Row& row, size_t positions,
+                                                        RowResult* result) {
   auto found = texts_.find(row.sample);
   if (found == texts_.end()) {
     return absl::NotFoundError(absl::StrCat("sample ", row.sample, " is unknown"));
   }
   Text& text = found->second;
   if (!text.invalid.ok()) return text.invalid;
-  Rider rider = {&text, result, text.pages.size(), std::max<size_t>(1, row.prefill_tokens)};
+  Rider rider = {&text, result, text.pages.size(), std::max<size_t>(1, row.prefill_tokens), {}};
   for (uint32_t page : row.new_pages) {
     if (page >= loaded_.pages) {
       return absl::InvalidArgumentError(
@@ -176,44 +185,79 @@ absl::StatusOr<TextPipeline::Rider> TextPipeline::Board(const Row& row, RowResul
     return absl::InvalidArgumentError(absl::StrCat("new_pages: the sample has ", text.pages.size(),
                                                    " pages, ", pages_needed, " are needed"));
   }
+  const auto first = text.tokens.begin() + static_cast<ptrdiff_t>(text.cached);
+  rider.tokens.assign(first, first + static_cast<ptrdiff_t>(rider.count));
+  if (row.prefill_tokens == 0) Draft(row, positions, rider);
   return rider;
+}
+
+void TextPipeline::Draft(const Row& row, size_t positions, Rider& rider) const {
+  Text& text = *rider.text;
+  if (!rider.samples()) return;
+  // Elsewhere a guess could change a token by rounding.
+  if (options_.deterministic && !options_.device->device().is_cpu()) return;
+  const size_t room = std::min(text.pages.size() * Gpt2::kPageTokens - text.cached - 1,
+                               text.job.max_tokens - text.generated().size() - 1);
+  const auto limit = static_cast<uint32_t>(std::min<size_t>(row.draft_tokens, room));
+  for (uint32_t guess : text.drafter.Guess(text.tokens, limit, positions)) {
+    rider.tokens.push_back(static_cast<int32_t>(guess));
+  }
+  rider.result->drafted = static_cast<uint32_t>(rider.tokens.size() - 1);
 }
 
 absl::Status TextPipeline::Forward(std::vector<Rider>& riders) {
   std::vector<Gpt2Row> batch;
   for (const Rider& rider : riders) {
     Gpt2Row& row = batch.emplace_back();
-    // Ids are below the vocabulary's size, which fits an int32.
-    row.tokens = {reinterpret_cast<const int32_t*>(rider.text->tokens.data()) + rider.text->cached,
-                  rider.count};
-    row.start = rider.text->cached;
+    row.tokens = rider.tokens;
+    row.start = static_cast<int64_t>(rider.text->cached);
     row.page_table = rider.text->pages;
-    row.logits = rider.samples() ? LogitsOf::kLastToken : LogitsOf::kNone;
+    row.logits = !rider.samples()                    ? LogitsOf::kNone
+                 : rider.tokens.size() > rider.count ? LogitsOf::kAllTokens
+                                                     : LogitsOf::kLastToken;
   }
   HANMO_ASSIGN_OR_RETURN(const Gpt2Logits logits, model_->Run(batch, cache_));
   for (size_t i = 0; i < riders.size(); ++i) {
     Rider& rider = riders[i];
     const bool samples = rider.samples();
     rider.text->cached += rider.count;
-    if (samples) SampleNext(rider, logits.values[logits.first[i]]);
+    if (samples) {
+      SampleNext(rider, logits.values.slice(0, logits.first[i], logits.first[i + 1]));
+    }
   }
   return absl::OkStatus();
 }
 
 void TextPipeline::SampleNext(Rider& rider, const at::Tensor& logits) {
   Text& text = *rider.text;
+  RowResult& result = *rider.result;
+  const auto guesses = absl::MakeConstSpan(rider.tokens).subspan(rider.count);
+  uint32_t right = 0;
+  for (bool more = true; more;) {
+    if (absl::Status status = SampleOne(text, logits[right], &result); !status.ok()) {
+      // After a right guess the next row meets the error, as it would have without guesses.
+      if (right == 0) result.status = status;
+      return;
+    }
+    if (right > 0) ++text.cached;
+    more = !text.ended && right < guesses.size() &&
+           text.tokens.back() == static_cast<uint32_t>(guesses[right]);
+    if (more) ++right;
+  }
+  text.drafter.Learn(right);
+}
+
+absl::Status TextPipeline::SampleOne(Text& text, const at::Tensor& logits, RowResult* result) {
   absl::StatusOr<Token> token =
       SampleToken({logits.data_ptr<float>(), static_cast<size_t>(logits.numel())},
                   text.job.sampling, {text.job.prompt, text.generated()}, text.ending_ids);
-  if (!token.ok()) {
-    rider.result->status = token.status();
-    return;
-  }
+  if (!token.ok()) return token.status();
   text.tokens.push_back(token->id);
   const std::vector<uint32_t>& stops = text.job.stop_token_ids;
   text.ended = text.generated().size() == text.job.max_tokens ||
                std::find(stops.begin(), stops.end(), token->id) != stops.end();
-  rider.result->tokens.push_back(*std::move(token));
+  result->tokens.push_back(*std::move(token));
+  return absl::OkStatus();
 }
 
 }  // namespace hanmo

@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "workers/models/gpt2.h"
+#include "workers/models/token_drafter.h"
 #include "workers/pipeline.h"
 
 namespace hanmo {
@@ -40,6 +41,7 @@ class TextPipeline final : public Pipeline {
     std::vector<uint32_t> tokens;      // prompt, emitted before, and sampled here
     size_t cached = 0;                 // of them, in the KV cache
     std::vector<int32_t> pages;
+    TokenDrafter drafter;
     bool ended = false;  // by a stop id or max_tokens
 
     absl::Span<const uint32_t> generated() const {
@@ -50,8 +52,9 @@ class TextPipeline final : public Pipeline {
   struct Rider {
     Text* text;
     RowResult* result;
-    size_t first_page;  // pages of the table before the step's new ones
-    size_t count;       // tokens to run
+    size_t first_page;            // pages of the table before the step's new ones
+    size_t count;                 // known tokens to run
+    std::vector<int32_t> tokens;  // these, and guesses at what follows
     bool samples() const { return text->cached + count == text->tokens.size(); }
   };
 
@@ -59,10 +62,15 @@ class TextPipeline final : public Pipeline {
 
   absl::Status MakeCache();
   absl::StatusOr<Text> MakeText(TextJob job, const Resume& resume) const;
-  absl::StatusOr<Rider> Board(const Row& row, RowResult* result);
+  // `positions`: known tokens that the step runs in all.
+  absl::StatusOr<Rider> Board(const Row& row, size_t positions, RowResult* result);
+  void Draft(const Row& row, size_t positions, Rider& rider) const;
   absl::Status Forward(std::vector<Rider>& riders);
-  // `logits` of one row is overwritten.
+  // Draws the rider's next token, and more while its guesses come true. `logits` has one row for
+  // its last known token and one for each guess; what is used is overwritten.
   void SampleNext(Rider& rider, const at::Tensor& logits);
+  // `logits` is overwritten.
+  absl::Status SampleOne(Text& text, const at::Tensor& logits, RowResult* result);
 
   const PipelineOptions options_;
   LoadedModel loaded_;

@@ -65,10 +65,10 @@ TEST_F(TextPipelineTest, ATextDependsNeitherOnItsCompanyNorOnItsChunks) {
   jobs[1].sampling.top_k = 12;
   jobs[2].sampling.repetition_penalty = 1.3f;
   jobs[3].sampling.top_p = 0.8f;
-  const std::vector<WrittenText> together = WriteTogether(executor_, 0, jobs, 16);
+  const std::vector<WrittenText> together = WriteTogether(executor_, 0, jobs, {.chunk = 16});
   for (size_t i = 0; i < jobs.size(); ++i) {
     for (uint32_t chunk : {512, 5}) {
-      const WrittenText alone = WriteTogether(executor_, 0, {jobs[i]}, chunk)[0];
+      const WrittenText alone = WriteTogether(executor_, 0, {jobs[i]}, {.chunk = chunk})[0];
       ASSERT_TRUE(alone.status.ok()) << alone.status;
       ASSERT_EQ(alone.tokens.size(), 20u);
       EXPECT_EQ(Ids(alone), Ids(together[i]));
@@ -83,17 +83,17 @@ TEST_F(TextPipelineTest, ATextDependsNeitherOnItsCompanyNorOnItsChunks) {
 
 TEST_F(TextPipelineTest, GoesOnFromTheEmittedTokens) {
   const TextJob job = Text(LongPrompt(21), 5);
-  const std::vector<uint32_t> whole = Ids(WriteTogether(executor_, 0, {job}, 512)[0]);
+  const std::vector<uint32_t> whole = Ids(WriteTogether(executor_, 0, {job})[0]);
   for (size_t emitted : {1, 7, 19}) {
     const Resume resume = {{whole.begin(), whole.begin() + emitted}, ""};
-    EXPECT_EQ(Ids(WriteTogether(executor_, 0, {job}, 8, {resume})[0]),
+    EXPECT_EQ(Ids(WriteTogether(executor_, 0, {job}, {.chunk = 8, .resumes = {resume}})[0]),
               std::vector<uint32_t>(whole.begin() + emitted, whole.end()));
   }
 }
 
 TEST_F(TextPipelineTest, ASampleThatEndedIsSkippedByTheStepsUnderWay) {
   TextJob job = Text({5, 6}, 6);
-  const std::vector<uint32_t> free_run = Ids(WriteTogether(executor_, 0, {job}, 512)[0]);
+  const std::vector<uint32_t> free_run = Ids(WriteTogether(executor_, 0, {job})[0]);
   // Stop at the first token that was not there before.
   size_t stop = 1;
   while (std::find(free_run.begin(), free_run.begin() + stop, free_run[stop]) !=
@@ -101,7 +101,7 @@ TEST_F(TextPipelineTest, ASampleThatEndedIsSkippedByTheStepsUnderWay) {
     ++stop;
   }
   job.stop_token_ids = {free_run[stop]};
-  EXPECT_EQ(Ids(WriteTogether(executor_, 0, {job}, 512)[0]).size(), stop + 1);
+  EXPECT_EQ(Ids(WriteTogether(executor_, 0, {job})[0]).size(), stop + 1);
 
   job.max_tokens = 1;
   executor_.Begin(1, 0, job, {});
@@ -113,10 +113,10 @@ TEST_F(TextPipelineTest, ASampleThatEndedIsSkippedByTheStepsUnderWay) {
 
 TEST_F(TextPipelineTest, MinTokensHoldsOffTheEnd) {
   TextJob job = Text({5, 6}, 6);
-  job.stop_token_ids = {Ids(WriteTogether(executor_, 0, {job}, 512)[0])[0]};
-  EXPECT_EQ(WriteTogether(executor_, 0, {job}, 512)[0].tokens.size(), 1u);
+  job.stop_token_ids = {Ids(WriteTogether(executor_, 0, {job})[0])[0]};
+  EXPECT_EQ(WriteTogether(executor_, 0, {job})[0].tokens.size(), 1u);
   job.sampling.min_tokens = 3;
-  EXPECT_GE(WriteTogether(executor_, 0, {job}, 512)[0].tokens.size(), 3u);
+  EXPECT_GE(WriteTogether(executor_, 0, {job})[0].tokens.size(), 3u);
 }
 
 TEST_F(TextPipelineTest, ABadSampleFailsAloneAndNamesTheField) {
@@ -127,13 +127,13 @@ TEST_F(TextPipelineTest, ABadSampleFailsAloneAndNamesTheField) {
   jobs[3].max_tokens = 94;
   jobs[4].max_tokens = 0;
   jobs[5].prompt = {0xffffffff};
-  const std::vector<WrittenText> texts = WriteTogether(executor_, 0, jobs, 512);
+  const std::vector<WrittenText> texts = WriteTogether(executor_, 0, jobs);
   const char* named[] = {"", "prompt", "258", "96", "max_tokens", "4294967295"};
   for (size_t i = 1; i < jobs.size(); ++i) {
     EXPECT_EQ(texts[i].status.code(), absl::StatusCode::kInvalidArgument) << i;
     EXPECT_THAT(std::string(texts[i].status.message()), HasSubstr(named[i]));
   }
-  EXPECT_EQ(Ids(texts[0]), Ids(WriteTogether(executor_, 0, {good}, 512)[0]));
+  EXPECT_EQ(Ids(texts[0]), Ids(WriteTogether(executor_, 0, {good})[0]));
 }
 
 TEST_F(TextPipelineTest, RowsThatCannotRunFailAlone) {

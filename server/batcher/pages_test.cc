@@ -173,7 +173,8 @@ class NaivePool {
     return matched;
   }
   void Use(uint32_t page) {
-    if (users_[page]++ == 0) idle_.erase(std::remove(idle_.begin(), idle_.end(), page), idle_.end());
+    if (users_[page]++ == 0)
+      idle_.erase(std::remove(idle_.begin(), idle_.end(), page), idle_.end());
   }
   // `page` was handed out by the pool.
   void Take(uint32_t page) {
@@ -212,10 +213,9 @@ class NaivePool {
       if (text->second != page) continue;
       // Nobody is kept whose parent is gone.
       for (const auto& [longer, other] : texts_) {
-        const bool child = longer.first == text->first.first &&
-                           longer.second.size() > text->first.second.size() &&
-                           std::equal(text->first.second.begin(), text->first.second.end(),
-                                      longer.second.begin());
+        const bool child =
+            longer.first == text->first.first && longer.second.size() > text->first.second.size() &&
+            std::equal(text->first.second.begin(), text->first.second.end(), longer.second.begin());
         ASSERT_FALSE(child) << "page " << page << " is forgotten before page " << other;
       }
       texts_.erase(text);
@@ -254,8 +254,7 @@ class PagePoolPropertyTest : public ::testing::TestWithParam<uint32_t> {
     const Tokens matched = naive_->Matched(sample.salt, sample.tokens);
     const PagePool::Match match = pool_->Find(sample.salt, sample.tokens);
     ASSERT_EQ(match.pages, matched.size());
-    const uint32_t missing =
-        (sample.tokens.size() + kPageTokens - 1) / kPageTokens - match.pages;
+    const uint32_t missing = (sample.tokens.size() + kPageTokens - 1) / kPageTokens - match.pages;
     if (missing > pool_->free() - match.idle) return;
     ASSERT_EQ(pool_->Share(sample.salt, sample.tokens, &sample.table), matched.size());
     ASSERT_EQ(sample.table.pages, matched);

@@ -29,6 +29,7 @@ struct Row {
   uint32_t prefill_tokens = 0;
   std::vector<uint32_t> new_pages;
   bool preview = false;
+  uint32_t draft_tokens = 0;  // kText, decode: guesses that may be run along
 };
 
 struct Step {
@@ -42,6 +43,8 @@ struct Step {
 struct Resume {
   std::vector<uint32_t> emitted;  // texts: tokens that the client has already
   std::string save_point;         // pictures: empty starts anew
+  // Texts: of the first known tokens, in the pages that the first row's new_pages begin with.
+  uint32_t cached_tokens = 0;
 };
 
 struct RowResult {
@@ -49,6 +52,7 @@ struct RowResult {
   absl::Status status;  // not OK: this sample is gone, the others are well
   std::vector<Token> tokens;
   bool skipped = false;
+  uint32_t drafted = 0;  // kText: guesses run; all but one of `tokens` were guessed right
   uint32_t steps_done = 0;
   uint32_t steps_total = 0;  // model calls in all; known after kTextEncode
   Pixels picture;

@@ -58,6 +58,7 @@ void JobToWire(const TextJob& job, const Resume& resume, wire::Begin* begin) {
   SamplingToWire(job.sampling, out->mutable_sampling());
   Assign(job.stop_token_ids, out->mutable_stop_token_ids());
   out->set_max_tokens(job.max_tokens);
+  out->set_cached_tokens(resume.cached_tokens);
 }
 
 void JobToWire(const PictureJob& job, const Resume& resume, wire::Begin* begin) {
@@ -109,6 +110,7 @@ void RowToWire(RowResult row, wire::RowResult* out) {
     }
   }
   out->set_skipped(row.skipped);
+  out->set_drafted(row.drafted);
   out->set_steps_done(row.steps_done);
   out->set_steps_total(row.steps_total);
   out->set_picture(std::move(row.picture.rgb));
@@ -138,6 +140,7 @@ RowResult RowFromWire(wire::RowResult& in) {
     for (const wire::TokenCandidate& c : t.top()) token.top.push_back({c.id(), c.logprob()});
   }
   out.skipped = in.skipped();
+  out.drafted = in.drafted();
   out.steps_done = in.steps_done();
   out.steps_total = in.steps_total();
   out.picture = PixelsFromWire(in.picture_width(), std::move(*in.mutable_picture()));
@@ -243,6 +246,7 @@ void ToWire(const Step& step, wire::Step* out) {
     r->set_prefill_tokens(row.prefill_tokens);
     Assign(row.new_pages, r->mutable_new_pages());
     r->set_preview(row.preview);
+    r->set_draft_tokens(row.draft_tokens);
   }
 }
 
@@ -323,6 +327,7 @@ absl::StatusOr<BeginCommand> FromWire(wire::Begin in) {
     case wire::Begin::kText:
       out.job = JobFromWire(in.text());
       out.resume.emitted = ToVector(in.text().emitted());
+      out.resume.cached_tokens = in.text().cached_tokens();
       return out;
     case wire::Begin::kPicture:
       out.job = JobFromWire(in.picture());
@@ -343,7 +348,8 @@ absl::StatusOr<Step> FromWire(const wire::Step& in) {
   out.kind = *kind;
   out.rows.reserve(in.rows_size());
   for (const wire::Row& r : in.rows()) {
-    out.rows.push_back({r.sample(), r.prefill_tokens(), ToVector(r.new_pages()), r.preview()});
+    out.rows.push_back({r.sample(), r.prefill_tokens(), ToVector(r.new_pages()), r.preview(),
+                        r.draft_tokens()});
   }
   return out;
 }

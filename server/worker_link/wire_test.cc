@@ -29,12 +29,13 @@ TextJob Text() {
 
 TEST(WireTest, CarriesEveryFieldOfAText) {
   wire::Begin message;
-  ToWire(BeginCommand{7, 3, Text(), Resume{{8, 9}, ""}}, &message);
+  ToWire(BeginCommand{7, 3, Text(), Resume{{8, 9}, "", 4}}, &message);
   absl::StatusOr<BeginCommand> begin = FromWire(message);
   ASSERT_TRUE(begin.ok());
   EXPECT_EQ(begin->sample, 7u);
   EXPECT_EQ(begin->model, 3u);
   EXPECT_EQ(begin->resume.emitted, (std::vector<uint32_t>{8, 9}));
+  EXPECT_EQ(begin->resume.cached_tokens, 4u);
   const TextJob want = Text();
   const TextJob& got = std::get<TextJob>(begin->job);
   EXPECT_EQ(got.prompt, want.prompt);
@@ -96,7 +97,7 @@ TEST(WireTest, CarriesStepsOfEveryKindAndRefusesUnknownOnes) {
   for (StepKind kind :
        {StepKind::kTextEncode, StepKind::kDenoise, StepKind::kVaeDecode, StepKind::kText}) {
     wire::Step message;
-    ToWire(Step{9, 2, kind, {{5, 16, {1, 0, 7}, true}, {6, 0, {}, false}}}, &message);
+    ToWire(Step{9, 2, kind, {{5, 16, {1, 0, 7}, true}, {6, 0, {}, false, 3}}}, &message);
     absl::StatusOr<Step> step = FromWire(message);
     ASSERT_TRUE(step.ok());
     EXPECT_EQ(step->id, 9u);
@@ -106,7 +107,9 @@ TEST(WireTest, CarriesStepsOfEveryKindAndRefusesUnknownOnes) {
     EXPECT_EQ(step->rows[0].prefill_tokens, 16u);
     EXPECT_EQ(step->rows[0].new_pages, (std::vector<uint32_t>{1, 0, 7}));
     EXPECT_TRUE(step->rows[0].preview);
+    EXPECT_EQ(step->rows[0].draft_tokens, 0u);
     EXPECT_EQ(step->rows[1].sample, 6u);
+    EXPECT_EQ(step->rows[1].draft_tokens, 3u);
   }
   wire::Step unknown;
   unknown.set_kind(static_cast<wire::StepKind>(77));
@@ -121,6 +124,7 @@ TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {
   result.memory_used_bytes = 1ull << 33;
   RowResult text;
   text.sample = 1;
+  text.drafted = 5;
   text.tokens = {{12, -0.25f, {{12, -0.25f}, {13, -1.5f}}}, {14, 0, {}}};
   RowResult picture;
   picture.sample = 2;
@@ -144,6 +148,7 @@ TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {
   EXPECT_EQ(got.memory_used_bytes, 1ull << 33);
   ASSERT_EQ(got.rows.size(), 4u);
   ASSERT_EQ(got.rows[0].tokens.size(), 2u);
+  EXPECT_EQ(got.rows[0].drafted, 5u);
   EXPECT_EQ(got.rows[0].tokens[0].top[1].id, 13u);
   EXPECT_EQ(got.rows[0].tokens[0].logprob, -0.25f);
   EXPECT_EQ(got.rows[0].picture.width, 0u);

@@ -68,43 +68,79 @@ std::vector<PaintedPicture> PaintTogether(Executor& executor, ModelId model,
   return pictures;
 }
 
+namespace {
+
+// A text on its way, as the batcher sees it.
+struct Writer {
+  WrittenText text;
+  uint32_t known = 0;   // tokens the executor may run
+  uint32_t cached = 0;  // of them, run
+  uint32_t limit = 0;   // tokens that are ever run
+  uint32_t pages = 0;
+  bool ended = false;
+};
+
+Row NextRow(const WriteOptions& options, uint32_t& next_page, Writer& writer) {
+  Row row;
+  const uint32_t count = std::min(options.chunk, writer.known - writer.cached);
+  if (count > 1 || writer.cached + 1 < writer.known) {
+    row.prefill_tokens = count;
+  } else {
+    row.draft_tokens = options.draft_tokens;
+  }
+  if (writer.pages == 0) {
+    row.new_pages = options.shared_pages;
+    writer.pages = static_cast<uint32_t>(row.new_pages.size());
+  }
+  writer.cached += count;
+  const uint32_t positions = std::min(writer.cached + row.draft_tokens, writer.limit);
+  while (writer.pages * kPageTokens < positions) {
+    row.new_pages.push_back(next_page++);
+    ++writer.pages;
+  }
+  return row;
+}
+
+void TakeRow(RowResult& row, Writer& writer) {
+  writer.text.status = row.status;
+  writer.ended = !row.status.ok() || row.skipped;
+  ++writer.text.rows;
+  writer.text.drafted += row.drafted;
+  writer.known += static_cast<uint32_t>(row.tokens.size());
+  if (!row.tokens.empty()) writer.cached = writer.known - 1;
+  for (Token& token : row.tokens) writer.text.tokens.push_back(std::move(token));
+}
+
+}  // namespace
+
 std::vector<WrittenText> WriteTogether(Executor& executor, ModelId model,
-                                       const std::vector<TextJob>& jobs, uint32_t chunk,
-                                       const std::vector<Resume>& resumes) {
-  std::vector<WrittenText> texts(jobs.size());
-  std::vector<uint32_t> known(jobs.size());   // tokens the executor may run
-  std::vector<uint32_t> cached(jobs.size());  // of them, run
-  std::vector<uint32_t> pages(jobs.size(), 0);
-  std::vector<bool> ended(jobs.size(), false);
-  uint32_t next_page = 0;
+                                       const std::vector<TextJob>& jobs,
+                                       const WriteOptions& options) {
+  std::vector<Writer> writers(jobs.size());
+  uint32_t next_page = options.own_page;
   for (size_t i = 0; i < jobs.size(); ++i) {
-    const Resume resume = resumes.empty() ? Resume() : resumes[i];
-    known[i] = jobs[i].prompt.size() + resume.emitted.size();
+    const Resume resume = options.resumes.empty() ? Resume() : options.resumes[i];
+    writers[i].known = static_cast<uint32_t>(jobs[i].prompt.size() + resume.emitted.size());
+    writers[i].cached = resume.cached_tokens;
+    writers[i].limit = static_cast<uint32_t>(jobs[i].prompt.size()) + jobs[i].max_tokens - 1;
     executor.Begin(1 + i, model, jobs[i], resume);
   }
   while (true) {
     std::vector<Row> rows;
     for (size_t i = 0; i < jobs.size(); ++i) {
-      if (ended[i]) continue;
-      const uint32_t count = std::min(chunk, known[i] - cached[i]);
-      Row row = {1 + i, count > 1 || cached[i] + 1 < known[i] ? count : 0, {}, false};
-      cached[i] += count;
-      while (pages[i] * kPageTokens < cached[i]) {
-        row.new_pages.push_back(next_page++);
-        ++pages[i];
-      }
-      rows.push_back(std::move(row));
+      if (writers[i].ended) continue;
+      rows.push_back(NextRow(options, next_page, writers[i]));
+      rows.back().sample = 1 + i;
     }
     if (rows.empty()) break;
-    RunStep(executor, model, StepKind::kText, std::move(rows), [&](RowResult& row) {
-      const size_t i = row.sample - 1;
-      texts[i].status = row.status;
-      if (!row.status.ok() || row.skipped) ended[i] = true;
-      for (Token& token : row.tokens) texts[i].tokens.push_back(std::move(token));
-      known[i] += row.tokens.size();
-    });
+    RunStep(executor, model, StepKind::kText, std::move(rows),
+            [&](RowResult& row) { TakeRow(row, writers[row.sample - 1]); });
   }
-  for (size_t i = 0; i < jobs.size(); ++i) executor.Drop({1 + i});
+  std::vector<WrittenText> texts;
+  for (size_t i = 0; i < jobs.size(); ++i) {
+    executor.Drop({1 + i});
+    texts.push_back(std::move(writers[i].text));
+  }
   return texts;
 }
 

@@ -31,13 +31,23 @@ std::vector<PaintedPicture> PaintTogether(Executor& executor, ModelId model,
 struct WrittenText {
   absl::Status status;
   std::vector<Token> tokens;
+  uint32_t rows = 0;
+  uint32_t drafted = 0;
 };
 
-// Begins all jobs and writes them with every step shared by all that have not ended, prompts in
-// chunks of `chunk` tokens. Sample i takes KV pages of its own.
+struct WriteOptions {
+  uint32_t chunk = 512;  // prompt tokens of a row at most
+  uint32_t draft_tokens = 0;
+  std::vector<Resume> resumes;  // of each job, or none
+  // Pages that every job's first row begins with; the others are the job's own, from own_page on.
+  std::vector<uint32_t> shared_pages;
+  uint32_t own_page = 0;
+};
+
+// Begins all jobs and writes them with every step shared by all that have not ended.
 std::vector<WrittenText> WriteTogether(Executor& executor, ModelId model,
-                                       const std::vector<TextJob>& jobs, uint32_t chunk,
-                                       const std::vector<Resume>& resumes = {});
+                                       const std::vector<TextJob>& jobs,
+                                       const WriteOptions& options = {});
 
 }  // namespace hanmo::testing
 
