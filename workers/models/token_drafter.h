@@ -31,10 +31,11 @@ class TokenDrafter {
     double right;  // guesses that came true
     double tries;  // those, and the first wrong one of each run
     double rate() const { return right / tries; }
-    uint32_t pause = kShortestPause;  // calls between two trials while guessing does not pay
-    uint32_t wait = 0;                // calls until the next
+    uint32_t pause =
+        kShortestPause;  // while guessing does not pay, a trial costs 1 / pause of time
+    uint32_t wait = 0;   // calls until the next
   };
-  static constexpr uint32_t kShortestPause = 4;
+  static constexpr uint32_t kShortestPause = 32;
 
   static uint32_t Reach(Trust& trust, size_t rows);
 
