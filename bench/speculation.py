@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Decodes texts that repeat themselves, and texts that don't, with and without guessed tokens.
 
-    bench/speculation.py [--program build/release/bin/bench_text_reuse] [--drafts 16] [--rounds 5]
+    bench/speculation.py [--program build/release/bin/bench_text_reuse] [--drafts 8] [--rounds 5]
 
 On the worker's text pipeline, with a GPT-2 of the 124M shape. Its weights are random but for the
 position embeddings: position p holds the embedding of the text's token p + 1, many times over, so
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--program", default=str(ROOT / "build/release/bin/bench_text_reuse"))
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--batches", default="1,16")
-    parser.add_argument("--drafts", type=int, default=16)
+    parser.add_argument("--drafts", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--tokens", type=int, default=300)
