@@ -92,6 +92,7 @@ void Batcher::Core::Admit(message::Submit& submit) {
   }
   ModelQueue& queue = models_[request->model];
   SetRank(request, submit.request.tenant, submit.request.priority);
+  request->salt = SaltOf(submit.request.tenant);
   if (absl::Status status = CheckDeadline(*request, queue); !status.ok()) {
     fair_clock_.Leave(request->start);
     return Refuse(submit, Rejection::kDeadline, status);

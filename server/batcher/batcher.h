@@ -46,6 +46,11 @@ struct BatcherOptions {
   uint32_t cold_picture_batch = 1;
   // Prompt tokens of one text step at most, over all rows.
   uint32_t prefill_chunk_tokens = 512;
+  // Pages of texts that ended are kept up to so many bytes per model and worker, for texts of the
+  // same tenant that begin alike; 0 shares nothing.
+  uint64_t prefix_cache_bytes = 0;
+  // Tokens that a worker may guess and run along in one row; 0 guesses nothing.
+  uint32_t speculative_tokens = 0;
   // Steps sent to a worker before the result of the first is back.
   uint32_t steps_in_flight = 2;
   // Denoising steps between two save points of a picture; at most this many are redone after a

@@ -1,7 +1,8 @@
-// The inside of Batcher. One class, five rooms:
+// The inside of Batcher. One class, six rooms:
 //   admission.cc   into the queue, out of it, and every end of a request
 //   placement.cc   which sample begins on which worker, and gives its place back
 //   planning.cc    which step runs next, and with whom
+//   sharing.cc     what texts need not compute: shared pages, guessed tokens
 //   results.cc     what came back
 //   recovery.cc    dead workers and failed steps
 #ifndef HANMO_SERVER_BATCHER_CORE_H_
@@ -134,8 +135,7 @@ class Batcher::Core {
   void BeginSamples(ModelQueue& queue);
   bool BeginOne(Sample* sample, ModelQueue& queue);
   ActiveWorker* ChooseWorker(const Sample& sample, ModelQueue& queue);
-  bool HasRoom(const ActiveWorker& worker, const Residence& home, const Sample& sample) const;
-  bool HasPages(const Residence& home, const Sample& sample) const;
+  bool HasRoom(const ActiveWorker& worker, const Residence& home, const Sample& sample);
   // For pictures: whether it would be in the next batch.
   bool WouldRun(const ActiveWorker& worker, const Sample& sample) const;
   // For the static policy: the worker gathers a batch for which the sample is right.
@@ -166,21 +166,40 @@ class Batcher::Core {
   void AddPictureRows(Lane& lane, size_t most_samples, uint32_t most_rows, InFlight& sent);
   void AddDecodeRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent);
   void AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent);
-  void AddTextRow(Sample* sample, uint32_t prefill_tokens, InFlight& sent);
-  // False when the sample itself had to make room.
-  bool TakePage(ActiveWorker& worker, Residence& home, Sample* sample);
+  void AddTextRow(Sample* sample, Row row, InFlight& sent);
   void NoteStarted(ActiveRequest* request);
+
+  // --- sharing.cc
+  // Prompt and emitted tokens in one run; valid until the next call.
+  absl::Span<const uint32_t> Known(const Sample& sample);
+  PagePool::Match FindPrefix(const Residence& home, const Sample& sample);
+  bool HasPages(const ActiveWorker& worker, const Residence& home, const Sample& sample);
+  // A text aboard is about to publish this page of the sample: it need not be run twice.
+  bool IsBeingPrefilled(const ActiveWorker& worker, const Residence& home, const Sample& sample,
+                        size_t page) const;
+  // Predicted, of the tokens that the worker has no pages of.
+  double PrefillSeconds(const ActiveWorker& worker, const Residence& home, const Sample& sample);
+  // At Begin: pages for all known tokens, as many of them shared as can be.
+  void TakeFirstPages(Residence& home, Sample* sample);
+  // Pages that the results so far have filled.
+  void PublishPages(Sample* sample);
+  // Pages for the next token, whatever the rows under way emit. False when the sample itself had to
+  // make room.
+  bool TakePages(ActiveWorker& worker, Residence& home, Sample* sample);
+  // How many tokens the next decode row may guess; there are pages for them.
+  uint32_t GrantDrafts(Residence& home, Sample* sample);
 
   // --- results.cc
   void Handle(message::StepDone& done);
   void Handle(message::Saved& saved);
   void FinishStep(ActiveWorker& worker, const InFlight& sent, StepResult& result);
-  void Learn(ActiveWorker& worker, const InFlight& sent, absl::Duration time);
-  void FinishRow(Sample* sample, StepKind kind, RowResult& row);
+  void Learn(ActiveWorker& worker, const InFlight& sent, StepLoad load, absl::Duration time);
+  void FinishRow(Sample* sample, StepKind kind, const Row& sent, RowResult& row);
   void FinishEncode(Sample* sample, const RowResult& row);
   void FinishDenoise(Sample* sample, RowResult& row);
   void FinishPicture(Sample* sample, RowResult& row);
-  void FinishText(Sample* sample, const RowResult& row);
+  void FinishText(Sample* sample, const Row& sent, const RowResult& row);
+  void TakeTokens(Sample* sample, const RowResult& row);
   void NoteToken(Sample* sample);
   void EndSample(Sample* sample, SampleEnd end, uint32_t stop_id);
   Sample* Find(SampleHandle handle, const ActiveWorker& worker) const;
@@ -230,7 +249,11 @@ class Batcher::Core {
   std::vector<Lane*> lanes_;
   std::vector<SampleHandle> saves_;
   std::vector<Sample*> rows_;
+  std::vector<uint32_t> known_;
 };
+
+// Texts of different salts share no pages.
+uint64_t SaltOf(const std::string& tenant);
 
 }  // namespace hanmo
 

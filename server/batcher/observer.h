@@ -22,6 +22,8 @@ class BatcherObserver {
   virtual void OnStep(WorkerId worker, const Step& step, const StepResult& result) {}
   // Prefill of one text, from its first chunk's plan to its first token.
   virtual void OnPrefill(ModelId model, absl::Duration time, uint32_t tokens) {}
+  // A text began with so many of its tokens in shared pages.
+  virtual void OnPrefixHit(ModelId model, uint32_t tokens) {}
   virtual void OnFirstToken(ModelId model, absl::Duration since_arrival) {}
   virtual void OnInterToken(ModelId model, absl::Duration gap) {}
   virtual void OnCancelled(ModelId model) {}

@@ -87,20 +87,6 @@ void PagePool::Return(PageTable* table) {
   while (cache_.idle() > options_.max_idle) free_.push_back(cache_.ForgetOldest());
 }
 
-bool PagePool::Take(uint32_t count, std::vector<uint32_t>* pages) {
-  PageTable table;
-  table.pages.swap(*pages);
-  const bool taken = Take(count, &table);
-  pages->swap(table.pages);
-  return taken;
-}
-
-void PagePool::Return(std::vector<uint32_t>* pages) {
-  PageTable table;
-  table.pages.swap(*pages);
-  Return(&table);
-}
-
 void PagePool::Use(uint32_t page) {
   if (users_[page]++ == 0) cache_.Use(page);
 }

@@ -33,7 +33,6 @@ struct PagePoolOptions {
 class PagePool {
  public:
   explicit PagePool(PagePoolOptions options = {});
-  explicit PagePool(uint32_t pages) : PagePool(PagePoolOptions{.pages = pages}) {}
 
   uint32_t total() const { return options_.pages; }
   uint32_t free() const { return static_cast<uint32_t>(free_.size()) + cache_.idle(); }
@@ -59,10 +58,6 @@ class PagePool {
 
   // Takes all pages of the table back and empties it.
   void Return(PageTable* table);
-
-  // The same for pages that are not shared.
-  bool Take(uint32_t count, std::vector<uint32_t>* pages);
-  void Return(std::vector<uint32_t>* pages);
 
  private:
   void Use(uint32_t page);

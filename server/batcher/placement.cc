@@ -18,9 +18,10 @@ constexpr size_t kLookedAt = 16;
 // Requests behind the first that may fill a batch of the static policy.
 constexpr size_t kGathered = 64;
 
-uint32_t PagesFor(size_t tokens, uint32_t page_tokens) {
-  if (page_tokens == 0) return 0;  // no text model: the worker will say so
-  return static_cast<uint32_t>((tokens + page_tokens - 1) / page_tokens);
+// Published pages of one model that are kept without a user.
+uint32_t IdlePages(uint64_t bytes, const ModelCapacity& capacity) {
+  if (capacity.page_bytes == 0) return 0;
+  return static_cast<uint32_t>(std::min<uint64_t>(bytes / capacity.page_bytes, capacity.pages));
 }
 
 // What a sample adds to its worker's load; something even when no cost is known.
@@ -54,7 +55,9 @@ void Batcher::Core::Handle(message::ModelReady& ready) {
   if (worker == nullptr) return;
   Residence home;
   home.capacity = ready.capacity;
-  home.pages = PagePool(ready.capacity.pages);
+  home.pages = PagePool({.pages = ready.capacity.pages,
+                         .page_tokens = ready.capacity.page_tokens,
+                         .max_idle = IdlePages(options_.prefix_cache_bytes, ready.capacity)});
   home.listed_load = worker->load;
   if (!worker->models.emplace(ready.model, std::move(home)).second) return;
   ModelQueue& queue = models_[ready.model];
@@ -149,30 +152,27 @@ bool Batcher::Core::BeginOne(Sample* sample, ModelQueue& queue) {
 
 ActiveWorker* Batcher::Core::ChooseWorker(const Sample& sample, ModelQueue& queue) {
   size_t looked_at = 0;
+  ActiveWorker* best = nullptr;
+  double best_seconds = 0;
   for (const auto& [load, id] : queue.places) {
-    if (++looked_at > kLookedAt) break;
+    if (++looked_at > kLookedAt || (best != nullptr && load >= best_seconds)) break;
     ActiveWorker& worker = *workers_.at(id);
-    if (HasRoom(worker, worker.models.at(sample.request->model), sample) &&
-        Trusts(worker, sample)) {
-      return &worker;
-    }
+    const Residence& home = worker.models.at(sample.request->model);
+    if (!HasRoom(worker, home, sample) || !Trusts(worker, sample)) continue;
+    // A busier worker may have less to do for it.
+    const double seconds = load + PrefillSeconds(worker, home, sample);
+    if (best != nullptr && seconds >= best_seconds) continue;
+    best = &worker;
+    best_seconds = seconds;
   }
-  return nullptr;
+  return best;
 }
 
 bool Batcher::Core::HasRoom(const ActiveWorker& worker, const Residence& home,
-                            const Sample& sample) const {
+                            const Sample& sample) {
   if (home.aboard >= options_.max_running_samples) return false;
   if (options_.policy.policy == Policy::kStatic && !Gathers(worker, sample)) return false;
-  return sample.text() != nullptr ? HasPages(home, sample) : WouldRun(worker, sample);
-}
-
-bool Batcher::Core::HasPages(const Residence& home, const Sample& sample) const {
-  if (home.aboard == 0) return true;
-  // A spare page for each text aboard: whoever comes in must not push another out at once.
-  const uint32_t pages =
-      PagesFor(sample.text()->prompt.size() + sample.emitted.size() + 1, home.capacity.page_tokens);
-  return home.pages.free() >= pages + home.aboard;
+  return sample.text() != nullptr ? HasPages(worker, home, sample) : WouldRun(worker, sample);
 }
 
 bool Batcher::Core::WouldRun(const ActiveWorker& worker, const Sample& sample) const {
@@ -214,17 +214,18 @@ void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
   sample->handle = next_handle_++;
   sample->worker = worker;
   sample->begun_after = deaths_;
-  sample->planned_cached = 0;
+  sample->planned_cached = sample->cached = 0;
+  sample->planned_drafts = 0;
   sample->pages_sent = 0;
   sample->planned_encode = sample->planned_decode = false;
   sample->steps_total = 0;
   sample->planned_steps = sample->saved_steps;
   sample->planned_tokens = static_cast<uint32_t>(sample->emitted.size());
   Resume resume;
-  if (const TextJob* text = sample->text()) {
-    sample->known_tokens = static_cast<uint32_t>(text->prompt.size() + sample->emitted.size());
-    home.pages.Take(PagesFor(sample->known_tokens, home.capacity.page_tokens), &sample->pages);
+  if (sample->text() != nullptr) {
+    TakeFirstPages(home, sample);
     resume.emitted = sample->emitted;
+    resume.cached_tokens = sample->cached;
   } else {
     resume.save_point = sample->save_point;
   }
@@ -242,7 +243,7 @@ void Batcher::Core::Leave(Sample* sample) {
   ActiveWorker& worker = *sample->worker;
   Unline(sample);
   Residence& home = worker.models.at(sample->request->model);
-  home.pages.Return(&sample->pages);
+  home.pages.Return(&sample->table);
   --home.aboard;
   Remove(sample, worker.aboard);
   if (worker.aboard.empty()) worker.closed = false;

@@ -160,7 +160,10 @@ void Batcher::Core::AddDecodeRows(ActiveWorker& worker, Lane& lane, size_t most,
     if (sent.step.rows.size() == most) return;
     // Whoever makes room comes after the one who needs it, or is parked: no row is lost.
     if (sample->state != SampleState::kAboard || Prefills(*sample)) continue;
-    if (TakePage(worker, home, sample)) AddTextRow(sample, 0, sent);
+    if (!TakePages(worker, home, sample)) continue;
+    Row row;
+    row.draft_tokens = GrantDrafts(home, sample);
+    AddTextRow(sample, std::move(row), sent);
   }
 }
 
@@ -169,10 +172,11 @@ void Batcher::Core::AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most
   for (Sample* sample : rows_) {
     if (sent.step.rows.size() == most || budget == 0) return;
     if (sample->state != SampleState::kAboard || !Prefills(*sample)) continue;
-    if (sample->planned_cached == 0) sample->prefill_start = now_;
-    const uint32_t chunk = std::min(budget, sample->known_tokens - sample->planned_cached);
-    budget -= chunk;
-    AddTextRow(sample, chunk, sent);
+    if (sample->pages_sent == 0) sample->prefill_start = now_;
+    Row row;
+    row.prefill_tokens = std::min(budget, sample->known_tokens - sample->planned_cached);
+    budget -= row.prefill_tokens;
+    AddTextRow(sample, std::move(row), sent);
   }
 }
 
@@ -189,39 +193,19 @@ uint32_t Batcher::Core::PrefillBudget(const ActiveWorker& worker, const BatchKey
   return std::clamp(static_cast<uint32_t>(most * std::min(1.0, part)), std::min(most, 16u), most);
 }
 
-void Batcher::Core::AddTextRow(Sample* sample, uint32_t prefill_tokens, InFlight& sent) {
-  Row row;
+void Batcher::Core::AddTextRow(Sample* sample, Row row, InFlight& sent) {
   row.sample = sample->handle;
-  row.prefill_tokens = prefill_tokens;
-  row.new_pages.assign(sample->pages.begin() + sample->pages_sent, sample->pages.end());
-  sample->pages_sent = sample->pages.size();
-  sample->planned_cached += std::max<uint32_t>(1, prefill_tokens);
+  const std::vector<uint32_t>& pages = sample->table.pages;
+  row.new_pages.assign(pages.begin() + sample->pages_sent, pages.end());
+  sample->pages_sent = pages.size();
+  sample->planned_cached += std::max<uint32_t>(1, row.prefill_tokens);
+  sample->planned_drafts += row.draft_tokens;
   if (!Prefills(*sample)) ++sample->planned_tokens;
-  (prefill_tokens > 0 ? sent.load.prefill_tokens : sent.load.rows) +=
-      std::max<uint32_t>(1, prefill_tokens);
+  (row.prefill_tokens > 0 ? sent.load.prefill_tokens : sent.load.rows) +=
+      std::max<uint32_t>(1, row.prefill_tokens);
   Line(sample);
   NoteStarted(sample->request);
   sent.step.rows.push_back(std::move(row));
-}
-
-bool Batcher::Core::TakePage(ActiveWorker& worker, Residence& home, Sample* sample) {
-  const size_t tokens = sample->pages.size() * home.capacity.page_tokens;
-  if (sample->planned_cached < tokens || home.capacity.page_tokens == 0) return true;
-  const auto& aboard = worker.aboard;
-  const auto has_pages = [&](const Sample* s) {
-    return s == sample || (s->request->model == sample->request->model && !s->pages.empty());
-  };
-  const auto idles = [&](const Sample* s) { return s->parked() && has_pages(s); };
-  while (!home.pages.Take(1, &sample->pages)) {
-    // Of those whose reader is slow, else of all, the youngest is recomputed later.
-    auto victim = std::find_if(aboard.rbegin(), aboard.rend(), idles);
-    if (victim == aboard.rend()) victim = std::find_if(aboard.rbegin(), aboard.rend(), has_pages);
-    Sample* leaving = *victim;
-    Leave(leaving);
-    Return(leaving);
-    if (leaving == sample) return false;
-  }
-  return true;
 }
 
 void Batcher::Core::NoteStarted(ActiveRequest* request) {

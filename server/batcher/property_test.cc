@@ -33,6 +33,8 @@ class PropertyTest : public BatcherTest {
       return job;
     }
     TextJob job = Text(Draw(1, 30), Draw(1, 30), Draw(0, 1 << 30));
+    // The others begin alike.
+    if (Chance(30)) job.prompt[Draw(0, job.prompt.size() - 1)] = 77;
     if (Chance(30)) job.stop_token_ids = {TokenOf(job, Draw(0, 29))};
     return job;
   }
@@ -46,6 +48,7 @@ class PropertyTest : public BatcherTest {
       if (text) std::get<TextJob>(jobs.back()).sampling.seed += i;
     }
     jobs_.push_back(jobs);
+    tenant_ = Chance(80) ? "" : "other";
     Submit(jobs, Chance(20) ? absl::Milliseconds(Draw(0, 400)) : absl::InfiniteDuration());
   }
 
@@ -165,6 +168,8 @@ void PropertyTest::RunRandomly(uint32_t seed, int actions) {
   options_.steps_in_flight = Draw(1, 3);
   options_.save_interval_steps = Draw(1, 5);
   options_.max_parked = absl::Milliseconds(Draw(0, 100));
+  options_.speculative_tokens = Chance(50) ? 0 : Draw(1, 9);
+  options_.prefix_cache_bytes = Chance(40) ? 0 : Draw(1, 40);
   pages_ = Draw(16, 40);  // at least one context of 60 tokens
   batcher_ = std::make_unique<Batcher>(options_, &log, [] {});
   AddWorker();

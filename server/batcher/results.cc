@@ -48,16 +48,19 @@ void Batcher::Core::Handle(message::StepDone& done) {
 }
 
 void Batcher::Core::FinishStep(ActiveWorker& worker, const InFlight& sent, StepResult& result) {
-  Learn(worker, sent, result.device_time);
+  StepLoad load = sent.load;
+  for (const RowResult& row : result.rows) load.rows += row.drafted;
+  Learn(worker, sent, load, result.device_time);
   const absl::Duration share = result.device_time / static_cast<int64_t>(result.rows.size());
-  for (RowResult& row : result.rows) {
+  for (size_t i = 0; i < result.rows.size(); ++i) {
+    RowResult& row = result.rows[i];
     Sample* sample = Find(row.sample, worker);
     if (sample == nullptr) continue;  // cancelled, or begun anew
     sample->request->usage.device_time += share;
     if (!row.status.ok()) {
       EndRequest(sample->request, row.status);
     } else if (!row.skipped) {
-      FinishRow(sample, sent.step.kind, row);
+      FinishRow(sample, sent.step.kind, sent.step.rows[i], row);
       // It may have ended.
       sample = Find(row.sample, worker);
       if (sample != nullptr && sample->request->sink->full()) HeedReader(sample->request);
@@ -65,8 +68,9 @@ void Batcher::Core::FinishStep(ActiveWorker& worker, const InFlight& sent, StepR
   }
 }
 
-void Batcher::Core::Learn(ActiveWorker& worker, const InFlight& sent, absl::Duration time) {
-  worker.costs->Learn(sent.cost, sent.load, time);
+void Batcher::Core::Learn(ActiveWorker& worker, const InFlight& sent, StepLoad load,
+                          absl::Duration time) {
+  worker.costs->Learn(sent.cost, load, time);
   absl::Duration& share =
       sent.step.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
   share += time - sent.predicted;
@@ -75,7 +79,7 @@ void Batcher::Core::Learn(ActiveWorker& worker, const InFlight& sent, absl::Dura
 }
 
 // The last call of each branch may end the sample and its request.
-void Batcher::Core::FinishRow(Sample* sample, StepKind kind, RowResult& row) {
+void Batcher::Core::FinishRow(Sample* sample, StepKind kind, const Row& sent, RowResult& row) {
   switch (kind) {
     case StepKind::kTextEncode:
       return FinishEncode(sample, row);
@@ -84,7 +88,7 @@ void Batcher::Core::FinishRow(Sample* sample, StepKind kind, RowResult& row) {
     case StepKind::kVaeDecode:
       return FinishPicture(sample, row);
     case StepKind::kText:
-      return FinishText(sample, row);
+      return FinishText(sample, sent, row);
   }
 }
 
@@ -121,16 +125,19 @@ void Batcher::Core::FinishPicture(Sample* sample, RowResult& row) {
   EndSample(sample, SampleEnd::kPainted, 0);
 }
 
-void Batcher::Core::FinishText(Sample* sample, const RowResult& row) {
-  if (row.tokens.empty()) return;  // not the last chunk of a prompt
+void Batcher::Core::FinishText(Sample* sample, const Row& sent, const RowResult& row) {
   const TextJob& text = *sample->text();
-  const uint32_t id = row.tokens.back().id;
-  for (const Token& token : row.tokens) {
-    sample->emitted.push_back(token.id);
-    ++sample->request->usage.completion_tokens;
-    NoteToken(sample);
+  const size_t count = row.tokens.size();
+  if (count > 1 + sent.draft_tokens || sample->emitted.size() + count > text.max_tokens) {
+    return EndRequest(sample->request,
+                      absl::InternalError("the worker wrote more tokens than it was asked for"));
   }
-  if (sample->Progress() >= sample->suspect_until) sample->suspect_until = 0;
+  sample->planned_drafts -= sent.draft_tokens;
+  sample->cached += sent.prefill_tokens;
+  if (count > 0) TakeTokens(sample, row);
+  PublishPages(sample);
+  if (count == 0) return;  // not the last chunk of a prompt
+  const uint32_t id = row.tokens.back().id;
   const bool goes_on = sample->request->sink->OnTokens(sample->index, row.tokens);
   if (Contains(text.stop_token_ids, id)) {
     const bool eos = Contains(text.sampling.eos_token_ids, id);
@@ -140,6 +147,23 @@ void Batcher::Core::FinishText(Sample* sample, const RowResult& row) {
   } else if (sample->emitted.size() >= text.max_tokens) {
     EndSample(sample, SampleEnd::kLength, 0);
   }
+}
+
+void Batcher::Core::TakeTokens(Sample* sample, const RowResult& row) {
+  for (const Token& token : row.tokens) {
+    sample->emitted.push_back(token.id);
+    ++sample->request->usage.completion_tokens;
+    NoteToken(sample);
+  }
+  // All but the last were run.
+  sample->cached =
+      static_cast<uint32_t>(sample->text()->prompt.size() + sample->emitted.size() - 1);
+  if (sample->Progress() >= sample->suspect_until) sample->suspect_until = 0;
+  // One was planned; those guessed right come on top.
+  const auto guessed = static_cast<uint32_t>(row.tokens.size() - 1);
+  sample->planned_cached += guessed;
+  sample->planned_tokens += guessed;
+  if (guessed > 0) Line(sample);
 }
 
 void Batcher::Core::NoteToken(Sample* sample) {

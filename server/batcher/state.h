@@ -58,10 +58,12 @@ struct Sample {
   uint64_t begun_after = 0;  // deaths of workers before this stay
   // What the steps sent so far will have done.
   uint32_t known_tokens = 0;    // texts: prompt and emitted tokens at Begin
-  uint32_t planned_cached = 0;  // tokens run
-  uint32_t planned_tokens = 0;  // emitted in all
-  std::vector<uint32_t> pages;
-  size_t pages_sent = 0;        // of `pages`, known to the worker
+  uint32_t planned_cached = 0;  // tokens run; one for each decode row under way
+  uint32_t planned_tokens = 0;  // emitted in all, likewise
+  uint32_t planned_drafts = 0;  // what these rows may run and emit on top
+  uint32_t cached = 0;          // tokens that the results so far have run
+  PageTable table;
+  size_t pages_sent = 0;        // of its pages, known to the worker
   bool planned_encode = false;  // pictures
   uint32_t steps_total = 0;     // model calls in all; 0 until the text encoder has run
   uint32_t planned_steps = 0;
@@ -81,7 +83,8 @@ struct Sample {
   // Two numbers that grow with everything done, or sent.
   uint64_t Progress() const { return emitted.size() + steps_seen + (encoded ? 1 : 0); }
   uint64_t PlannedProgress() const {
-    return planned_tokens + planned_steps + (planned_encode ? 1 : 0) + (planned_decode ? 1 : 0);
+    return planned_tokens + planned_drafts + planned_steps + (planned_encode ? 1 : 0) +
+           (planned_decode ? 1 : 0);
   }
 };
 
@@ -94,6 +97,7 @@ struct ActiveRequest {
   std::vector<std::unique_ptr<Sample>> samples;
   absl::Duration cost;  // predicted when it came in; zero when nothing was known
   WorkTime start = 0;   // on the fair clock
+  uint64_t salt = 0;    // of its tenant: texts of different salts share no pages
   Rank rank = 0;
   absl::Time latest_start = absl::InfiniteFuture();  // in Core::urgent_
   size_t next_to_begin = 0;                          // samples before it left the queue

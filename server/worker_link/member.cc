@@ -185,6 +185,7 @@ void Fleet::Member::OnLoaded(ModelId model, const absl::StatusOr<LoadedModel>& l
   ModelCapacity capacity;
   capacity.page_tokens = loaded->page_tokens;
   capacity.pages = loaded->pages;
+  capacity.page_bytes = loaded->page_bytes;
   context_.events->ModelReady(place_.id, model, capacity);
 }
 

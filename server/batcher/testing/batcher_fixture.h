@@ -106,7 +106,8 @@ class BatcherTest : public ::testing::Test {
   void TearDown() override;
 
   BatcherOptions options_;
-  uint32_t pages_ = 64;
+  uint32_t pages_ = 64;  // of one byte each
+  std::string tenant_;   // of what is submitted
   absl::Time now_ = absl::UnixEpoch() + absl::Seconds(100);
   BatcherObserver observer_;
   int wakes_ = 0;

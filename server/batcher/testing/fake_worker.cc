@@ -57,6 +57,8 @@ void FakeWorker::Begin(SampleHandle sample, ModelId model, const SampleJob& job,
   fresh.model = model;
   fresh.job = job;
   fresh.emitted = std::move(resume.emitted);
+  fresh.cached = fresh.shared = resume.cached_tokens;
+  shared_tokens_ += fresh.shared;
   if (!resume.save_point.empty()) {
     const auto* picture = std::get_if<PictureJob>(&job);
     if (picture == nullptr) return Breach("a save point for a text");
@@ -181,29 +183,57 @@ void FakeWorker::WriteText(const Row& row, Sample& sample, RowResult& result) {
   const uint32_t known = job.prompt.size() + sample.emitted.size();
   const uint32_t count = std::max<uint32_t>(1, row.prefill_tokens);
   if (sample.cached + count > known) return Breach("more tokens to run than known");
-  const auto slot = [&](uint32_t position) {
-    const uint32_t block = position / capacity.page_tokens;
-    if (block >= sample.pages.size()) Breach("no page for a token");
-    const uint32_t page = block < sample.pages.size() ? sample.pages[block] : 0;
-    return std::make_pair(sample.model,
-                          page * capacity.page_tokens + position % capacity.page_tokens);
-  };
-  for (uint32_t i = 0; i < count; ++i) {
-    slots_[slot(sample.cached)] = {row.sample, sample.cached};
-    ++sample.cached;
-  }
-  for (uint32_t position = 0; position < sample.cached; ++position) {
-    if (slots_[slot(position)] != std::make_pair(row.sample, position)) {
-      return Breach("somebody else wrote into this sample's pages");
-    }
-  }
+  if (sample.shared % capacity.page_tokens != 0) return Breach("a part of a page is shared");
+  if (row.draft_tokens > 0 && row.prefill_tokens > 0) return Breach("guesses beside a prompt");
+  // As many as may be run, and some of them right: as the text and the place want it.
+  const uint32_t most = job.prompt.size() + job.max_tokens - 1;
+  const uint32_t guesses = std::min(row.draft_tokens, most - std::min(most, sample.cached + 1));
+  uint32_t right = guesses == 0 ? 0 : Mix(job.sampling.seed + known) % (guesses + 1);
+  RunTokens(sample, count, guesses);
   if (sample.cached < known) return;
+  result.drafted = guesses;
+  drafted_ += guesses;
+  while (EmitToken(sample, result) && right > 0) {
+    --right;
+    ++guessed_right_;
+    RunTokens(sample, 1, 0);
+  }
+}
+
+std::pair<ModelId, uint32_t> FakeWorker::SlotOf(const Sample& sample, uint32_t position) {
+  const uint32_t size = models_.at(sample.model).page_tokens;
+  const uint32_t block = position / size;
+  if (block >= sample.pages.size()) Breach("no page for a token");
+  const uint32_t page = block < sample.pages.size() ? sample.pages[block] : 0;
+  return {sample.model, page * size + position % size};
+}
+
+void FakeWorker::RunTokens(Sample& sample, uint32_t known, uint32_t guesses) {
+  const TextJob& job = std::get<TextJob>(sample.job);
+  const uint32_t end = sample.cached + known;
+  uint64_t content = 1;
+  for (uint32_t position = 0; position < end; ++position) {
+    const uint32_t prompt = job.prompt.size();
+    const uint32_t token =
+        position < prompt ? job.prompt[position] : sample.emitted[position - prompt];
+    content = Mix(content * 31 + token);
+    uint64_t& slot = slots_[SlotOf(sample, position)];
+    if (position >= sample.cached) slot = content;
+    if (slot != content) return Breach("these are not the sample's keys and values");
+  }
+  for (uint32_t i = 0; i < guesses; ++i) slots_[SlotOf(sample, end + i)] = 0;
+  sample.cached = end;
+}
+
+bool FakeWorker::EmitToken(Sample& sample, RowResult& result) {
+  const TextJob& job = std::get<TextJob>(sample.job);
   const uint32_t id = TokenOf(job, sample.emitted.size());
   sample.emitted.push_back(id);
   sample.ended = sample.emitted.size() == job.max_tokens ||
                  std::find(job.stop_token_ids.begin(), job.stop_token_ids.end(), id) !=
                      job.stop_token_ids.end();
   result.tokens.push_back({id, 0, {}});
+  return !sample.ended;
 }
 
 void FakeWorker::Paint(const Step& step, const Row& row, Sample& sample, RowResult& result) {

@@ -55,6 +55,10 @@ class FakeWorker final : public WorkerLink {
   size_t steps_waiting() const;
   const std::vector<SampleHandle>& dropped() const { return dropped_; }
   size_t saves() const { return saves_; }
+  // Tokens that samples found in shared pages, and guesses run and come true.
+  uint32_t shared_tokens() const { return shared_tokens_; }
+  uint32_t drafted() const { return drafted_; }
+  uint32_t guessed_right() const { return guessed_right_; }
   // Breaches of the contract; empty in a correct run.
   const std::vector<std::string>& breaches() const { return breaches_; }
 
@@ -70,6 +74,7 @@ class FakeWorker final : public WorkerLink {
     std::vector<uint32_t> emitted;
     std::vector<uint32_t> pages;
     uint32_t cached = 0;
+    uint32_t shared = 0;  // of these, from its Begin
     bool ended = false;
     bool broken = false;  // was in a step that failed: what follows makes no sense
     bool encoded = false;
@@ -94,6 +99,12 @@ class FakeWorker final : public WorkerLink {
   StepResult Execute(const Step& step);
   RowResult ExecuteRow(const Step& step, const Row& row, Sample& sample);
   void WriteText(const Row& row, Sample& sample, RowResult& result);
+  // The page slot of a position; a breach when there is no page.
+  std::pair<ModelId, uint32_t> SlotOf(const Sample& sample, uint32_t position);
+  // Runs known tokens and `guesses` more, of which none comes true.
+  void RunTokens(Sample& sample, uint32_t known, uint32_t guesses);
+  // Draws a token; false when the text has ended.
+  bool EmitToken(Sample& sample, RowResult& result);
   void Paint(const Step& step, const Row& row, Sample& sample, RowResult& result);
   void Breach(const std::string& what) { breaches_.push_back(what); }
 
@@ -102,12 +113,15 @@ class FakeWorker final : public WorkerLink {
   std::map<ModelId, ModelCapacity> models_;
   std::deque<Command> commands_;
   std::map<SampleHandle, Sample> samples_;
-  // Who wrote which position into each slot of each page: KV contents.
-  std::map<std::pair<ModelId, uint32_t>, std::pair<SampleHandle, uint32_t>> slots_;
+  // KV contents of each slot of each page: what stands for all tokens up to there.
+  std::map<std::pair<ModelId, uint32_t>, uint64_t> slots_;
   std::vector<Step> steps_;
   std::vector<SampleHandle> dropped_;
   std::vector<std::string> breaches_;
   size_t saves_ = 0;
+  uint32_t shared_tokens_ = 0;
+  uint32_t drafted_ = 0;
+  uint32_t guessed_right_ = 0;
   bool dead_ = false;
   uint64_t last_step_ = 0;
   std::optional<uint64_t> deadly_seed_;
