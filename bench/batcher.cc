@@ -80,11 +80,14 @@ void Measure(bool text, uint32_t running, uint32_t queued) {
   options.max_queued_requests = UINT32_MAX;
   options.max_picture_batch = running;
   options.prefill_chunk_tokens = UINT32_MAX;
+  options.prefix_cache_bytes = 1 << 28;
+  options.speculative_tokens = 8;
   Batcher batcher(options, &observer, [] {});
   auto link = std::make_shared<NullLink>();
   batcher.AddWorker(0, link);
   ModelCapacity capacity;
   capacity.page_tokens = 16;
+  capacity.page_bytes = 1 << 19;
   capacity.pages = running * (kTicks / 16 + 4);
   capacity.max_batch = running;
   batcher.ModelReady(0, kModel, capacity);

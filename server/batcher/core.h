@@ -164,9 +164,9 @@ class Batcher::Core {
   uint32_t PrefillBudget(const ActiveWorker& worker, const BatchKey& key, size_t decoding) const;
   void SendStep(ActiveWorker& worker, Lane& lane);
   void AddPictureRows(Lane& lane, size_t most_samples, uint32_t most_rows, InFlight& sent);
-  void AddDecodeRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent);
+  void AddDecodeRows(size_t most, InFlight& sent);
   void AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent);
-  void AddTextRow(Sample* sample, Row row, InFlight& sent);
+  void FillTextRow(Sample* sample, Row& row, InFlight& sent);
   void NoteStarted(ActiveRequest* request);
 
   // --- sharing.cc
@@ -180,14 +180,14 @@ class Batcher::Core {
   // Predicted, of the tokens that the worker has no pages of.
   double PrefillSeconds(const ActiveWorker& worker, const Residence& home, const Sample& sample);
   // At Begin: pages for all known tokens, as many of them shared as can be.
-  void TakeFirstPages(Residence& home, Sample* sample);
+  void TakeFirstPages(Sample* sample);
   // Pages that the results so far have filled.
   void PublishPages(Sample* sample);
   // Pages for the next token, whatever the rows under way emit. False when the sample itself had to
   // make room.
-  bool TakePages(ActiveWorker& worker, Residence& home, Sample* sample);
+  bool TakePages(Sample* sample);
   // How many tokens the next decode row may guess; there are pages for them.
-  uint32_t GrantDrafts(Residence& home, Sample* sample);
+  uint32_t GrantDrafts(Sample* sample);
 
   // --- results.cc
   void Handle(message::StepDone& done);

@@ -64,13 +64,10 @@ void PagePool::Publish(uint64_t salt, absl::Span<const uint32_t> tokens, PageTab
   if (!publishes()) return;
   const uint32_t page = table->pages[table->published.size()];
   const uint32_t parent = table->published.empty() ? PrefixCache::kNone : table->published.back();
-  const uint32_t twin = cache_.Find(salt, parent, tokens);
-  if (twin != PrefixCache::kNone) {
-    Use(twin);
-    table->published.push_back(twin);
-  } else if (cache_.Insert(page, salt, parent, tokens)) {
-    table->published.push_back(page);
-  }
+  const uint32_t published = cache_.Insert(page, salt, parent, tokens);
+  if (published == PrefixCache::kNone) return;
+  if (published != page) Use(published);
+  table->published.push_back(published);
 }
 
 void PagePool::Return(PageTable* table) {

@@ -213,6 +213,7 @@ void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
   sample->state = SampleState::kAboard;
   sample->handle = next_handle_++;
   sample->worker = worker;
+  sample->home = &home;
   sample->begun_after = deaths_;
   sample->planned_cached = sample->cached = 0;
   sample->planned_drafts = 0;
@@ -223,7 +224,7 @@ void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
   sample->planned_tokens = static_cast<uint32_t>(sample->emitted.size());
   Resume resume;
   if (sample->text() != nullptr) {
-    TakeFirstPages(home, sample);
+    TakeFirstPages(sample);
     resume.emitted = sample->emitted;
     resume.cached_tokens = sample->cached;
   } else {
@@ -242,7 +243,7 @@ void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
 void Batcher::Core::Leave(Sample* sample) {
   ActiveWorker& worker = *sample->worker;
   Unline(sample);
-  Residence& home = worker.models.at(sample->request->model);
+  Residence& home = *sample->home;
   home.pages.Return(&sample->table);
   --home.aboard;
   Remove(sample, worker.aboard);
@@ -254,6 +255,7 @@ void Batcher::Core::Leave(Sample* sample) {
   // With one text model's pages or places another model has nothing to do, but with its time.
   for (const auto& [model, other] : worker.models) models_[model].stirred = true;
   sample->worker = nullptr;
+  sample->home = nullptr;
   sample->parked_since = absl::InfiniteFuture();
 }
 

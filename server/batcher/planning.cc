@@ -107,7 +107,7 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   rows_.assign(lane.ready.begin(), lane.ready.end());
   if (key.kind == StepKind::kText) {
     // First those that a reader watches.
-    AddDecodeRows(worker, lane, most, sent);
+    AddDecodeRows(most, sent);
     AddPrefillRows(worker, lane, most, sent);
   } else {
     AddPictureRows(lane, std::min<size_t>(most, options_.max_picture_batch), MostRows(worker, key),
@@ -154,16 +154,15 @@ void Batcher::Core::AddPictureRows(Lane& lane, size_t most_samples, uint32_t mos
   }
 }
 
-void Batcher::Core::AddDecodeRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent) {
-  Residence& home = worker.models.at(lane.key.model);
+void Batcher::Core::AddDecodeRows(size_t most, InFlight& sent) {
   for (Sample* sample : rows_) {
     if (sent.step.rows.size() == most) return;
     // Whoever makes room comes after the one who needs it, or is parked: no row is lost.
     if (sample->state != SampleState::kAboard || Prefills(*sample)) continue;
-    if (!TakePages(worker, home, sample)) continue;
-    Row row;
-    row.draft_tokens = GrantDrafts(home, sample);
-    AddTextRow(sample, std::move(row), sent);
+    if (!TakePages(sample)) continue;
+    Row& row = sent.step.rows.emplace_back();
+    row.draft_tokens = GrantDrafts(sample);
+    FillTextRow(sample, row, sent);
   }
 }
 
@@ -173,10 +172,10 @@ void Batcher::Core::AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most
     if (sent.step.rows.size() == most || budget == 0) return;
     if (sample->state != SampleState::kAboard || !Prefills(*sample)) continue;
     if (sample->pages_sent == 0) sample->prefill_start = now_;
-    Row row;
+    Row& row = sent.step.rows.emplace_back();
     row.prefill_tokens = std::min(budget, sample->known_tokens - sample->planned_cached);
     budget -= row.prefill_tokens;
-    AddTextRow(sample, std::move(row), sent);
+    FillTextRow(sample, row, sent);
   }
 }
 
@@ -193,7 +192,7 @@ uint32_t Batcher::Core::PrefillBudget(const ActiveWorker& worker, const BatchKey
   return std::clamp(static_cast<uint32_t>(most * std::min(1.0, part)), std::min(most, 16u), most);
 }
 
-void Batcher::Core::AddTextRow(Sample* sample, Row row, InFlight& sent) {
+void Batcher::Core::FillTextRow(Sample* sample, Row& row, InFlight& sent) {
   row.sample = sample->handle;
   const std::vector<uint32_t>& pages = sample->table.pages;
   row.new_pages.assign(pages.begin() + sample->pages_sent, pages.end());
@@ -205,7 +204,6 @@ void Batcher::Core::AddTextRow(Sample* sample, Row row, InFlight& sent) {
       std::max<uint32_t>(1, row.prefill_tokens);
   Line(sample);
   NoteStarted(sample->request);
-  sent.step.rows.push_back(std::move(row));
 }
 
 void Batcher::Core::NoteStarted(ActiveRequest* request) {

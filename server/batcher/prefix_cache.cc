@@ -15,22 +15,27 @@ uint32_t PrefixCache::Find(uint64_t salt, uint32_t parent,
                            absl::Span<const uint32_t> tokens) const {
   if (by_key_.empty()) return kNone;
   const auto found = by_key_.find(KeyOf(salt, parent, tokens));
-  if (found == by_key_.end()) return kNone;
-  const uint32_t* held = tokens_.data() + size_t{found->second} * page_tokens_;
-  return std::equal(tokens.begin(), tokens.end(), held) ? found->second : kNone;
+  return found != by_key_.end() && Holds(found->second, tokens) ? found->second : kNone;
 }
 
-bool PrefixCache::Insert(uint32_t page, uint64_t salt, uint32_t parent,
-                         absl::Span<const uint32_t> tokens) {
+bool PrefixCache::Holds(uint32_t page, absl::Span<const uint32_t> tokens) const {
+  return std::equal(tokens.begin(), tokens.end(),
+                    tokens_.begin() + static_cast<ptrdiff_t>(size_t{page} * page_tokens_));
+}
+
+uint32_t PrefixCache::Insert(uint32_t page, uint64_t salt, uint32_t parent,
+                             absl::Span<const uint32_t> tokens) {
   if (nodes_.empty()) {
     nodes_.resize(pages_);
     tokens_.resize(size_t{pages_} * page_tokens_);
+    by_key_.reserve(pages_);
   }
-  const Key key = KeyOf(salt, parent, tokens);
-  if (!by_key_.emplace(key, page).second) return false;
-  nodes_[page] = {.key = key, .published = true};
-  std::copy(tokens.begin(), tokens.end(), tokens_.begin() + size_t{page} * page_tokens_);
-  return true;
+  const auto [found, fresh] = by_key_.try_emplace(KeyOf(salt, parent, tokens), page);
+  if (!fresh) return Holds(found->second, tokens) ? found->second : kNone;
+  nodes_[page] = {.key = found->first, .published = true};
+  std::copy(tokens.begin(), tokens.end(),
+            tokens_.begin() + static_cast<ptrdiff_t>(size_t{page} * page_tokens_));
+  return page;
 }
 
 void PrefixCache::Idle(uint32_t page) {

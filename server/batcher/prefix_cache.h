@@ -30,9 +30,9 @@ class PrefixCache {
   // The page of these `page_tokens` tokens after those of `parent` (kNone: the first page of a
   // text); kNone when there is none.
   uint32_t Find(uint64_t salt, uint32_t parent, absl::Span<const uint32_t> tokens) const;
-  // Publishes `page`, which isn't. False, and nothing changes, when another page stands in the way:
-  // one of the same tokens, or of the same hash.
-  bool Insert(uint32_t page, uint64_t salt, uint32_t parent, absl::Span<const uint32_t> tokens);
+  // Publishes `page`, which isn't, and returns it. When another page is published for these tokens,
+  // returns that; when it has other tokens of the same hash, kNone.
+  uint32_t Insert(uint32_t page, uint64_t salt, uint32_t parent, absl::Span<const uint32_t> tokens);
   bool Has(uint32_t page) const { return page < nodes_.size() && nodes_[page].published; }
 
   // The last user of a published page has gone; or one has come again.
@@ -62,6 +62,7 @@ class PrefixCache {
   };
 
   static Key KeyOf(uint64_t salt, uint32_t parent, absl::Span<const uint32_t> tokens);
+  bool Holds(uint32_t page, absl::Span<const uint32_t> tokens) const;
   void Unlink(uint32_t page);
 
   uint32_t pages_;

@@ -67,8 +67,7 @@ bool Batcher::Core::IsBeingPrefilled(const ActiveWorker& worker, const Residence
     if (other->text() == nullptr || other->request->model != sample.request->model ||
         other->request->salt != sample.request->salt || other->parked() || other->suspect() ||
         other->table.published.size() != page || other->known_tokens < (page + 1) * size ||
-        other->cached >= (page + 1) * size ||
-        !GoesBefore(other, &sample)) {
+        other->cached >= (page + 1) * size || !GoesBefore(other, &sample)) {
       return false;
     }
     for (size_t i = 0; i < (page + 1) * size; ++i) {
@@ -87,7 +86,8 @@ double Batcher::Core::PrefillSeconds(const ActiveWorker& worker, const Residence
       worker.costs->Predict({sample.request->model, StepKind::kText, 0, 0}, load));
 }
 
-void Batcher::Core::TakeFirstPages(Residence& home, Sample* sample) {
+void Batcher::Core::TakeFirstPages(Sample* sample) {
+  Residence& home = *sample->home;
   sample->known_tokens = static_cast<uint32_t>(KnownTokens(*sample));
   uint32_t shared = 0;
   if (home.pages.publishes()) {
@@ -107,7 +107,7 @@ void Batcher::Core::TakeFirstPages(Residence& home, Sample* sample) {
 }
 
 void Batcher::Core::PublishPages(Sample* sample) {
-  Residence& home = sample->worker->models.at(sample->request->model);
+  Residence& home = *sample->home;
   const size_t size = home.capacity.page_tokens;
   std::vector<uint32_t>& published = sample->table.published;
   if (!home.pages.publishes() || sample->cached < (published.size() + 1) * size) return;
@@ -122,7 +122,8 @@ void Batcher::Core::PublishPages(Sample* sample) {
   if (sample->cached <= sample->known_tokens) models_[sample->request->model].stirred = true;
 }
 
-uint32_t Batcher::Core::GrantDrafts(Residence& home, Sample* sample) {
+uint32_t Batcher::Core::GrantDrafts(Sample* sample) {
+  Residence& home = *sample->home;
   const size_t page_tokens = home.capacity.page_tokens;
   if (options_.speculative_tokens == 0 || page_tokens == 0 || sample->suspect()) return 0;
   const size_t first = sample->planned_cached + sample->planned_drafts + 1;
@@ -137,13 +138,14 @@ uint32_t Batcher::Core::GrantDrafts(Residence& home, Sample* sample) {
   return positions > first ? static_cast<uint32_t>(positions - first) : 0;
 }
 
-bool Batcher::Core::TakePages(ActiveWorker& worker, Residence& home, Sample* sample) {
+bool Batcher::Core::TakePages(Sample* sample) {
+  Residence& home = *sample->home;
   const size_t page_tokens = home.capacity.page_tokens;
   if (page_tokens == 0) return true;
   // The steps under way run up to so many positions, and this one one more.
   const size_t positions = std::min<size_t>(sample->planned_cached + sample->planned_drafts + 1,
                                             MostPositions(*sample->text()));
-  const auto& aboard = worker.aboard;
+  const auto& aboard = sample->worker->aboard;
   const auto has_pages = [&](const Sample* s) {
     return s == sample || (s->request->model == sample->request->model && !s->table.pages.empty());
   };

@@ -42,7 +42,7 @@ inline constexpr char kRetryAfterMs[] = "hanmo.retry_after_ms";
 
 // What a request used up to its end, also when it was cut short.
 struct Usage {
-  uint32_t prompt_tokens = 0;  // of one sample: all share the prompt
+  uint32_t prompt_tokens = 0;         // of one sample: all share the prompt
   uint32_t cached_prompt_tokens = 0;  // of these, found in shared pages
   uint32_t completion_tokens = 0;
   uint32_t steps = 0;         // denoising steps done, redone ones not counted twice

@@ -30,6 +30,7 @@ namespace hanmo {
 struct ActiveRequest;
 struct ActiveWorker;
 struct Lane;
+struct Residence;
 
 // Where a sample is. kHeld: it gave its place back because the reader is slow, and waits for
 // Batcher::Wake.
@@ -53,6 +54,7 @@ struct Sample {
   // --- One stay aboard a worker. The handle is new each time: late results are nobody's.
   SampleHandle handle = 0;
   ActiveWorker* worker = nullptr;
+  Residence* home = nullptr;  // its model there
   absl::Time parked_since = absl::InfiniteFuture();
   Lane* lane = nullptr;      // where it waits for its next step
   uint64_t begun_after = 0;  // deaths of workers before this stay

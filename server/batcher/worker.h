@@ -79,7 +79,7 @@ struct ModelCapacity {
   uint32_t page_tokens = 0;  // texts: tokens per KV page; 0 for picture models
   uint32_t pages = 0;        // page ids are 0 to pages - 1
   uint64_t page_bytes = 0;
-  uint32_t max_batch = 64;   // rows per step at most
+  uint32_t max_batch = 64;  // rows per step at most
 };
 
 // Commands to one worker, in order. Called on the batcher's thread; none blocks; after the worker
