@@ -89,9 +89,7 @@ def compare(worker: decode.Hanmo, args: argparse.Namespace, batch: int, text: tu
     ratios = [a["seconds"] / b["seconds"] for a, b in pairs]
     cpu_ratios = [a["cpu_seconds"] / b["cpu_seconds"] for a, b in pairs]
     one = runs["with"][0]
-    return {
-        side: decode.side(samples, batch * len(target)) for side, samples in runs.items()
-    } | {
+    return {side: decode.side(samples, batch * len(target)) for side, samples in runs.items()} | {
         "ratio": round(statistics.median(ratios), 3),
         "ratio_range": [round(min(ratios), 3), round(max(ratios), 3)],
         "cpu_ratio": round(statistics.median(cpu_ratios), 3),

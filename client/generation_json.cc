@@ -46,6 +46,7 @@ ordered_json PictureJson(const hanmo::v1::Picture& picture, const std::string& f
 ordered_json UsageJson(const hanmo::v1::Usage& usage) {
   ordered_json json;
   json["prompt_tokens"] = usage.prompt_tokens();
+  json["cached_prompt_tokens"] = usage.cached_prompt_tokens();
   json["completion_tokens"] = usage.completion_tokens();
   json["steps"] = usage.steps();
   json["steps_redone"] = usage.steps_redone();

@@ -104,6 +104,14 @@ std::vector<ConfigOption> MakeOptions() {
        "pictures in one denoising step at most", 1, 256},
       {kBatching, "prefill-chunk-tokens", "N", &Config::prefill_chunk_tokens,
        "prompt tokens in one text step at most", 16, 1 << 20},
+      {kBatching, "prefix-cache-bytes", "BYTES", &Config::prefix_cache_bytes,
+       "key/value pages of each text model on each worker kept for texts of the same tenant that "
+       "begin alike; 0 shares none",
+       0, 1024 * kGiB},
+      {kBatching, "speculative-tokens", "N", &Config::speculative_tokens,
+       "tokens of a text that repeats itself guessed and checked in one step at most; changes no "
+       "output; 0 guesses none",
+       0, 64},
       {kBatching, "steps-in-flight", "N", &Config::steps_in_flight,
        "steps sent to a worker ahead of its results", 1, 16},
       {kBatching, "save-interval-steps", "N", &Config::save_interval_steps,

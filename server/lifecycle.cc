@@ -50,6 +50,8 @@ BatcherOptions BatcherOptionsOf(const Config& config) {
   options.max_running_samples = config.max_running_samples;
   options.max_picture_batch = config.max_picture_batch;
   options.prefill_chunk_tokens = config.prefill_chunk_tokens;
+  options.prefix_cache_bytes = config.prefix_cache_bytes;
+  options.speculative_tokens = config.speculative_tokens;
   options.steps_in_flight = config.steps_in_flight;
   options.save_interval_steps = config.save_interval_steps;
   options.max_parked = config.max_parked;

@@ -235,6 +235,22 @@ TEST_F(SharingTest, GuessesStopWhereTheTextDoes) {
   ExpectTokens(c, two, 2);
 }
 
+TEST_F(SharingTest, NoRowIsSentThatHasNothingLeftToWrite) {
+  options_.speculative_tokens = 6;
+  options_.steps_in_flight = 3;
+  Start();
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    const RequestId id = Submit(Text(5, 12, seed));
+    Tick();
+    while (worker().steps_waiting() > 0) {
+      ASSERT_LE(worker().steps_waiting(), 12 - sink(id).outputs[0].tokens.size());
+      Steps(1);
+      if (sink(id).status.has_value()) break;
+    }
+    RunToIdle();
+  }
+}
+
 TEST_F(SharingTest, AGuessTakesNobodysPage) {
   options_.speculative_tokens = 9;
   pages_ = 8;

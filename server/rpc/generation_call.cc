@@ -254,6 +254,7 @@ void GenerationCall::Complete() {
 void GenerationCall::FillTimings() {
   hanmo::v1::Usage* usage = response_.mutable_usage();
   usage->set_prompt_tokens(usage_.prompt_tokens);
+  usage->set_cached_prompt_tokens(usage_.cached_prompt_tokens);
   usage->set_completion_tokens(usage_.completion_tokens);
   usage->set_steps(usage_.steps);
   usage->set_steps_redone(usage_.steps_redone);

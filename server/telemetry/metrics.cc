@@ -42,6 +42,7 @@ struct Metrics::ModelSeries {
   std::array<Histogram*, kStepKinds.size()> batch_size;
   Counter *cancelled, *missed_waiting, *missed_running;
   Counter *prompt_tokens, *completion_tokens, *pictures, *steps, *steps_redone;
+  Counter *prefix_hit_tokens, *draft_tokens, *draft_tokens_accepted;
   Gauge *waiting, *running, *load_seconds;
   std::array<Gauge*, std::size(kModelStates)> states;
   std::vector<Gauge*> pages_used, pages_total;  // by WorkerId
@@ -100,6 +101,9 @@ Metrics::Metrics(const std::vector<ModelLabel>& models, uint32_t workers,
     s.pictures = &f.pictures.Add(label);
     s.steps = &f.steps.Add(label);
     s.steps_redone = &f.steps_redone.Add(label);
+    s.prefix_hit_tokens = &f.prefix_hit_tokens.Add(label);
+    s.draft_tokens = &f.draft_tokens.Add(label);
+    s.draft_tokens_accepted = &f.draft_tokens_accepted.Add(label);
     s.waiting = &f.waiting.Add(label);
     s.running = &f.running.Add(label);
     s.load_seconds = &f.load_seconds.Add(label);
@@ -173,6 +177,18 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
   s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
   s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
   workers_[worker].memory_used->Set(static_cast<double>(result.memory_used_bytes));
+  uint32_t drafted = 0, accepted = 0;
+  for (const RowResult& row : result.rows) {
+    drafted += row.drafted;
+    if (row.tokens.size() > 1) accepted += static_cast<uint32_t>(row.tokens.size() - 1);
+  }
+  if (drafted == 0) return;
+  Count(s.draft_tokens, drafted);
+  Count(s.draft_tokens_accepted, accepted);
+}
+
+void Metrics::OnPrefixHit(ModelId model, uint32_t tokens) {
+  Count(models_[model].prefix_hit_tokens, tokens);
 }
 
 void Metrics::OnPrefill(ModelId model, absl::Duration time, uint32_t) {

@@ -52,6 +52,7 @@ class Metrics : public BatcherObserver {
   void OnStarted(ModelId model, absl::Duration queued) override;
   void OnStep(WorkerId worker, const Step& step, const StepResult& result) override;
   void OnPrefill(ModelId model, absl::Duration time, uint32_t tokens) override;
+  void OnPrefixHit(ModelId model, uint32_t tokens) override;
   void OnFirstToken(ModelId model, absl::Duration since_arrival) override;
   void OnInterToken(ModelId model, absl::Duration gap) override;
   void OnCancelled(ModelId model) override;

@@ -30,7 +30,9 @@ TEST_F(MetricsTest, EveryFamilyIsThereBeforeTheFirstRequest) {
   for (const char* family :
        {"hanmo_requests_total", "hanmo_rejected_total", "hanmo_cancelled_total",
         "hanmo_deadline_missed_total", "hanmo_worker_restarts_total", "hanmo_prompt_tokens_total",
-        "hanmo_completion_tokens_total", "hanmo_pictures_total", "hanmo_steps_total"}) {
+        "hanmo_completion_tokens_total", "hanmo_pictures_total", "hanmo_steps_total",
+        "hanmo_prefix_cache_hit_tokens_total", "hanmo_draft_tokens_total",
+        "hanmo_draft_tokens_accepted_total"}) {
     EXPECT_THAT(Text(), HasSubstr(std::string("# TYPE ") + family + " counter"));
   }
   for (const char* family :
@@ -69,6 +71,23 @@ TEST_F(MetricsTest, StepsGoToTheHistogramOfTheirKind) {
   EXPECT_THAT(text, HasSubstr("hanmo_step_seconds_count{model=\"painter\"} 0"));
   EXPECT_THAT(text, HasSubstr("hanmo_batch_size_sum{model=\"painter\",step=\"vae_decode\"} 3"));
   EXPECT_THAT(text, HasSubstr("hanmo_device_memory_used_bytes{worker=\"1\"} 12345"));
+}
+
+TEST_F(MetricsTest, SharedAndGuessedTokensAreCounted) {
+  metrics_.OnPrefixHit(0, 32);
+  metrics_.OnPrefixHit(0, 16);
+  Step step;
+  step.rows.resize(2);
+  StepResult result;
+  result.rows.resize(2);
+  result.rows[0].drafted = 4;
+  result.rows[0].tokens.resize(3);
+  result.rows[1].tokens.resize(1);
+  metrics_.OnStep(1, step, result);
+  metrics_.OnStep(1, step, result);
+  EXPECT_THAT(Text(), HasSubstr("hanmo_prefix_cache_hit_tokens_total{model=\"poet\"} 48"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_draft_tokens_total{model=\"poet\"} 8"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_draft_tokens_accepted_total{model=\"poet\"} 4"));
 }
 
 TEST_F(MetricsTest, UsageAddsUp) {

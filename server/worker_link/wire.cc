@@ -348,8 +348,8 @@ absl::StatusOr<Step> FromWire(const wire::Step& in) {
   out.kind = *kind;
   out.rows.reserve(in.rows_size());
   for (const wire::Row& r : in.rows()) {
-    out.rows.push_back({r.sample(), r.prefill_tokens(), ToVector(r.new_pages()), r.preview(),
-                        r.draft_tokens()});
+    out.rows.push_back(
+        {r.sample(), r.prefill_tokens(), ToVector(r.new_pages()), r.preview(), r.draft_tokens()});
   }
   return out;
 }

@@ -41,9 +41,10 @@ def test_together_as_alone(start_server):
     [
         ("--workers=2", "--worker-threads=1"),
         ("--max-picture-batch=3", "--steps-in-flight=1", "--prefill-chunk-tokens=16"),
+        ("--prefix-cache-bytes=0", "--speculative-tokens=0"),
         ("--max-running-samples=5", "--worker-threads=1", "--max-picture-batch=16"),
     ],
-    ids=["two-workers", "small-batches", "few-places"],
+    ids=["two-workers", "small-batches", "nothing-saved", "few-places"],
 )
 def test_no_option_that_shapes_batches_changes_a_byte(start_server, mixed_alone, options):
     server = start_server(*options)

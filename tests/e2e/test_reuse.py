@@ -1,0 +1,71 @@
+"""Work that texts save, shared prefixes and guessed tokens, changes no byte of them."""
+
+import pytest
+from calls import POET, generate, text_request
+
+VERSES = (
+    "春山未有日，秋水又逢秋。\n万里秋山远，孤云绕水浮。\n江上孤舟去，天边一雁飞。\n"
+    "明月照高楼，清风满客衣。\n"
+)
+
+
+def requests():
+    """Some begin alike, some repeat themselves, some do both."""
+    drawn = [
+        text_request(
+            VERSES + ending,
+            seed=i,
+            n=1 + i % 3,
+            max_tokens=30 + 7 * i,
+            temperature=(0.0, 0.4, 1.0)[i % 3],
+            repetition_penalty=(1.0, 1.2)[i % 2],
+            logprobs=2,
+            ignore_eos=i % 4 == 0,
+        )
+        for i, ending in enumerate(("", "春", "春山", "江上", "江上孤", "明月照高"))
+    ]
+    # Copies what it has read.
+    biased = text_request(VERSES * 2 + "春山", seed=9, max_tokens=60, temperature=0.2, logprobs=0)
+    return [*drawn, biased, text_request("一", seed=3, max_tokens=120, ignore_eos=True)]
+
+
+def same(a, b):
+    assert len(a.outputs) == len(b.outputs)
+    for one, other in zip(a.outputs, b.outputs, strict=True):
+        assert one.text == other.text
+
+
+@pytest.fixture
+def plain(start_server):
+    return start_server("--prefix-cache-bytes=0", "--speculative-tokens=0")
+
+
+def test_nothing_saved_changes_a_text(start_server, plain):
+    server = start_server()
+    without = [generate(plain, request) for request in requests()]
+    first = [generate(server, request) for request in requests()]
+    again = [generate(server, request) for request in requests()]
+    calls = [server.generation.Generate.future(request, timeout=60) for request in requests()]
+    together = [call.result() for call in calls]
+    for responses in (first, again, together):
+        for response, expected in zip(responses, without, strict=True):
+            same(response, expected)
+
+    # It was saved, and said so.
+    assert all(response.usage.cached_prompt_tokens == 0 for response in without)
+    assert first[0].usage.cached_prompt_tokens == 0
+    assert all(response.usage.cached_prompt_tokens > 16 for response in first[1:6])
+    assert all(
+        16 <= response.usage.prompt_tokens - response.usage.cached_prompt_tokens + 15
+        for response in again
+    )
+    metrics = server.metrics()
+    assert metrics.sum("hanmo_prefix_cache_hit_tokens_total", model=POET) > 500
+    drafted = metrics.sum("hanmo_draft_tokens_total", model=POET)
+    accepted = metrics.sum("hanmo_draft_tokens_accepted_total", model=POET)
+    assert drafted > accepted > 0
+    off = plain.metrics()
+    assert off.sum("hanmo_prefix_cache_hit_tokens_total") == 0
+    assert off.sum("hanmo_draft_tokens_total") == 0
+    server.wait_idle()
+    assert server.metrics().sum("hanmo_kv_pages_used") == 0
