@@ -1,0 +1,451 @@
+"""The command bench/serve: runs the sides of a scenario in turns and prints their figures."""
+
+import argparse
+import contextlib
+import json
+import os
+import pathlib
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+
+from load_generator import figures, models, scenarios, servers, traces
+from load_generator.scenarios import SCENARIOS, Side
+
+PROGRAMS = models.ROOT / "build/release/bin"
+CHECKED_OUTPUTS = 32
+
+HEADLINE = (
+    "mean_s p50_s p90_s p99_s mean_slowdown goodput first_token_p99_s inter_token_p99_s load_average"
+).split()
+# Rows of the table, besides.
+DETAILS = (
+    "attainment offered_rps served_rps tokens_per_s denoise_rows_per_s refused missed failed"
+    " unfinished refusal_p99_s prefill_tokens_per_s device_busy device_share_pictures device_share_texts picture_batch"
+    " text_batch server_rss_peak_mb late_p99_s generator_processor_share other_cores"
+).split()
+
+
+def note(words):
+    print(f"serve: {words}", file=sys.stderr, flush=True)
+
+
+def parse(arguments):
+    names = "\n".join(f"  {name:20} {s.__doc__}" for name, s in SCENARIOS.items())
+    parser = argparse.ArgumentParser(
+        prog="bench/serve",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Puts hanmo-server under open-loop load, one server per policy in turns, each "
+        "with the same arrivals, and prints medians over the rounds.",
+        epilog=f"scenarios:\n{names}\n\nWhat each figure means: docs/performance.md, Under load.",
+    )
+    add = parser.add_argument
+    add("--scenario", choices=SCENARIOS, default="mixed-pictures", help="default: %(default)s")
+    add("--policies", default="hanmo,fcfs,static", help="of hanmo-server; default: %(default)s")
+    add("--seconds", type=float, default=60, help="of arrivals in each run; default: %(default)g")
+    add("--rounds", type=int, default=3, help="runs of each side; default: %(default)s")
+    add("--loads", help="shares of the capacity to offer; the headline is of the first; "
+        "several also give goodput_at_slo and rate_at_p99; default: 0.8")  # fmt: skip
+    add("--capacity", type=float, help="requests a second, instead of measuring it")
+    add("--slo", type=float, help="a good answer takes at most this many times its lone latency; "
+        "default: 2, in overload 10")  # fmt: skip
+    add("--p99-limit", type=float, help="for rate_at_p99; default: 4 x the longest lone latency")
+    add("--seed", type=int, default=1, help="of the arrivals; default: %(default)s")
+    add("--trace", type=pathlib.Path, help="replay this file of arrivals instead of drawing them")
+    add("--record", type=pathlib.Path, help="write the first round's arrivals there")
+    add("--check", action="store_true",
+        help=f"compare up to {CHECKED_OUTPUTS} outputs with those on an idle server")  # fmt: skip
+    add("--picture-model", type=pathlib.Path, default=models.DEMO_PICTURE_MODEL, metavar="FOLDER",
+        help="default: %(default)s")  # fmt: skip
+    add("--sizes", help="pixels, small and large; default: half the model's size and all of it")
+    add("--text-model", type=pathlib.Path, metavar="FOLDER",
+        help="default: a GPT-2 of 102 M random parameters, made on first use")  # fmt: skip
+    add("--server-option", action="append", default=[], metavar="--FLAG=VALUE",
+        help="for each hanmo-server; may be repeated")  # fmt: skip
+    add("--bin", type=pathlib.Path, default=PROGRAMS, help="programs; default: %(default)s")
+    add("--json", action="store_true", help="one line of JSON per side instead of a table")
+    args = parser.parse_args(arguments)
+    if args.seconds <= 0 or args.rounds < 1:
+        parser.error("--seconds and --rounds must be above 0")
+    try:
+        args.loads = [float(x) for x in args.loads.split(",")] if args.loads else None
+        args.sizes = [int(x) for x in args.sizes.split(",")] if args.sizes else None
+    except ValueError as error:
+        parser.error(f"--loads and --sizes: {error}")
+    if args.loads and min(args.loads) <= 0:
+        parser.error("--loads must be above 0")
+    return args
+
+
+def policy_sides(args):
+    """One side per policy; only one where hanmo-server does not know any."""
+    command = [args.bin / "hanmo-server", "--help"]
+    known = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    options = tuple(args.server_option)
+    if "--policy" not in known:
+        note("this hanmo-server has no --policy: measuring the one it has")
+        return [Side("built-in", options)]
+    return [Side(name, (f"--policy={name}", *options)) for name in args.policies.split(",")]
+
+
+class Bench:
+    """One scenario under way: its servers, lone latencies and what was measured."""
+
+    def __init__(self, args, stack):
+        self._args = args
+        self._stack = stack
+        self._scenario = SCENARIOS[args.scenario]
+        self._folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        self._slo = args.slo or self._scenario.slo
+        self._loads = args.loads or list(self._scenario.loads)
+        text_model = args.text_model or models.DEFAULT_TEXT_MODEL
+        if args.text_model is None:
+            models.make_gpt2(text_model)
+        self._folders = {"picture": args.picture_model, "text": text_model}
+        self._jobs = scenarios.default_jobs(args.picture_model, args.sizes, text_model)
+        self._recorded = traces.read(args.trace) if args.trace else None
+        self._kinds = self._scenario.kinds
+        if self._recorded:
+            self._kinds = tuple(sorted({arrival["kind"] for arrival in self._recorded}))
+        self._started = {}
+        self.sides = policy_sides(args)
+        self._policies = self.sides
+        if not self._recorded:
+            self.sides = self._scenario.sides(self.sides)
+        self._lone_runs = {}
+        self._capacity = {}
+        self._outputs = {}  # (round, load, arrival) -> side -> hash
+        self.runs = {side.name: [] for side in self.sides}
+
+    # Servers.
+
+    def _server(self, options, kinds):
+        key = (options, kinds)
+        if key not in self._started:
+            served = {self._folders[kind].name: self._folders[kind] for kind in kinds}
+            place = self._folder / f"server{len(self._started)}"
+            server = servers.Server(self._args.bin, served, options, place)
+            self._stack.callback(server.close)
+            self._started[key] = server
+        return self._started[key]
+
+    def _servers(self, side):
+        """By kind of arrival. One kind alone: the other's server is there too, for the sender."""
+        split = side.split and len(self._kinds) > 1
+        by_kind = {
+            kind: self._server(side.options, (kind,) if split else self._kinds)
+            for kind in self._kinds
+        }
+        (any_server, *_) = by_kind.values()
+        return {"picture": any_server, "text": any_server} | by_kind
+
+    def _play(self, side, trace, **more):
+        return servers.play(self._args.bin, self._servers(side), trace, **more)
+
+    # What an idle server takes.
+
+    def _lone_jobs(self):
+        if self._recorded:
+            by_shape = {traces.shape(a): a for a in self._recorded if not a.get("repeat")}
+            return list(by_shape.values())
+        if isinstance(self._scenario, scenarios.TextUnderPictures):
+            return []  # it asks for everything again and again: nothing to compare
+        return [job for _, job in self._scenario.mix(self._jobs)]
+
+    def measure_lone(self, seed):
+        """Each job once, one after the other, with prompts of their own."""
+        plain = traces.NOT_SHAPE
+        jobs = [{k: v for k, v in job.items() if k not in plain} for job in self._lone_jobs()]
+        if not jobs:
+            return
+        trace = [traces.one(job, seed * 10_000 + i) for i, job in enumerate(jobs)]
+        calls, _, _ = self._play(self.sides[0], trace, one_by_one=True, drain=600)
+        for call in calls:
+            if call["code"] != "OK":
+                raise RuntimeError(f"alone, {call['job']} ended with {call['code']}: {call}")
+            self._lone_runs.setdefault(traces.shape(call["job"]), []).append(call["latency_s"])
+
+    def _lone(self):
+        return {shape: statistics.median(runs) for shape, runs in self._lone_runs.items()}
+
+    def measure_capacity(self):
+        """Requests of the mix a second, of each policy, from a burst of about ten seconds' work."""
+        if self._recorded or not self._scenario.poisson:
+            return
+        lone = self._lone()
+        mix = self._scenario.mix(self._jobs)
+        mean_work = traces.mean_of_mix(mix, lambda job: lone[traces.shape(job)])
+        count = max(32, min(800, round(10 / mean_work)))
+        trace = traces.burst(mix, count, self._args.seed)
+        work = sum(lone[traces.shape(arrival)] for arrival in trace)
+        for side in self._policies:
+            calls, _, _ = self._play(side, trace, drain=600)
+            refused = [call for call in calls if call["code"] != "OK"]
+            if refused:
+                raise RuntimeError(f"capacity: {len(refused)} refused, the first {refused[0]}")
+            seconds = max(figures.ended(call) for call in calls)
+            # Whole numbers of each job are not the mix exactly: count work, not requests.
+            self._capacity[side.name] = work / mean_work / seconds
+            note(f"{side.name}: capacity {self._capacity[side.name]:.2f} requests/s")
+
+    def _reference_capacity(self):
+        """What loads are shares of: first come first served has to bear them."""
+        names = [side.name for side in self._policies]
+        name = "fcfs" if "fcfs" in names else names[0]
+        return self._args.capacity or self._capacity.get(name) or 1.0
+
+    # The runs.
+
+    def _trace(self, number, load):
+        if self._recorded:
+            return self._recorded
+        trace = self._scenario.trace(
+            self._jobs,
+            load * self._reference_capacity(),
+            self._args.seconds,
+            self._args.seed + number,
+        )
+        if self._args.scenario == "overload":
+            lone = self._lone()
+            for arrival in trace:
+                arrival["deadline_s"] = round(self._slo * lone[traces.shape(arrival)], 6)
+        return trace
+
+    def _length(self):
+        if self._recorded:
+            return max(1.0, self._recorded[-1]["at_s"])
+        return self._scenario.length(self._args.seconds)
+
+    def measure(self):
+        # Nothing is compared with the first pass, which warms the servers up.
+        for side in self.sides:
+            warm = [traces.one(job, i) for i, job in enumerate(self._warm_jobs())]
+            self._play(side, warm, drain=600)
+        for number in range(self._args.rounds):
+            for repetition in range(3 if self._args.rounds == 1 else 1):
+                self.measure_lone(100 * number + repetition)
+            if number == 0:
+                self.measure_capacity()
+            for load in self._loads:
+                self._measure_round(number, load)
+
+    def _warm_jobs(self):
+        lone = self._lone_jobs() or [job for _, job in self._scenario.mix(self._jobs)]
+        if "text" in self._kinds:
+            lone.append(traces.text(self._jobs.text_model, 16, 8))
+        plain = traces.NOT_SHAPE
+        return [{k: v for k, v in job.items() if k not in plain} for job in lone]
+
+    def _measure_round(self, number, load):
+        trace = self._trace(number, load)
+        if not trace:
+            raise RuntimeError("no arrival in that time: raise --seconds or --loads")
+        if self._args.record and number == 0 and load == self._loads[0]:
+            self._args.record.write_text(traces.dump(trace))
+        length = self._length()
+        turn = number % len(self.sides)
+        for side in self.sides[turn:] + self.sides[:turn]:
+            kept = [arrival for arrival in trace if side.keeps(arrival)]
+            note(f"round {number + 1}, load {load:g}: {side.name}, {len(kept)} arrivals")
+            calls, sender, watched = self._play(
+                side,
+                kept,
+                seconds=length,
+                drain=max(60.0, 2 * length),
+                # What a trace of our own offers is steady until then.
+                watch_until_end=bool(self._recorded),
+            )
+            self.runs[side.name].append((number, load, calls, sender, watched))
+            for call in calls:
+                if call["code"] == "OK" and not call["job"].get("repeat"):
+                    where = (number, load, json.dumps(call["job"], sort_keys=True))
+                    self._outputs.setdefault(where, {})[side.name] = call["hash"]
+
+    def check_outputs(self):
+        """Outputs that sides gave otherwise than each other, or than an idle server gives them."""
+        result = {
+            "outputs_compared": sum(len(by_side) > 1 for by_side in self._outputs.values()),
+            "outputs_differ": sum(len(set(o.values())) > 1 for o in self._outputs.values()),
+        }
+        if not self._args.check or not self._outputs:
+            return result
+        wheres = sorted(self._outputs)
+        chosen = random.Random(0).sample(wheres, min(CHECKED_OUTPUTS, len(wheres)))
+        jobs = [json.loads(job) | {"at_s": 0.0} for _, _, job in chosen]
+        for job in jobs:
+            job.pop("deadline_s", None)
+        calls, _, _ = self._play(self.sides[0], jobs, one_by_one=True, drain=600)
+        alone = {call["arrival"]: call["hash"] for call in calls}
+        wrong = sum({alone[i]} != set(self._outputs[w].values()) for i, w in enumerate(chosen))
+        return result | {"outputs_checked_alone": len(chosen), "outputs_wrong": wrong}
+
+    # The figures.
+
+    def _figures(self, run):
+        number, load, calls, sender, watched = run
+        lone, seconds = self._lone(), self._length()
+        found = figures.summarise(calls, lone, self._slo, seconds) | watched
+        found |= figures.sender_figures(calls, sender)
+        if self._args.scenario == "overload" and not self._recorded:
+            found |= self._overload_figures(calls)
+        return {"round": number, "load": load} | found
+
+    def _overload_figures(self, calls):
+        spans = self._scenario.spans(self._args.seconds)
+        lone = self._lone()
+        parts = {
+            part: figures.part_figures(calls, lone, self._slo, span) for part, span in spans.items()
+        }
+        target = 0.9 * (parts["before"]["attainment"] or 0)
+        return {
+            "goodput": parts["overload"]["goodput"],
+            "refusal_p99_s": parts["overload"]["refusal_p99_s"],
+            "recovery_s": figures.recovery_s(calls, lone, self._slo, spans["after"][0], target),
+            "parts": parts,
+            "timeline": figures.timeline(calls, lone, self._slo, self._length()),
+        }
+
+    def report(self):
+        """One line per side, in order."""
+        measured = {name: [self._figures(run) for run in runs] for name, runs in self.runs.items()}
+        first = {
+            name: [run for run in runs if run["load"] == self._loads[0]]
+            for name, runs in measured.items()
+        }
+        checks = self.check_outputs()
+        limit = self._args.p99_limit or 4 * max(self._lone().values(), default=0.0)
+        lines = []
+        for side in self.sides:
+            line = {
+                "benchmark": "serve",
+                "scenario": "trace" if self._recorded else self._args.scenario,
+                "policy": side.name,
+            }
+            line |= medians(first[side.name])
+            line["against"] = {
+                name: ratios(first[side.name], runs)
+                for name, runs in first.items()
+                if name != side.name
+            }
+            if len(self._loads) > 1:
+                line |= sweep(measured[side.name], self._loads, limit)
+            if {"texts-alone", "pictures-alone"} <= first.keys():
+                line["total_throughput"] = figures.median(total_throughput(first, side.name))
+            line |= checks | self._settings(side)
+            lines.append({key: tidy(value) for key, value in line.items()})
+        return lines
+
+    def _settings(self, side):
+        jobs = self._jobs
+        return {
+            "capacity_rps": self._capacity.get(side.name),
+            "load": self._loads[0],
+            "seconds": self._args.seconds,
+            "rounds": self._args.rounds,
+            "slo": self._slo,
+            "lone_s": {
+                " ".join(f"{k}={v}" for k, v in shape if k not in ("model", "sampler")): seconds
+                for shape, seconds in self._lone().items()
+            },
+            "picture_model": jobs.picture_model if "picture" in self._kinds else None,
+            "text_model": jobs.text_model if "text" in self._kinds else None,
+            "cores": os.cpu_count(),
+        }
+
+
+def is_number(value):
+    return isinstance(value, int | float)
+
+
+def medians(runs):
+    """Of each figure; where it is no number, the first run's."""
+    return {
+        key: figures.median([run[key] for run in runs])
+        if any(is_number(run[key]) for run in runs)
+        else value
+        for key, value in runs[0].items()
+        if key not in ("round", "load")
+    }
+
+
+def ratios(mine, others):
+    """Median over the rounds of mine / the other's."""
+    found = {}
+    for key in (
+        *HEADLINE,
+        "attainment",
+        "served_rps",
+        "tokens_per_s",
+        "denoise_rows_per_s",
+        "prefill_tokens_per_s",
+    ):
+        pairs = [(a[key], b[key]) for a, b in zip(mine, others)]
+        if key != "load_average" and all(is_number(a) and b for a, b in pairs):
+            found[key] = round(statistics.median(a / b for a, b in pairs), 4)
+    return found
+
+
+def sweep(runs, loads, p99_limit):
+    points = []
+    for load in sorted(loads):
+        found = medians([run for run in runs if run["load"] == load])
+        keys = (*HEADLINE, "attainment", "offered_rps", "served_rps", "p99_slowdown")
+        points.append({"load": load} | {key: found[key] for key in keys})
+    rate = lambda measure: [(p["offered_rps"], p[measure]) for p in points if p[measure]]
+    return {
+        "sweep": [{key: tidy(value) for key, value in point.items()} for point in points],
+        "goodput_at_slo": figures.highest_rate(rate("attainment"), lambda share: share - 0.9),
+        "rate_at_p99": figures.highest_rate(rate("p99_s"), lambda seconds: p99_limit - seconds),
+        "p99_limit_s": p99_limit,
+    }
+
+
+def total_throughput(runs, name):
+    """Texts and pictures together, each as a share of what it reaches alone, per round."""
+    for mine, texts, pictures in zip(runs[name], runs["texts-alone"], runs["pictures-alone"]):
+        yield (mine["tokens_per_s"] or 0) / texts["tokens_per_s"] + (
+            mine["denoise_rows_per_s"] / pictures["denoise_rows_per_s"]
+        )
+
+
+def tidy(value):
+    """Five digits are more than a load test knows."""
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, dict):
+        return {key: tidy(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [tidy(inner) for inner in value]
+    return value
+
+
+def print_table(lines):
+    width = max(12, *(len(line["policy"]) + 2 for line in lines))
+    extra = ("total_throughput", "recovery_s", "capacity_rps", "goodput_at_slo", "rate_at_p99")
+    print(f"{'':26}" + "".join(f"{line['policy']:>{width}}" for line in lines))
+    for key in (*HEADLINE, *DETAILS, *extra):
+        values = [line.get(key) for line in lines]
+        if any(value is not None for value in values):
+            cells = ("-" if value is None else f"{value:.4g}" for value in values)
+            print(f"{key:26}" + "".join(f"{cell:>{width}}" for cell in cells))
+    checks = {key: value for key, value in lines[0].items() if key.startswith("outputs_")}
+    print("  ".join(f"{key} {value}" for key, value in checks.items()))
+
+
+def main(arguments=None):
+    args = parse(arguments)
+    try:
+        with contextlib.ExitStack() as stack:
+            bench = Bench(args, stack)
+            bench.measure()
+            lines = bench.report()
+    except (RuntimeError, ValueError, OSError) as error:
+        sys.exit(f"serve: {error}")
+    if args.json:
+        for line in lines:
+            print(json.dumps(line))
+    else:
+        print_table(lines)
+    return 0

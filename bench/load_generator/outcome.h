@@ -1,0 +1,36 @@
+// What became of one call.
+#ifndef HANMO_BENCH_LOAD_GENERATOR_OUTCOME_H_
+#define HANMO_BENCH_LOAD_GENERATOR_OUTCOME_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "grpcpp/support/status.h"
+
+namespace hanmo {
+
+// Tokens that came to the client together.
+struct Delta {
+  absl::Duration at;  // since the call was due
+  int tokens = 0;
+};
+
+struct Outcome {
+  size_t arrival = 0;         // index in the trace
+  absl::Time due;             // when the trace wanted it sent; latencies count from here
+  absl::Duration late;        // sent this much after it was due
+  absl::Duration latency;     // until its end, whatever that was
+  grpc::Status status;        // DATA_LOSS where an answer with OK was not whole
+  bool cut = false;           // ended by us because the run was over: it says nothing
+  uint64_t hash = 0;          // of the picture's bytes or of the token ids
+  absl::Duration queue;       // as the server says: before the first step,
+  absl::Duration device;      // and its share of the device's time
+  std::vector<Delta> deltas;  // of a text, in order
+};
+
+}  // namespace hanmo
+
+#endif  // HANMO_BENCH_LOAD_GENERATOR_OUTCOME_H_
