@@ -11,7 +11,7 @@
 
 namespace hanmo {
 
-struct Arrival {
+struct TraceArrival {
   absl::Duration at = absl::ZeroDuration();            // since the beginning of the run
   absl::Duration deadline = absl::InfiniteDuration();  // since `at`
   // Ask again as soon as the answer is there, until the run ends: a stream that never dries up.
@@ -25,7 +25,7 @@ struct Arrival {
 // Reads one line of JSON. Keys: at_s, deadline_s, repeat, kind ("picture" or "text"), model, seed;
 // of pictures prompt, steps, width, height, guidance, sampler; of texts prompt_tokens,
 // prefix_tokens, max_tokens, temperature. Others are left alone. INVALID_ARGUMENT names the key.
-absl::StatusOr<Arrival> ParseArrival(absl::string_view line);
+absl::StatusOr<TraceArrival> ParseArrival(absl::string_view line);
 
 // Prompt of a text: the first `prefix` ids are the same for every seed, the others are the seed's
 // own from the first on. Each is 1 to 4000, so that any vocabulary has it.

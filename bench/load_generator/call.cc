@@ -87,7 +87,7 @@ class TextCall final : public Call, private grpc::ClientReadReactor<GenerateStre
 
 }  // namespace
 
-Call::Call(const Arrival& arrival, absl::Time due, Ended ended)
+Call::Call(const TraceArrival& arrival, absl::Time due, Ended ended)
     : arrival_(arrival), ended_(std::move(ended)) {
   outcome_.due = due;
   if (arrival.deadline != absl::InfiniteDuration()) {
@@ -95,7 +95,7 @@ Call::Call(const Arrival& arrival, absl::Time due, Ended ended)
   }
 }
 
-std::shared_ptr<Call> Call::Create(const Arrival& arrival, absl::Time due, Ended ended) {
+std::shared_ptr<Call> Call::Create(const TraceArrival& arrival, absl::Time due, Ended ended) {
   if (arrival.streams()) return std::make_shared<TextCall>(arrival, due, std::move(ended));
   return std::make_shared<PictureCall>(arrival, due, std::move(ended));
 }

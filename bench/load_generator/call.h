@@ -20,11 +20,11 @@ class Call : public std::enable_shared_from_this<Call> {
   using Ended = std::function<void(Call*)>;
 
   // By Create.
-  Call(const Arrival& arrival, absl::Time due, Ended ended);
+  Call(const TraceArrival& arrival, absl::Time due, Ended ended);
   virtual ~Call() = default;
 
   // `arrival` outlives the call; the caller keeps the call until `ended` runs.
-  static std::shared_ptr<Call> Create(const Arrival& arrival, absl::Time due, Ended ended);
+  static std::shared_ptr<Call> Create(const TraceArrival& arrival, absl::Time due, Ended ended);
 
   // Once.
   void Send(hanmo::v1::Generation::Stub* stub);
@@ -32,7 +32,7 @@ class Call : public std::enable_shared_from_this<Call> {
   // Ends it early, from any thread, at any time; then its outcome is marked as cut.
   void Cut();
 
-  const Arrival& arrival() const { return arrival_; }
+  const TraceArrival& arrival() const { return arrival_; }
   // Complete once `ended` runs.
   Outcome& outcome() { return outcome_; }
 
@@ -43,7 +43,7 @@ class Call : public std::enable_shared_from_this<Call> {
   void Take(const hanmo::v1::GenerateResponse& response);
   void End(const grpc::Status& status);
 
-  const Arrival& arrival_;
+  const TraceArrival& arrival_;
   grpc::ClientContext context_;
   Outcome outcome_;
 

@@ -28,8 +28,8 @@ double ProcessorSeconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-absl::StatusOr<std::vector<Arrival>> ReadTrace() {
-  std::vector<Arrival> trace;
+absl::StatusOr<std::vector<TraceArrival>> ReadTrace() {
+  std::vector<TraceArrival> trace;
   std::string line;
   for (int number = 1; std::getline(std::cin, line); ++number) {
     auto arrival = ParseArrival(line);

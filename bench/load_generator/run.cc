@@ -41,7 +41,7 @@ absl::Status Run::ConnectTo(const std::string& server, Stubs* stubs) const {
   return absl::OkStatus();
 }
 
-std::vector<Outcome> Run::Play(const std::vector<Arrival>& trace) {
+std::vector<Outcome> Run::Play(const std::vector<TraceArrival>& trace) {
   trace_ = &trace;
   start_ = absl::Now();
   for (size_t i = 0; i < trace.size(); ++i) {
@@ -63,7 +63,7 @@ std::vector<Outcome> Run::Play(const std::vector<Arrival>& trace) {
 }
 
 void Run::Start(size_t index, absl::Time due) {
-  const Arrival& arrival = (*trace_)[index];
+  const TraceArrival& arrival = (*trace_)[index];
   const Stubs& stubs = arrival.streams() ? text_stubs_ : picture_stubs_;
   std::shared_ptr<Call> call =
       Call::Create(arrival, due, [this, index](Call* ended) { Ended(index, ended); });

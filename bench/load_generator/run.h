@@ -40,7 +40,7 @@ class Run {
 
   // Runs on the calling thread, once; returns when every call has ended, in the order of their
   // ends. `trace` is in order of `at`.
-  std::vector<Outcome> Play(const std::vector<Arrival>& trace) ABSL_LOCKS_EXCLUDED(mu_);
+  std::vector<Outcome> Play(const std::vector<TraceArrival>& trace) ABSL_LOCKS_EXCLUDED(mu_);
 
   // When `at` was zero.
   absl::Time start() const { return start_; }
@@ -59,7 +59,7 @@ class Run {
   const RunOptions options_;
   Stubs picture_stubs_;
   Stubs text_stubs_;
-  const std::vector<Arrival>* trace_ = nullptr;
+  const std::vector<TraceArrival>* trace_ = nullptr;
   absl::Time start_;
 
   absl::Mutex mu_;
