@@ -170,9 +170,9 @@ class Bench:
     def _lone(self):
         return {shape: statistics.median(runs) for shape, runs in self._lone_runs.items()}
 
-    def measure_capacity(self):
-        """Requests of the mix a second, of each policy, from a burst of about ten seconds' work."""
-        if self._recorded or not self._scenario.poisson:
+    def measure_capacity(self, sides):
+        """Requests of the mix a second, from a burst of about ten seconds' work."""
+        if self._recorded or not self._scenario.poisson or self._args.capacity:
             return
         lone = self._lone()
         mix = self._scenario.mix(self._jobs)
@@ -180,21 +180,25 @@ class Bench:
         count = max(32, min(800, round(10 / mean_work)))
         trace = traces.burst(mix, count, self._args.seed)
         work = sum(lone[traces.shape(arrival)] for arrival in trace)
-        for side in self._policies:
+        for side in sides:
             calls, _, _ = self._play(side, trace, drain=600)
             refused = [call for call in calls if call["code"] != "OK"]
             if refused:
                 raise RuntimeError(f"capacity: {len(refused)} refused, the first {refused[0]}")
             seconds = max(figures.ended(call) for call in calls)
             # Whole numbers of each job are not the mix exactly: count work, not requests.
-            self._capacity[side.name] = work / mean_work / seconds
-            note(f"{side.name}: capacity {self._capacity[side.name]:.2f} requests/s")
+            capacity = work / mean_work / seconds
+            self._capacity.setdefault(side.name, []).append(capacity)
+            note(f"{side.name}: capacity {capacity:.2f} requests/s")
+
+    def _reference(self):
+        """The side whose capacity loads are shares of: first come first served has to bear them."""
+        return next((side for side in self._policies if side.name == "fcfs"), self._policies[0])
 
     def _reference_capacity(self):
-        """What loads are shares of: first come first served has to bear them."""
-        names = [side.name for side in self._policies]
-        name = "fcfs" if "fcfs" in names else names[0]
-        return self._args.capacity or self._capacity.get(name) or 1.0
+        """As it was last: who else uses the machine changes from round to round."""
+        measured = self._capacity.get(self._reference().name)
+        return self._args.capacity or (measured[-1] if measured else 1.0)
 
     # The runs.
 
@@ -224,10 +228,9 @@ class Bench:
             warm = [traces.one(job, i) for i, job in enumerate(self._warm_jobs())]
             self._play(side, warm, drain=600)
         for number in range(self._args.rounds):
-            for repetition in range(3 if self._args.rounds == 1 else 1):
+            for repetition in range(3 if self._args.rounds == 1 else 2):
                 self.measure_lone(100 * number + repetition)
-            if number == 0:
-                self.measure_capacity()
+            self.measure_capacity(self._policies if number == 0 else [self._reference()])
             for load in self._loads:
                 self._measure_round(number, load)
 
@@ -340,7 +343,7 @@ class Bench:
     def _settings(self, side):
         jobs = self._jobs
         return {
-            "capacity_rps": self._capacity.get(side.name),
+            "capacity_rps": figures.median(self._capacity.get(side.name, [])),
             "load": self._loads[0],
             "seconds": self._args.seconds,
             "rounds": self._args.rounds,
