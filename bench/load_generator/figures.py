@@ -77,13 +77,13 @@ def tokens_before(calls, end_s):
 
 
 def latency_figures(calls, lone, slo, seconds):
-    """Of the calls that are asked once."""
+    """Of the calls that are asked once; refusals and misses of all."""
     once = [call for call in calls if not call["job"].get("repeat")]
     timed = [call for call in once if call["code"] == "OK" or call["cut"]]
     latencies = [call["latency_s"] for call in timed]
     slowdowns = [s for s in (slowdown(call, lone) for call in timed) if s is not None]
     good = sum(in_time(call, lone, slo) for call in once)
-    refusals = [call["latency_s"] for call in once if call["code"] in REFUSED]
+    refusals = [call["latency_s"] for call in calls if call["code"] in REFUSED]
     return {
         "mean_s": mean(latencies),
         "p50_s": percentile(latencies, 50),
@@ -99,7 +99,7 @@ def latency_figures(calls, lone, slo, seconds):
         else None,
         "refused": len(refusals),
         "refusal_p99_s": percentile(refusals, 99),
-        "missed": sum(call["code"] in MISSED for call in once),
+        "missed": sum(call["code"] in MISSED for call in calls),
         "unfinished": sum(call["cut"] for call in once),
         "slowdown_quantiles": [percentile(slowdowns, q) for q in QUANTILES] if slowdowns else None,
         "latency_quantiles": [percentile(latencies, q) for q in QUANTILES] if latencies else None,
