@@ -12,7 +12,7 @@ DETAILS = (
     "attainment offered_rps served_rps tokens_per_s denoise_rows_per_s refused missed failed"
     " unfinished refusal_p99_s prefill_tokens_per_s device_busy device_share_pictures"
     " device_share_texts picture_batch text_batch server_rss_peak_mb late_p99_s"
-    " generator_processor_share other_cores"
+    " generator_processor_share server_cores other_cores"
 ).split()
 
 

@@ -142,8 +142,8 @@ class Watch:
 
     def _scrape(self):
         metrics = [sample for server in self._servers for sample in server.metrics()]
-        ours = processor_seconds(self._pids) + time.process_time()
-        return metrics, time.monotonic(), ours, machine_seconds()
+        spent = processor_seconds(self._pids), time.process_time(), machine_seconds()
+        return metrics, time.monotonic(), spent
 
     def _run(self):
         due = self._before[1] + self._seconds
@@ -157,7 +157,7 @@ class Watch:
         self._thread.join()
         after = self._after or self._scrape()
         wall = after[1] - self._before[1]
-        other = (after[3] - self._before[3]) - (after[2] - self._before[2]) - sender_processor_s
+        servers, us, machine = (b - a for a, b in zip(self._before[2], after[2]))
 
         def grown(name, **labels):
             def total(samples):
@@ -197,7 +197,10 @@ class Watch:
             "text_batch": batch("text"),
             "server_rss_start_mb": self._start_bytes / 1e6,
             "server_rss_peak_mb": self._peak_bytes / 1e6,
-            "other_cores": max(0.0, other / wall),
+            "server_cores": servers / wall,
+            # Busy with what is none of ours: where it is not near 0, absolute times are too long,
+            # and a side of more processes gets more of the machine.
+            "other_cores": max(0.0, (machine - servers - us - sender_processor_s) / wall),
             "load_average": self._load,
         }
 

@@ -196,6 +196,8 @@ def test_a_trace_and_every_way_a_call_can_end(serve, tmp_path):
     picture = traces.picture("taiyi-sd-tiny", 2, 64, 1.0)
     text = traces.text("wenzhong-gpt2-tiny", 8, 4)
     trace = [traces.one(job, seed) for seed in range(3) for job in (picture, text)]
+    # Asked again and again until the run ends, then cut: that is no failure.
+    trace.append(traces.one(text, 9, repeat=1))
     # So many steps at once keep it busy past any deadline of a millisecond.
     trace += [traces.one(picture | {"steps": 9}, seed, deadline_s=0.001) for seed in range(2)]
     file = tmp_path / "trace.jsonl"
@@ -203,6 +205,8 @@ def test_a_trace_and_every_way_a_call_can_end(serve, tmp_path):
     (line, *_) = serve(f"--trace={file}", "--check")
     assert line["scenario"] == "trace"
     assert line["missed"] == 2 and line["codes"] == {"DEADLINE_EXCEEDED": 2}
+    assert line["offered_rps"] == 8 and line["failed"] == line["unfinished"] == 0
+    assert line["inter_token_p99_s"] > 0
     assert line["outputs_checked_alone"] == 6 and line["outputs_wrong"] == 0
     assert line["picture_batch"] >= 1 and 0 < line["device_share_pictures"] < 1
     assert line["server_rss_peak_mb"] > 50
