@@ -121,6 +121,9 @@ class Bench:
         trace = traces.burst(mix, count, self._args.seed)
         work = sum(lone[traces.shape(arrival)] for arrival in trace)
         for side in sides:
+            if side.name not in self._capacity:
+                # The server learns first which batches pay.
+                self._play(side, trace, drain=600)
             calls, _, _ = self._play(side, trace, drain=600)
             refused = [call for call in calls if call["code"] != "OK"]
             if refused:
@@ -145,12 +148,11 @@ class Bench:
     def _trace(self, number, load):
         if self._recorded:
             return self._recorded
-        trace = self._scenario.trace(
-            self._jobs,
-            load * self._reference_capacity(),
-            self._args.seconds,
-            self._args.seed + number,
-        )
+        rate = load * self._reference_capacity()
+        if not self._scenario.poisson:
+            rate = 1 / max([*self.lone().values(), 0.1])
+        seed = self._args.seed + number
+        trace = self._scenario.trace(self._jobs, rate, self._args.seconds, seed)
         if self._args.scenario == "overload":
             lone = self.lone()
             for arrival in trace:

@@ -69,6 +69,8 @@ class Scenario:
         return policies
 
     def trace(self, jobs, rate, seconds, seed):
+        """`rate`: a share of the capacity; where `poisson` is false, how often an idle server does
+        the mix's one job in a second."""
         return traces.poisson(self.mix(jobs), rate, seconds, seed, part="all")
 
     def length(self, seconds):
@@ -154,8 +156,8 @@ class TextUnderPictures(Scenario):
 
 
 class LongPrompt(Scenario):
-    """A prompt of nearly the whole context every two seconds into 16 streams of texts; beside it the
-    streams alone, and a server that does not cut prompts."""
+    """A prompt of nearly the whole context now and then into 16 streams of texts; beside it the
+    streams alone, the prompts alone, and the same with a server that does not cut prompts."""
 
     kinds = ("text",)
     poisson = False
@@ -165,17 +167,23 @@ class LongPrompt(Scenario):
 
     def sides(self, policies):
         same = policies[0].options
+        whole = (*same, "--prefill-chunk-tokens=65536")
         return [
             *policies,
             Side("steady", same, parts=("text",)),
-            Side("unchunked", (*same, "--prefill-chunk-tokens=65536")),
+            Side("prompts-alone", same, parts=("long",)),
+            Side("uncut", whole),
+            Side("prompts-alone-uncut", whole, parts=("long",)),
         ]
 
     def trace(self, jobs, rate, seconds, seed):
+        # So rarely that a server which gives most of its time to the streams has read one before the
+        # next is there.
+        every = 6 / rate
         ((_, job),) = self.mix(jobs)
         prompts = [
-            traces.one(job, 1000 * (seed + 1) + at, at_s=float(at), part="long")
-            for at in range(2, int(seconds), 2)
+            traces.one(job, 1000 * (seed + 1) + i, at_s=(i + 0.5) * every, part="long")
+            for i in range(max(1, int(seconds / every)))
         ]
         return jobs.streams() + prompts
 
