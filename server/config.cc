@@ -199,6 +199,11 @@ absl::Status CheckTogether(const Config& config) {
           "--devices: must be auto, cpu or cuda:N, separated by commas, got \"", device, "\""));
     }
   }
+  for (const std::string& entry : config.tenant_weight) {
+    if (auto weight = ParseTenantWeight(entry); !weight.ok()) {
+      return At("--tenant-weight", weight.status());
+    }
+  }
   if (config.devices.empty()) return absl::InvalidArgumentError("--devices: must not be empty");
   if (config.model_repository.empty()) {
     return absl::InvalidArgumentError("--model-repository: is required");
@@ -209,6 +214,18 @@ absl::Status CheckTogether(const Config& config) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::pair<std::string, double>> ParseTenantWeight(absl::string_view text) {
+  const std::pair<absl::string_view, absl::string_view> parts =
+      absl::StrSplit(text, absl::MaxSplits('=', 1));
+  double weight = 0;
+  if (!RE2::FullMatch(std::string(parts.first), "[A-Za-z0-9._-]{0,128}") ||
+      !absl::SimpleAtod(parts.second, &weight) || !(weight >= 0.001 && weight <= 1000)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("must be NAME=WEIGHT with a weight from 0.001 to 1000, got \"", text, "\""));
+  }
+  return std::make_pair(std::string(parts.first), weight);
+}
 
 absl::StatusOr<CommandLine> ParseCommandLine(
     const std::vector<std::string>& arguments,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 
 namespace hanmo {
@@ -45,7 +46,12 @@ struct Config {
   std::string worker_tls_cert;
   std::string worker_tls_key;
 
+  std::string policy = "hanmo";
+  uint32_t stretch = 6;
+  uint32_t text_share = 60;
+  std::vector<std::string> tenant_weight;
   uint32_t max_queued_requests = 1024;
+  absl::Duration max_queued_work = absl::Minutes(10);
   uint32_t max_running_samples = 64;
   uint32_t max_picture_batch = 8;
   uint32_t prefill_chunk_tokens = 512;
@@ -74,6 +80,9 @@ struct CommandLine {
 absl::StatusOr<CommandLine> ParseCommandLine(
     const std::vector<std::string>& arguments,
     const std::vector<std::pair<std::string, std::string>>& environment);
+
+// "NAME=WEIGHT" of --tenant-weight; INVALID_ARGUMENT says what it must be.
+absl::StatusOr<std::pair<std::string, double>> ParseTenantWeight(absl::string_view text);
 
 // What --help prints: the options by group with unit, range, default and environment twin.
 std::string ConfigHelp();

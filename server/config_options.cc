@@ -96,8 +96,32 @@ std::vector<ConfigOption> MakeOptions() {
       {kWorkers, "worker-tls-key", "FILE", &Config::worker_tls_key,
        "private key of worker-tls-cert (PEM)"},
 
+      {kBatching,
+       "policy",
+       "NAME",
+       &Config::policy,
+       "who goes first: hanmo (short requests as far as long ones can bear it, deadlines, fair "
+       "shares), fcfs (in order of arrival), static (likewise, and a batch is closed until its "
+       "last "
+       "sample has ended)",
+       0,
+       0,
+       {"hanmo", "fcfs", "static"}},
+      {kBatching, "stretch", "N", &Config::stretch,
+       "a request is due after so many times the time that it takes alone; larger favours short "
+       "requests and the mean, 1 is the order of arrival",
+       1, 100},
+      {kBatching, "text-share", "PERCENT", &Config::text_share,
+       "of a worker's time for texts while pictures wait, too", 1, 99},
+      {kBatching, "tenant-weight", "NAME=WEIGHT", &Config::tenant_weight,
+       "share of a tenant against the others, 0.001 to 1000; 1 for who is not named; may be "
+       "repeated"},
       {kBatching, "max-queued-requests", "N", &Config::max_queued_requests,
        "requests waiting at most; one more ends with RESOURCE_EXHAUSTED", 1, 1 << 20},
+      {kBatching, "max-queued-work", "TIME", &Config::max_queued_work,
+       "predicted device time of the waiting requests at most, for each worker; one more ends with "
+       "RESOURCE_EXHAUSTED",
+       0.001, 24 * kHour},
       {kBatching, "max-running-samples", "N", &Config::max_running_samples,
        "texts and pictures begun on one worker at most", 1, 4096},
       {kBatching, "max-picture-batch", "N", &Config::max_picture_batch,

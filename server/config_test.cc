@@ -44,6 +44,17 @@ TEST(ConfigTest, TheClientsVariableIsNotOurs) {
   EXPECT_TRUE(Parse({}, {{"HANMO_SERVER", "localhost:8001"}}).ok());
 }
 
+TEST(ConfigTest, TenantWeightsHaveANameAndAWeight) {
+  auto line = Parse({"--tenant-weight=gold=4", "--tenant-weight=free=0.5"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  const auto gold = ParseTenantWeight(line->config.tenant_weight[0]);
+  ASSERT_TRUE(gold.ok());
+  EXPECT_EQ(*gold, std::make_pair(std::string("gold"), 4.0));
+  for (const char* bad : {"gold", "gold=", "gold=0", "gold=nan", "gold=1001", "a b=1", "g=1x"}) {
+    EXPECT_FALSE(Parse({absl::StrCat("--tenant-weight=", bad)}).ok()) << bad;
+  }
+}
+
 TEST(ConfigTest, EveryOptionReadsBackWhatItPrints) {
   for (const ConfigOption& option : ConfigOptions()) {
     Config config;

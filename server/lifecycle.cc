@@ -44,9 +44,22 @@ uint32_t WorkerCount(const Config& config) {
                                                      : config.worker.size());
 }
 
+Policy PolicyOf(absl::string_view name) {
+  if (name == "fcfs") return Policy::kFcfs;
+  return name == "static" ? Policy::kStatic : Policy::kHanmo;
+}
+
 BatcherOptions BatcherOptionsOf(const Config& config) {
   BatcherOptions options;
+  options.policy.policy = PolicyOf(config.policy);
+  options.policy.stretch = config.stretch;
+  options.policy.text_share = config.text_share / 100.0;
+  for (const std::string& entry : config.tenant_weight) {
+    const auto weight = ParseTenantWeight(entry);  // checked with the configuration
+    if (weight.ok()) options.tenant_weights.insert(*weight);
+  }
   options.max_queued_requests = config.max_queued_requests;
+  options.max_queued_work = config.max_queued_work;
   options.max_running_samples = config.max_running_samples;
   options.max_picture_batch = config.max_picture_batch;
   options.prefill_chunk_tokens = config.prefill_chunk_tokens;

@@ -84,7 +84,7 @@ uint32_t CostCurve::Knee(uint32_t most) const {
   uint32_t knee = 1;
   while (knee < known && knee / std::max(1e-9, RowSeconds(knee)) < kNearBest * best) ++knee;
   // Where the largest batch measured still pays, a larger one is worth a try.
-  const bool climbing = knee > known / 2 && known == most_measured_;
+  const bool climbing = knee > known / 2 && known < most;
   return climbing ? std::min(most, 2 * known) : knee;
 }
 

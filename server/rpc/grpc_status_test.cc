@@ -3,6 +3,7 @@
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
+#include "server/batcher/sink.h"
 #include "server/rpc/violations.h"
 
 namespace hanmo {
@@ -43,6 +44,17 @@ TEST(GrpcStatusTest, WhatARetryCanMendCarriesRetryInfo) {
     ASSERT_TRUE(details.details(0).UnpackTo(&retry));
     EXPECT_EQ(retry.retry_delay().seconds(), 1);
   }
+}
+
+TEST(GrpcStatusTest, RetryInfoSaysWhatTheBatcherPredicts) {
+  absl::Status error = absl::ResourceExhaustedError("full");
+  error.SetPayload(kRetryAfterMs, absl::Cord("2500"));
+  const google::rpc::Status details = Details(ToGrpcStatus(error, nullptr));
+  ASSERT_EQ(details.details_size(), 1);
+  google::rpc::RetryInfo retry;
+  ASSERT_TRUE(details.details(0).UnpackTo(&retry));
+  EXPECT_EQ(retry.retry_delay().seconds(), 2);
+  EXPECT_EQ(retry.retry_delay().nanos(), 500000000);
 }
 
 TEST(GrpcStatusTest, OtherErrorsAreACast) {

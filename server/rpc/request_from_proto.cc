@@ -37,6 +37,14 @@ void CheckRequestId(const GenerateRequest& proto, Violations* violations) {
                                              " characters of [A-Za-z0-9._-]"));
 }
 
+void CheckScheduling(const GenerateRequest& proto, Violations* violations) {
+  if (!proto.tenant().empty() && !IsRequestId(proto.tenant())) {
+    violations->Add("tenant", absl::StrCat("must be at most ", kMaxRequestIdBytes,
+                                           " characters of [A-Za-z0-9._-]"));
+  }
+  violations->CheckRange("priority", proto.priority(), -100, 100);
+}
+
 void CheckChat(const GenerateRequest& proto, const Model& model, Violations* violations) {
   const auto& messages = proto.chat().messages();
   if (model.chat_template == nullptr) {
@@ -214,11 +222,14 @@ absl::StatusOr<GenerationPlan> PlanFromProto(const GenerateRequest& proto,
 
   Violations violations;
   CheckRequestId(proto, &violations);
+  CheckScheduling(proto, &violations);
   CheckInput(proto, **model, &violations);
 
   GenerationPlan plan;
   plan.model = *model;
   plan.request.model = spec.id;
+  plan.request.tenant = proto.tenant();
+  plan.request.priority = proto.priority();
   const Randomness random = Draw();
   if (spec.kind == ModelKind::kText) {
     PlanText(proto, random.seed, &plan, &violations);

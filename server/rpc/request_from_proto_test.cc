@@ -158,6 +158,9 @@ INSTANTIATE_TEST_SUITE_P(
     Input, BadFieldTest,
     ::testing::Values(
         BadField{"ModelMissing", R"(prompt: "a")", "model", "required", ""},
+        BadField{"TenantCharacters", R"(tenant: "a/b")", "tenant", "[A-Za-z0-9._-]"},
+        BadField{"PriorityTooHigh", R"(priority: 101)", "priority", "[-100, 100]"},
+        BadField{"PriorityTooLow", R"(priority: -101)", "priority", "[-100, 100]"},
         BadField{"RequestIdCharacters", R"(request_id: "a b")", "request_id", "[A-Za-z0-9._-]"},
         BadField{"InputMissing", "", "prompt", "one of prompt, chat, parts and token_ids",
                  kNoInput},

@@ -1,0 +1,113 @@
+#include "server/batcher/cost.h"
+
+#include <gmock/gmock.h>
+
+namespace hanmo {
+namespace {
+
+using ::testing::DoubleNear;
+
+double Seconds(absl::Duration time) { return absl::ToDoubleSeconds(time); }
+
+// A device on which a step of n rows takes base + n * per_row milliseconds.
+CostCurve Measured(double base, double per_row, const std::vector<uint32_t>& rows) {
+  CostCurve curve;
+  for (int i = 0; i < 5; ++i) {
+    for (const uint32_t n : rows) curve.Learn({n, 0}, absl::Milliseconds(base + n * per_row));
+  }
+  return curve;
+}
+
+TEST(CostCurveTest, KnowsNothingAtFirst) {
+  const CostCurve curve;
+  EXPECT_EQ(curve.Predict({1, 0}), absl::ZeroDuration());
+  EXPECT_EQ(curve.Knee(8), 0u);
+}
+
+TEST(CostCurveTest, PredictsBetweenAndBeyondWhatItSaw) {
+  const CostCurve curve = Measured(10, 2, {1, 4, 8});
+  EXPECT_THAT(Seconds(curve.Predict({4, 0})), DoubleNear(0.018, 1e-4));
+  EXPECT_THAT(Seconds(curve.Predict({6, 0})), DoubleNear(0.022, 1e-3));
+  EXPECT_THAT(Seconds(curve.Predict({32, 0})), DoubleNear(0.074, 4e-3));
+}
+
+TEST(CostCurveTest, OneKnownSizeIsTakenForThePriceOfRows) {
+  const CostCurve curve = Measured(10, 0, {2});
+  EXPECT_THAT(Seconds(curve.Predict({4, 0})), DoubleNear(0.020, 1e-4));
+}
+
+TEST(CostCurveTest, PromptTokensComeOnTop) {
+  CostCurve curve = Measured(10, 1, {1, 16});
+  for (int i = 0; i < 10; ++i) curve.Learn({16, 100}, absl::Milliseconds(26 + 50));
+  EXPECT_THAT(Seconds(curve.Predict({16, 200})), DoubleNear(0.126, 2e-3));
+  EXPECT_THAT(Seconds(curve.Predict({1, 0})), DoubleNear(0.011, 1e-4));
+}
+
+TEST(CostCurveTest, OneSlowStepIsNoNews) {
+  CostCurve curve = Measured(10, 0, {1});
+  curve.Learn({1, 0}, absl::Seconds(100));
+  EXPECT_LT(Seconds(curve.Predict({1, 0})), 0.020);
+}
+
+TEST(CostCurveTest, FollowsADeviceThatBecameSlower) {
+  CostCurve curve = Measured(10, 0, {1});
+  for (int i = 0; i < 40; ++i) curve.Learn({1, 0}, absl::Milliseconds(30));
+  EXPECT_THAT(Seconds(curve.Predict({1, 0})), DoubleNear(0.030, 1e-3));
+}
+
+TEST(CostCurveTest, ASaturatedDeviceTakesOneRow) {
+  EXPECT_EQ(Measured(0, 10, {1, 2}).Knee(16), 1u);
+}
+
+TEST(CostCurveTest, AnIdleDeviceTakesMore) {
+  // 10 + n: the throughput at 16 rows is 0.615 a millisecond, nine tenths of it at 13.
+  EXPECT_EQ(Measured(10, 1, {1, 2, 4, 8, 16}).Knee(16), 13u);
+}
+
+TEST(CostCurveTest, ExploresWhileLargerBatchesPay) {
+  CostCurve curve;
+  for (int i = 0; i < 3; ++i) curve.Learn({1, 0}, absl::Milliseconds(11));
+  EXPECT_EQ(curve.Knee(16), 2u);
+  for (int i = 0; i < 3; ++i) curve.Learn({2, 0}, absl::Milliseconds(12));
+  EXPECT_EQ(curve.Knee(16), 4u);
+}
+
+TEST(StepCostsTest, ScalesSizesNeverSeenByTheirPixels) {
+  StepCosts costs;
+  for (int i = 0; i < 3; ++i) {
+    costs.Learn({7, StepKind::kDenoise, 256, 256}, {1, 0}, absl::Milliseconds(100));
+  }
+  EXPECT_THAT(Seconds(costs.Predict({7, StepKind::kDenoise, 512, 512}, {1, 0})),
+              DoubleNear(0.4, 1e-3));
+  EXPECT_EQ(costs.Predict({8, StepKind::kDenoise, 256, 256}, {1, 0}), absl::ZeroDuration());
+}
+
+TEST(StepCostsTest, AddsUpAPicture) {
+  StepCosts costs;
+  for (int i = 0; i < 3; ++i) {
+    costs.Learn({1, StepKind::kTextEncode, 0, 0}, {2, 0}, absl::Milliseconds(20));
+    costs.Learn({1, StepKind::kDenoise, 64, 64}, {2, 0}, absl::Milliseconds(100));
+    costs.Learn({1, StepKind::kVaeDecode, 64, 64}, {1, 0}, absl::Milliseconds(50));
+  }
+  PictureJob job;
+  job.width = job.height = 64;
+  job.steps = 20;
+  job.guidance = 7.5;
+  EXPECT_THAT(Seconds(costs.Lone(1, job)), DoubleNear(2.07, 1e-2));
+}
+
+TEST(StepCostsTest, ExpectsTextsAsLongAsTheLastOnes) {
+  StepCosts costs;
+  for (int i = 0; i < 3; ++i) {
+    costs.Learn({1, StepKind::kText, 0, 0}, {1, 0}, absl::Milliseconds(10));
+  }
+  TextJob job;
+  job.prompt = {1};
+  job.max_tokens = 100;
+  EXPECT_THAT(Seconds(costs.Lone(1, job)), DoubleNear(1.0, 1e-2));
+  for (int i = 0; i < 50; ++i) costs.LearnLength(1, 20);
+  EXPECT_THAT(Seconds(costs.Lone(1, job)), DoubleNear(0.2, 1e-2));
+}
+
+}  // namespace
+}  // namespace hanmo
