@@ -55,10 +55,9 @@ def test_nothing_saved_changes_a_text(start_server, plain):
     assert all(response.usage.cached_prompt_tokens == 0 for response in without)
     assert first[0].usage.cached_prompt_tokens == 0
     assert all(response.usage.cached_prompt_tokens > 16 for response in first[1:6])
-    assert all(
-        16 <= response.usage.prompt_tokens - response.usage.cached_prompt_tokens + 15
-        for response in again
-    )
+    for response in again:  # all but what is left of the last page, or the last page
+        usage = response.usage
+        assert 1 <= usage.prompt_tokens - usage.cached_prompt_tokens <= 16
     metrics = server.metrics()
     assert metrics.sum("hanmo_prefix_cache_hit_tokens_total", model=POET) > 500
     drafted = metrics.sum("hanmo_draft_tokens_total", model=POET)
