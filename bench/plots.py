@@ -21,7 +21,7 @@ from load_generator.figures import QUANTILES  # noqa: E402
 
 COLOURS = ("#1b6ca8", "#d1495b", "#edae49", "#66a182", "#8d6a9f", "#555555")
 WIDTH, HEIGHT = 460, 300
-LEFT, RIGHT, TOP, BOTTOM = 62, 14, 38, 46
+LEFT, RIGHT, TOP, BOTTOM = 62, 24, 38, 46
 STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#222}.title{font-weight:600;font-size:13px}"
     ".tick{fill:#666;font-size:11px}.grid{stroke:#e4e4e4}.line{fill:none;stroke-width:2}"

@@ -15,6 +15,12 @@ DETAILS = (
     " generator_processor_share server_cores other_cores"
 ).split()
 
+# Compared with each other side.
+RATIOS = (
+    *(key for key in HEADLINE if key != "load_average"),
+    *"attainment served_rps tokens_per_s denoise_rows_per_s prefill_tokens_per_s".split(),
+)
+
 
 def report(bench, p99_limit=None):
     """One line per side, in order; `p99_limit` as in --help."""
@@ -46,29 +52,25 @@ def is_number(value):
 
 
 def medians(runs):
-    """Of each figure; where it is no number, the first run's."""
-    return {
-        key: figures.median([run[key] for run in runs])
-        if any(is_number(run[key]) for run in runs)
-        else value
-        for key, value in runs[0].items()
-        if key not in ("round", "load")
-    }
+    """Of each figure, and of each of a list; of what has no middle, the first run's."""
+    found = {}
+    for key in runs[0].keys() - {"round", "load"}:
+        values = [run[key] for run in runs if run[key] is not None]
+        if any(is_number(value) for value in values):
+            found[key] = figures.median(values)
+        elif values and isinstance(values[0], list):
+            found[key] = [figures.median(column) for column in zip(*values)]
+        else:
+            found[key] = runs[0][key]
+    return {key: found[key] for key in runs[0] if key in found}
 
 
 def ratios(mine, others):
     """Median over the rounds of mine / the other's."""
     found = {}
-    for key in (
-        *HEADLINE,
-        "attainment",
-        "served_rps",
-        "tokens_per_s",
-        "denoise_rows_per_s",
-        "prefill_tokens_per_s",
-    ):
+    for key in RATIOS:
         pairs = [(a[key], b[key]) for a, b in zip(mine, others)]
-        if key != "load_average" and all(is_number(a) and b for a, b in pairs):
+        if all(is_number(a) and b for a, b in pairs):
             found[key] = round(statistics.median(a / b for a, b in pairs), 4)
     return found
 
@@ -79,7 +81,9 @@ def sweep(runs, loads, p99_limit):
         found = medians([run for run in runs if run["load"] == load])
         keys = (*HEADLINE, "attainment", "offered_rps", "served_rps", "p99_slowdown")
         points.append({"load": load} | {key: found[key] for key in keys})
-    rate = lambda measure: [(p["offered_rps"], p[measure]) for p in points if p[measure]]
+    rate = lambda measure: [
+        (p["offered_rps"], p[measure]) for p in points if p[measure] is not None
+    ]
     return {
         "sweep": [{key: tidy(value) for key, value in point.items()} for point in points],
         "goodput_at_slo": figures.highest_rate(rate("attainment"), lambda share: share - 0.9),

@@ -13,7 +13,7 @@ from hanmo_server import BIN, clean_environment
 
 sys.path.insert(0, str(ROOT / "bench"))
 
-from load_generator import figures, models, traces  # noqa: E402
+from load_generator import figures, models, report, traces  # noqa: E402
 
 PICTURE = traces.picture("painter", 4, 64, 7.5)
 TEXT = traces.text("poet", 16, 8)
@@ -144,6 +144,23 @@ class TestFigures:
         calls = [call(due=1.0), call(due=9.5), call(due=11.0)]
         found = figures.part_figures(calls, LONE, slo=2, span=(0.0, 10.0))
         assert found["goodput"] == 0.1 and found["offered_rps"] == 0.2
+
+
+def test_a_line_has_medians_over_the_rounds():
+    runs = [
+        {"round": i, "load": 0.8, "p99_s": p99, "slowdown_quantiles": [1, p99], "codes": {}}
+        for i, p99 in enumerate((5, 3, 40))
+    ]
+    found = report.medians([*runs, runs[0] | {"p99_s": None, "slowdown_quantiles": None}])
+    assert found == {"p99_s": 5, "slowdown_quantiles": [1, 5], "codes": {}}
+
+
+def test_ratios_are_medians_of_rounds_not_ratios_of_medians():
+    def run(mean_s):
+        return dict.fromkeys(report.RATIOS) | {"mean_s": mean_s}
+
+    mine, others = [run(m) for m in (1, 2, 30)], [run(m) for m in (2, 8, 60)]
+    assert report.ratios(mine, others) == {"mean_s": 0.5}
 
 
 def test_random_weights_have_the_size_that_training_starts_from():
