@@ -20,7 +20,7 @@ struct AttentionHead {
   float scale = 1;  // of the scores, > 0
 };
 
-inline constexpr int64_t kMaxAttentionWidth = 256;
+inline constexpr int64_t kMaxAttentionWidth = 512;
 
 // Elements are float, or bfloat16 as bits with sums and the softmax in float.
 struct AttentionKernel {

@@ -186,7 +186,7 @@ class Unet::Network {
     hidden = RunMiddle(hidden, time, text);
     for (const Stage& stage : up_) {
       for (size_t i = 0; i < stage.resnets.size(); ++i) {
-        hidden = stage.Run(i, at::cat({hidden, skips.back()}, 1), time, text);
+        hidden = stage.Run(i, ConcatChannels(hidden, skips.back()), time, text);
         skips.pop_back();
       }
       if (stage.upsample.has_value()) {

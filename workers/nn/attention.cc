@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "workers/kernels/attention.h"
+#include "workers/kernels/yield.h"
+#include "workers/nn/parts.h"
 
 namespace hanmo {
 namespace {
@@ -75,16 +77,23 @@ at::Tensor AttendWith(const AttentionKernel& kernel, const at::Tensor& q, const 
                   to + i * words);
     }
   });
+  YieldPoint();
   const int64_t chunks = (q.size(1) + kChunk - 1) / kChunk;
-  at::parallel_for(0, count * chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t i = task / chunks;
-      const int64_t first = task % chunks * kChunk;
-      const int64_t offset = i % heads * width;
-      kernel.attend(head, HeadOf(qs, q, i / heads, first * q.stride(1) + offset),
-                    std::min(kChunk, q.size(1) - first), to + i * words,
-                    HeadOf(outs, out, i / heads, first * out.stride(1) + offset));
-    }
+  const auto some = static_cast<int64_t>(PartOperations() /
+                                         (4.0 * static_cast<double>(kChunk * head.keys * width)));
+  // Every thread gets as many tasks.
+  const int64_t threads = at::get_num_threads();
+  ForEachPart(count * chunks, some, threads, [&](int64_t first_task, int64_t tasks) {
+    at::parallel_for(first_task, first_task + tasks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t i = task / chunks;
+        const int64_t first = task % chunks * kChunk;
+        const int64_t offset = i % heads * width;
+        kernel.attend(head, HeadOf(qs, q, i / heads, first * q.stride(1) + offset),
+                      std::min(kChunk, q.size(1) - first), to + i * words,
+                      HeadOf(outs, out, i / heads, first * out.stride(1) + offset));
+      }
+    });
   });
   return out;
 }

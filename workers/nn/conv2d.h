@@ -4,6 +4,8 @@
 
 #include <ATen/ATen.h>
 
+#include <vector>
+
 #include "workers/checkpoint/checkpoint.h"
 #include "workers/nn/onednn.h"
 
@@ -19,7 +21,9 @@ struct ConvShape {
 };
 
 // Immutable after construction; calls are thread-safe. On the CPU the weight is held packed for
-// oneDNN only, and a picture's result does not depend on the other pictures of the batch.
+// oneDNN only, a picture's result does not depend on the other pictures of the batch, and large
+// calls are computed in parts (parts.h): channels of the output where the weight is large, pictures
+// or bands of their rows where the pictures are.
 class Conv2d {
  public:
   Conv2d() = default;
@@ -33,7 +37,30 @@ class Conv2d {
   at::Tensor Add(const at::Tensor& x, const at::Tensor& other) const;
 
  private:
-  onednn::PackedWeight packed_;
+  // Some channels of the output.
+  struct Group {
+    int64_t first, channels;
+    onednn::PackedWeight weight;
+    at::Tensor bias;
+  };
+  // A part of the output: whole pictures, or some rows of one.
+  struct Area {
+    int64_t picture, pictures, row, rows;
+    at::Tensor Of(const at::Tensor& out, const Group& group) const;
+  };
+
+  at::Tensor Convolve(const at::Tensor& x, const at::Tensor& other) const;
+  // The area of the group's channels of `out`, plus that of `other` if defined.
+  void ConvolveArea(const Group& group, const Area& area, const at::Tensor& x,
+                    const at::Tensor& other, const at::Tensor& out) const;
+  // The rows of x that an area of `out_rows` rows in all is made from, with zeros where the padding
+  // is.
+  at::Tensor InputOf(const Area& area, const at::Tensor& x, int64_t out_rows) const;
+  // Calls run(Area) for all of `out`, and yields after each.
+  template <typename Run>
+  void ForEachArea(const at::Tensor& out, const Run& run) const;
+
+  std::vector<Group> groups_;
   at::Tensor weight_;  // where packing is not supported
   at::Tensor bias_;
   ConvShape shape_;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "workers/kernels/group_norm.h"
+#include "workers/nn/parts.h"
 
 namespace hanmo {
 namespace {
@@ -117,12 +118,31 @@ void Linear::Hold(const at::Tensor& weight) {
   if (bias_.defined()) bias_ = bias_.to(compute);
 }
 
+Linear Linear::Widened() const {
+  Linear widened = *this;
+  widened.packed_ = packed_.Widened();
+  return widened;
+}
+
+// f(rows of x, first of them, opaque weight) for parts of x.
+template <typename F>
+at::Tensor Linear::InParts(const at::Tensor& x, const F& f) const {
+  const at::Tensor rows = AsRows(x);
+  const onednn::PackedWeight weight = packed_.Widened();
+  const RowCost cost = {.operations = 2.0 * static_cast<double>(rows.size(1) * out_)};
+  const at::Tensor y = MapRows(rows.size(0), cost, [&](int64_t first, int64_t count) {
+    return f(rows.narrow(0, first, count), first, weight.opaque());
+  });
+  return AsShapeOf(y, x);
+}
+
 at::Tensor Linear::operator()(const at::Tensor& x, Activation activation) const {
   if (!packed_.defined()) return Activate(at::linear(x, weight_, bias_), activation);
   const std::string_view fused = FusedName(activation);
-  at::Tensor rows = onednn::Linear(AsRows(x), packed_.Get(), bias_, fused.empty() ? "none" : fused);
-  if (fused.empty()) rows = Activate(rows, activation);
-  return AsShapeOf(rows, x);
+  return InParts(x, [&](const at::Tensor& rows, int64_t, const at::Tensor& weight) {
+    const at::Tensor y = onednn::Linear(rows, weight, bias_, fused.empty() ? "none" : fused);
+    return fused.empty() ? Activate(y, activation) : y;
+  });
 }
 
 at::Tensor Linear::Add(const at::Tensor& x, const at::Tensor& other) const {
@@ -137,8 +157,11 @@ at::Tensor Linear::Multiply(const at::Tensor& x, const at::Tensor& other) const 
 
 at::Tensor Linear::Binary(const at::Tensor& x, const at::Tensor& other,
                           std::string_view operation) const {
-  at::Tensor rows = onednn::LinearBinary(AsRows(x), packed_.Get(), bias_, AsRows(other), operation);
-  return AsShapeOf(rows, x);
+  const at::Tensor others = AsRows(other);
+  return InParts(x, [&](const at::Tensor& rows, int64_t first, const at::Tensor& weight) {
+    return onednn::LinearBinary(rows, weight, bias_, others.narrow(0, first, rows.size(0)),
+                                operation);
+  });
 }
 
 }  // namespace hanmo

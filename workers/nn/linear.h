@@ -21,7 +21,8 @@ std::optional<Activation> ActivationNamed(std::string_view name);
 at::Tensor Activate(const at::Tensor& x, Activation activation);
 
 // Immutable after construction; calls are thread-safe. On the CPU the weight is held packed for
-// oneDNN only, so that it is in memory once, and a row's result does not depend on the other rows.
+// oneDNN only, so that it is in memory once, a row's result does not depend on the other rows, and
+// many rows are computed in parts (parts.h).
 class Linear {
  public:
   Linear() = default;
@@ -37,10 +38,15 @@ class Linear {
   at::Tensor Add(const at::Tensor& x, const at::Tensor& other) const;
   at::Tensor Multiply(const at::Tensor& x, const at::Tensor& other) const;
 
+  // The same layer, ready for many calls: its weight, if it has to be widened, is so already.
+  Linear Widened() const;
+
   bool defined() const { return out_ > 0; }
 
  private:
   void Hold(const at::Tensor& weight);
+  template <typename F>
+  at::Tensor InParts(const at::Tensor& x, const F& f) const;
   at::Tensor Binary(const at::Tensor& x, const at::Tensor& other, std::string_view operation) const;
 
   onednn::PackedWeight packed_;

@@ -52,20 +52,20 @@ TEST(OnednnTest, LinearFollowsLibtorchAndRowsAreIndependent) {
     for (const auto& [in, out] : {std::pair{320, 1280}, {768, 320}, {33, 17}, {1280, 640}}) {
       const at::Tensor weight = RandomWeight({out, in}, types.storage);
       const at::Tensor bias = at::randn({out}).to(types.compute);
-      const auto packed = onednn::PackedWeight::ForLinear(weight, 64, types.compute);
+      const auto packed = onednn::PackedWeight::ForLinear(weight, 64, types.compute).Widened();
       for (const int64_t rows : {2, 16, 77, 300}) {
         const at::Tensor x = at::randn({rows, in}).to(types.compute);
-        const at::Tensor y = onednn::Linear(x, packed.Get(), bias, "none");
+        const at::Tensor y = onednn::Linear(x, packed.opaque(), bias, "none");
         const at::Tensor expected =
             at::linear(x.to(at::kDouble), weight.to(at::kDouble), bias.to(at::kDouble));
         EXPECT_LT(RelativeError(y, expected), types.tolerance) << in << " to " << out;
-        const at::Tensor gelu = onednn::Linear(x, packed.Get(), bias, "gelu");
+        const at::Tensor gelu = onednn::Linear(x, packed.opaque(), bias, "gelu");
         EXPECT_LT(RelativeError(gelu, at::gelu(expected)), types.tolerance);
       }
       ExpectRowsIndependent(
           at::randn({7, 16, in}).to(types.compute),
           [&](const at::Tensor& x) {
-            return onednn::Linear(x.flatten(0, 1), packed.Get(), bias, "gelu")
+            return onednn::Linear(x.flatten(0, 1), packed.opaque(), bias, "gelu")
                 .unflatten(0, {x.size(0), 16});
           },
           "linear");
@@ -87,22 +87,23 @@ TEST(OnednnTest, ConvFollowsLibtorchAndPicturesAreIndependent) {
       const at::Tensor weight = RandomWeight({out, in, kernel, kernel}, types.storage);
       const at::Tensor bias = at::randn({out}).to(types.compute);
       const auto packed =
-          onednn::PackedWeight::ForConv(weight, geometry, {2, in, 64, 64}, types.compute);
+          onednn::PackedWeight::ForConv(weight, geometry, {2, in, 64, 64}, types.compute).Widened();
       const at::Tensor x = at::randn({7, in, size, size})
                                .to(types.compute)
                                .contiguous(at::MemoryFormat::ChannelsLast);
       const at::Tensor expected = at::conv2d(x.to(at::kDouble), weight.to(at::kDouble),
                                              bias.to(at::kDouble), stride, kernel / 2);
-      const at::Tensor y = onednn::Conv(x, packed.Get(), bias, geometry);
+      const at::Tensor y = onednn::Conv(x, packed.opaque(), bias, geometry);
       EXPECT_LT(RelativeError(y, expected), types.tolerance) << in << " to " << out;
       const at::Tensor other = at::randn_like(y);
-      const at::Tensor sum = onednn::ConvAdd(x, packed.Get(), bias, other, geometry);
+      const at::Tensor sum = other.clone();
+      onednn::ConvAdd(x, packed.opaque(), bias, sum, geometry);
       EXPECT_LT(RelativeError(sum, expected + other.to(at::kDouble)), types.tolerance);
       ExpectRowsIndependent(
           x,
           [&](const at::Tensor& rows) {
-            return onednn::Conv(rows.contiguous(at::MemoryFormat::ChannelsLast), packed.Get(), bias,
-                                geometry);
+            return onednn::Conv(rows.contiguous(at::MemoryFormat::ChannelsLast), packed.opaque(),
+                                bias, geometry);
           },
           "conv");
     }
@@ -113,7 +114,8 @@ TEST(OnednnTest, WeightsAreStoredInTheServingTypeOnly) {
   const at::Tensor weight = RandomWeight({64, 64}, at::kBFloat16);
   const auto packed = onednn::PackedWeight::ForLinear(weight, 64, at::kFloat);
   EXPECT_EQ(packed.stored_bytes(), weight.nbytes());
-  EXPECT_EQ(packed.Get().scalar_type(), at::kFloat);
+  EXPECT_EQ(packed.Widened().opaque().scalar_type(), at::kFloat);
+  EXPECT_EQ(packed.Widened().Widened().opaque().scalar_type(), at::kFloat);
 }
 
 TEST(LinearTest, FusesWhatFollows) {

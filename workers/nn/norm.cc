@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "workers/kernels/group_norm.h"
 #include "workers/nn/onednn.h"
+#include "workers/nn/parts.h"
 
 namespace hanmo {
 namespace {
@@ -31,15 +32,19 @@ struct Pixels {
         chunks((each + kChunk - 1) / kChunk) {}
 };
 
-// Calls run(picture, chunk, first pixel, pixels) for all chunks, in parallel.
+// Calls run(picture, chunk, first pixel, pixels) for all chunks, in parallel, with yield points.
 template <typename Run>
 void ForEachChunk(const Pixels& pixels, const Run& run) {
-  at::parallel_for(0, pixels.count * pixels.chunks, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t chunk = task % pixels.chunks;
-      const int64_t first = chunk * kChunk;
-      run(task / pixels.chunks, chunk, first, std::min(kChunk, pixels.each - first));
-    }
+  const auto some =
+      static_cast<int64_t>(PartElements() / static_cast<double>(kChunk * pixels.channels));
+  ForEachPart(pixels.count * pixels.chunks, some, 1, [&](int64_t first_task, int64_t tasks) {
+    at::parallel_for(first_task, first_task + tasks, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end; ++task) {
+        const int64_t chunk = task % pixels.chunks;
+        const int64_t first = chunk * kChunk;
+        run(task / pixels.chunks, chunk, first, std::min(kChunk, pixels.each - first));
+      }
+    });
   });
 }
 

@@ -32,6 +32,10 @@ OptionalTensor Optional(const at::Tensor& tensor) {
 // The ops take torch's int lists as SymInt.
 std::array<int64_t, 2> Pair(int64_t value) { return {value, value}; }
 
+std::array<int64_t, 2> Padding(ConvGeometry geometry) {
+  return {geometry.rows_padded ? geometry.padding : 0, geometry.padding};
+}
+
 }  // namespace
 
 bool Supports(at::ScalarType dtype, at::Device device) {
@@ -99,19 +103,16 @@ size_t PackedWeight::stored_bytes() const {
   return static_cast<size_t>(bytes.call(stored_));
 }
 
-at::Tensor PackedWeight::Get() const {
-  if (!layout_.defined()) return stored_;
-  // One buffer for each computing thread, as large as the largest weight it has met.
-  thread_local at::Tensor scratch;
-  if (!scratch.defined() || scratch.numel() < stored_.numel()) {
-    scratch = at::empty({stored_.numel()}, at::kFloat);
-  }
-  // The buffer may have been made in inference mode and be used outside of it, or the reverse.
+PackedWeight PackedWeight::Widened() const {
+  if (!layout_.defined()) return *this;
+  // The weight may be widened in inference mode or outside of it.
   const at::AutoDispatchBelowADInplaceOrView below;
-  scratch.narrow(0, 0, stored_.numel()).copy_(stored_);
-  return at::native::mkldnn_tensor_from_data_ptr(scratch.data_ptr(), sizes_, at::kFloat, at::kCPU,
-                                                 layout_.const_data_ptr<uint8_t>(),
-                                                 layout_.numel());
+  PackedWeight widened;
+  widened.elements_ = stored_.to(at::kFloat);
+  widened.stored_ = at::native::mkldnn_tensor_from_data_ptr(
+      widened.elements_.data_ptr(), sizes_, at::kFloat, at::kCPU, layout_.const_data_ptr<uint8_t>(),
+      layout_.numel());
+  return widened;
 }
 
 at::Tensor Linear(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
@@ -140,21 +141,20 @@ at::Tensor Conv(const at::Tensor& x, const at::Tensor& packed, const at::Tensor&
       Find<at::Tensor(const at::Tensor&, const at::Tensor&, const OptionalTensor&, at::IntArrayRef,
                       at::IntArrayRef, at::IntArrayRef, int64_t, std::string_view, Scalars,
                       OptionalString)>("mkldnn::_convolution_pointwise", "");
-  return op.call(x, packed, Optional(bias), Pair(geometry.padding), Pair(geometry.stride), Pair(1),
-                 1, "none", Scalars(), "");
+  return op.call(x, packed, Optional(bias), Padding(geometry), Pair(geometry.stride), Pair(1), 1,
+                 "none", Scalars(), "");
 }
 
-at::Tensor ConvAdd(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
-                   const at::Tensor& other, ConvGeometry geometry) {
-  // oneDNN 3.10 refuses the fused sum for single pixels, whose memory format is ambiguous.
-  if (other.size(2) * other.size(3) == 1) return Conv(x, packed, bias, geometry).add_(other);
+void ConvAdd(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
+             const at::Tensor& out, ConvGeometry geometry) {
   static const auto op =
-      Find<at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                      const OptionalTensor&, at::IntArrayRef, at::IntArrayRef, at::IntArrayRef,
-                      int64_t, std::string_view, std::optional<at::Scalar>, OptionalString, Scalars,
-                      OptionalString)>("mkldnn::_convolution_pointwise", "binary");
-  return op.call(x, other, packed, Optional(bias), Pair(geometry.padding), Pair(geometry.stride),
-                 Pair(1), 1, "add", std::nullopt, std::nullopt, Scalars(), std::nullopt);
+      Find<at::Tensor&(at::Tensor&, const at::Tensor&, const at::Tensor&, const OptionalTensor&,
+                       at::IntArrayRef, at::IntArrayRef, at::IntArrayRef, int64_t, std::string_view,
+                       std::optional<at::Scalar>, OptionalString, Scalars, OptionalString)>(
+          "mkldnn::_convolution_pointwise_", "binary");
+  at::Tensor sum = out;
+  op.call(sum, x, packed, Optional(bias), Padding(geometry), Pair(geometry.stride), Pair(1), 1,
+          "add", std::nullopt, std::nullopt, Scalars(), std::nullopt);
 }
 
 }  // namespace hanmo::onednn

@@ -22,13 +22,13 @@ bool Supports(at::ScalarType dtype, at::Device device);
 at::ScalarType ComputeType(at::ScalarType dtype, at::Device device);
 
 struct ConvGeometry {
-  int64_t padding = 0;
+  int64_t padding = 0;  // of columns, and of rows unless `rows_padded` is false
   int64_t stride = 1;
+  bool rows_padded = true;
 };
 
 // A weight in oneDNN's blocked layout, in memory once. With bfloat16 weights and float32
-// activations it is stored in bfloat16 and widened into a scratch buffer of the calling thread for
-// each use. Immutable; calls are thread-safe.
+// activations it is stored in bfloat16 and widened for each use. Immutable; calls are thread-safe.
 class PackedWeight {
  public:
   PackedWeight() = default;
@@ -39,16 +39,19 @@ class PackedWeight {
                               at::IntArrayRef input_sizes, at::ScalarType compute);
 
   bool defined() const { return stored_.defined(); }
-  size_t stored_bytes() const;  // of a widened weight, or of the opaque tensor
-  // The opaque tensor for the functions below, valid until this thread's next Get of any weight.
-  at::Tensor Get() const;
+  size_t stored_bytes() const;  // in the storage type
+  // Ready for the functions below: the same weight, or a widened copy for the time of its use.
+  PackedWeight Widened() const;
+  // The opaque tensor for the functions below, of a weight that is Widened().
+  const at::Tensor& opaque() const { return stored_; }
 
  private:
   void Store(const at::Tensor& packed, at::ScalarType storage);
 
   at::Tensor stored_;  // opaque, or bfloat16 elements in the order of the opaque float32 ones
-  std::vector<int64_t> sizes_;  // of the opaque tensor, when widened
-  at::Tensor layout_;           // oneDNN's serialised description of it, when widened
+  std::vector<int64_t> sizes_;  // of the opaque tensor, when to be widened
+  at::Tensor layout_;           // oneDNN's serialised description of it, when to be widened
+  at::Tensor elements_;         // memory of the opaque tensor, in a widened copy
 };
 
 // x [rows, in] -> [rows, out]. `activation` is "none", "gelu" (erf), "gelu_tanh" or "swish".
@@ -63,9 +66,9 @@ at::Tensor LinearBinary(const at::Tensor& x, const at::Tensor& packed, const at:
 at::Tensor Conv(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
                 ConvGeometry geometry);
 
-// As Conv, then adds `other` [n, out, h', w'] in the same pass.
-at::Tensor ConvAdd(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
-                   const at::Tensor& other, ConvGeometry geometry);
+// Adds the same to `out` [n, out, h', w'], channels_last and dense, in the same pass.
+void ConvAdd(const at::Tensor& x, const at::Tensor& packed, const at::Tensor& bias,
+             const at::Tensor& out, ConvGeometry geometry);
 
 }  // namespace hanmo::onednn
 

@@ -16,6 +16,9 @@ namespace hanmo {
 at::Tensor ToTokens(const at::Tensor& picture);
 at::Tensor ToPicture(const at::Tensor& tokens, int64_t height, int64_t width);
 
+// Two pictures' channels one after the other, both channels_last.
+at::Tensor ConcatChannels(const at::Tensor& a, const at::Tensor& b);
+
 struct ResnetShape {
   int64_t in = 0;
   int64_t out = 0;

@@ -40,6 +40,8 @@ class SpatialTransformer {
     Linear out;
   };
   static Layer ReadLayer(const WeightScope& weights, const SpatialTransformerShape& shape);
+  // x + out(value(normed x) * gelu(gate(normed x))), x [n, l, channels].
+  static at::Tensor FeedForward(const Layer& layer, const at::Tensor& x);
 
   GroupNorm norm_;
   Linear project_in_;
