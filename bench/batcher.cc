@@ -34,8 +34,9 @@ class NullSink final : public Sink {
 // Keeps the steps; the loop below answers them.
 class NullLink final : public WorkerLink {
  public:
-  void Begin(SampleHandle, ModelId, const SampleJob&, Resume) override {}
+  void Begin(SampleHandle, ModelId, const SampleJob&, hanmo::Resume) override {}
   void Run(Step step) override { steps.push_back(std::move(step)); }
+  void Resume(uint64_t, absl::Duration) override {}
   void Save(const std::vector<SampleHandle>&) override {}
   void Drop(const std::vector<SampleHandle>&) override {}
   std::vector<Step> steps;

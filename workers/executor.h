@@ -13,6 +13,7 @@
 #include "server/batcher/request.h"
 #include "server/batcher/worker.h"
 #include "server/worker_link/loaded_model.h"
+#include "workers/kernels/yield.h"
 
 namespace hanmo {
 
@@ -33,10 +34,18 @@ class Executor {
 
   // Makes a sample known. Whatever is wrong with it is reported in the result of its first step.
   virtual void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) = 0;
-  // One row result per row, in order, or a status for all of them. Times are the service's.
-  virtual StepResult Run(const Step& step) = 0;
+  // One row result per row, in order, or a status for all of them. Times, memory in use and the
+  // step's budget are the service's.
+  StepResult Run(const Step& step) { return RunInSlices(step, nullptr); }
+  // The same, telling `listener` (null: nobody) at the yield points of picture steps. From there
+  // everything here may be called but Unload, Load and Detach of the step's own model; the samples
+  // are as they were before the step. A row whose sample is dropped meanwhile has a status of its
+  // own. An abandoned step advances no row and ends with a status.
+  virtual StepResult RunInSlices(const Step& step, YieldListener* listener) = 0;
   // Of the samples that have something to save; the others are left out.
   virtual std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) = 0;
+  // Bytes of the device's memory that this process uses.
+  virtual uint64_t memory_used() const { return 0; }
   // Unknown handles are ignored.
   virtual void Drop(const std::vector<SampleHandle>& samples) = 0;
 

@@ -43,12 +43,12 @@ void FaultyExecutor::Begin(SampleHandle sample, ModelId model, SampleJob job, Re
   executor_->Begin(sample, model, std::move(job), std::move(resume));
 }
 
-StepResult FaultyExecutor::Run(const Step& step) {
+StepResult FaultyExecutor::RunInSlices(const Step& step, YieldListener* listener) {
   for (const Row& row : step.rows) {
     auto sample = steps_.find(row.sample);
     if (sample != steps_.end() && ++sample->second == fault_.step) abort();
   }
-  return executor_->Run(step);
+  return executor_->RunInSlices(step, listener);
 }
 
 std::vector<SavePoint> FaultyExecutor::Save(const std::vector<SampleHandle>& samples) {

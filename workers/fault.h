@@ -32,7 +32,8 @@ class FaultyExecutor final : public Executor {
   absl::StatusOr<LoadedModel> Load(const LoadCommand& load) override;
   void Unload(ModelId model) override { executor_->Unload(model); }
   void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;
-  StepResult Run(const Step& step) override;
+  StepResult RunInSlices(const Step& step, YieldListener* listener) override;
+  uint64_t memory_used() const override { return executor_->memory_used(); }
   std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
   void Detach() override;

@@ -92,11 +92,11 @@ void PicturePipeline::Begin(SampleHandle sample, SampleJob job, Resume resume) {
       picture_job == nullptr
           ? absl::InvalidArgumentError("this model paints pictures, it writes no text")
           : MakePicture(std::move(*picture_job), resume);
+  pictures_[sample] = std::make_shared<Picture>();
   if (picture.ok()) {
-    pictures_[sample] = *std::move(picture);
+    *pictures_[sample] = *std::move(picture);
   } else {
-    pictures_[sample] = {};
-    pictures_[sample].invalid = picture.status();
+    pictures_[sample]->invalid = picture.status();
   }
 }
 
@@ -111,16 +111,16 @@ absl::Status PicturePipeline::Run(const Step& step, std::vector<RowResult>* rows
       result.status = absl::NotFoundError(absl::StrCat("sample ", result.sample, " is unknown"));
       continue;
     }
-    Picture& picture = found->second;
-    result.status = picture.invalid;
+    const std::shared_ptr<Picture>& picture = found->second;
+    result.status = picture->invalid;
     if (!result.status.ok()) continue;
     if (step.kind == StepKind::kDenoise) {
-      result.skipped = picture.sampler->done(picture.state);
-      if (!picture.text.defined()) {
+      result.skipped = picture->sampler->done(picture->state);
+      if (!picture->text.defined()) {
         result.status = absl::FailedPreconditionError("the prompt is not encoded yet");
       }
     }
-    if (result.status.ok() && !result.skipped) riders.push_back({&picture, &result, &step.rows[i]});
+    if (result.status.ok() && !result.skipped) riders.push_back({picture, &result, &step.rows[i]});
   }
   absl::Status status;
   if (!riders.empty()) {
@@ -141,13 +141,21 @@ absl::Status PicturePipeline::Run(const Step& step, std::vector<RowResult>* rows
   if (!status.ok()) return status;
   for (RowResult& result : *rows) {
     auto found = pictures_.find(result.sample);
-    if (found == pictures_.end()) continue;
+    if (found == pictures_.end()) {
+      // Unknown from the start, or dropped at a yield point.
+      if (!result.status.ok()) continue;
+      const SampleHandle sample = result.sample;
+      result = RowResult();
+      result.sample = sample;
+      result.status = absl::NotFoundError("dropped while its step was suspended");
+      continue;
+    }
     if (!result.status.ok()) {
       pictures_.erase(found);
       continue;
     }
-    result.steps_done = found->second.state.next_call;
-    result.steps_total = found->second.sampler->model_calls();
+    result.steps_done = found->second->state.next_call;
+    result.steps_total = found->second->sampler->model_calls();
   }
   return absl::OkStatus();
 }
@@ -234,8 +242,8 @@ Pixels PicturePipeline::Preview(const Picture& picture) const {
 
 std::optional<SavePoint> PicturePipeline::Save(SampleHandle sample) {
   auto found = pictures_.find(sample);
-  if (found == pictures_.end() || !found->second.invalid.ok()) return std::nullopt;
-  const Picture& picture = found->second;
+  if (found == pictures_.end() || !found->second->invalid.ok()) return std::nullopt;
+  const Picture& picture = *found->second;
   return SavePoint{sample, static_cast<uint32_t>(picture.state.next_call),
                    picture.sampler->Save(picture.state)};
 }

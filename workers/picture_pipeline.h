@@ -43,9 +43,10 @@ class PicturePipeline final : public Pipeline {
     at::Tensor text;  // [1 or 2, length, width], the unconditional prompt first; after kTextEncode
     bool guided() const { return job.guidance > 1; }
   };
-  // A row of the step under way with its picture; rows that failed already are left out.
+  // A row of the step under way with its picture, which lives until the step's end even if it is
+  // dropped at a yield point; rows that failed already are left out.
   struct Rider {
-    Picture* picture;
+    std::shared_ptr<Picture> picture;
     RowResult* result;
     const Row* row;
   };
@@ -71,7 +72,7 @@ class PicturePipeline final : public Pipeline {
   std::unique_ptr<Unet> unet_;
   std::unique_ptr<Vae> vae_;
   std::optional<LatentPreview> preview_;
-  std::map<SampleHandle, Picture> pictures_;
+  std::map<SampleHandle, std::shared_ptr<Picture>> pictures_;
 };
 
 }  // namespace hanmo

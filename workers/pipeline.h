@@ -27,7 +27,9 @@ class Pipeline {
   // What is wrong with the sample is kept for its first step.
   virtual void Begin(SampleHandle sample, SampleJob job, Resume resume) = 0;
   // Fills `rows`, one result per row of the step and in its order, sample handles set. A status
-  // means that no row advanced. A row that failed has lost its sample.
+  // means that no row advanced. A row that failed has lost its sample. At the yield points of a
+  // picture step (kernels/yield.h) Begin, Save and Drop may be called, and find the samples as they
+  // were before it.
   virtual absl::Status Run(const Step& step, std::vector<RowResult>* rows) = 0;
   // Nothing for samples without a state worth saving.
   virtual std::optional<SavePoint> Save(SampleHandle sample) = 0;

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -40,15 +41,27 @@ class RemoteExecutor final : public Executor, public WorkerEvents, public FleetO
   void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override {
     link()->Begin(sample, model, job, std::move(resume));
   }
-  // UNAVAILABLE when the worker dies first.
-  StepResult Run(const Step& step) override {
-    Send(step);
-    absl::MutexLock lock(&mu_);
-    auto answered = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return answer_.has_value(); };
-    EXPECT_TRUE(mu_.AwaitWithTimeout(absl::Condition(&answered), kPatience));
-    StepResult result = answer_.value_or(StepResult());
-    answer_.reset();
+  // UNAVAILABLE when the worker dies first. Telling a listener means: with the shortest budget, and
+  // at every suspension.
+  StepResult RunInSlices(const Step& step, YieldListener* listener) override {
+    Step sent = step;
+    if (listener != nullptr) sent.budget = absl::Microseconds(1);
+    Send(std::move(sent));
+    const uint64_t id = last_step_;
+    StepResult result = Await();
+    while (result.suspended) {
+      EXPECT_EQ(result.step, id);
+      EXPECT_TRUE(result.rows.empty());
+      listener->OnYieldPoint();
+      link()->Resume(id, absl::Microseconds(1));
+      result = Await();
+    }
     return result;
+  }
+  // Goes on with a step that is not there to go on.
+  StepResult ResumeLate(uint64_t step) {
+    link()->Resume(step, absl::ZeroDuration());
+    return Await();
   }
   std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) override {
     link()->Save(samples);
@@ -61,6 +74,7 @@ class RemoteExecutor final : public Executor, public WorkerEvents, public FleetO
   }
   void Drop(const std::vector<SampleHandle>& samples) override { link()->Drop(samples); }
 
+  uint64_t last_step() const { return last_step_; }
   // As Run without waiting.
   void Send(Step step) {
     step.id = ++last_step_;
@@ -85,6 +99,14 @@ class RemoteExecutor final : public Executor, public WorkerEvents, public FleetO
   }
 
  private:
+  StepResult Await() {
+    absl::MutexLock lock(&mu_);
+    auto answered = [&]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return answer_.has_value(); };
+    EXPECT_TRUE(mu_.AwaitWithTimeout(absl::Condition(&answered), kPatience));
+    StepResult result = answer_.value_or(StepResult());
+    answer_.reset();
+    return result;
+  }
   std::shared_ptr<WorkerLink> link() {
     absl::MutexLock lock(&mu_);
     return link_;
@@ -229,6 +251,66 @@ TEST_F(RecoveryTest, PicturesAboardAtAKillEndWithTheSameBytes) {
     ASSERT_TRUE(row.status.ok()) << row.status;
     EXPECT_EQ(row.picture.rgb, undisturbed[i].pixels.rgb) << jobs[i].sampler;
   }
+}
+
+// Runs every picture step in slices, and something at each suspension.
+class SlicingExecutor final : public Executor, private YieldListener {
+ public:
+  SlicingExecutor(Executor* executor, std::function<void()> between)
+      : executor_(executor), between_(std::move(between)) {}
+  int slices() const { return slices_; }
+
+  WorkerHello Describe() const override { return executor_->Describe(); }
+  absl::StatusOr<LoadedModel> Load(const LoadCommand& load) override {
+    return executor_->Load(load);
+  }
+  void Unload(ModelId model) override { executor_->Unload(model); }
+  void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override {
+    executor_->Begin(sample, model, std::move(job), std::move(resume));
+  }
+  StepResult RunInSlices(const Step& step, YieldListener*) override {
+    return executor_->RunInSlices(step, this);
+  }
+  std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) override {
+    return executor_->Save(samples);
+  }
+  void Drop(const std::vector<SampleHandle>& samples) override { executor_->Drop(samples); }
+  void Detach() override { executor_->Detach(); }
+
+ private:
+  bool OnYieldPoint() override {
+    ++slices_;
+    between_();
+    return true;
+  }
+
+  Executor* const executor_;
+  const std::function<void()> between_;
+  int slices_ = 0;
+};
+
+TEST_F(RecoveryTest, APictureInSlicesWithTextsBetweenThemHasTheSameBytes) {
+  StartFleet();
+  const PictureJob job = Picture("unipc", 3);
+  const PaintedPicture whole = PaintTogether(remote_, kPictureModel, {job}, 1)[0];
+  const std::vector<WrittenText> text = WriteTogether(remote_, kTextModel, {Text(1)}, 512);
+  ASSERT_TRUE(whole.status.ok()) << whole.status;
+
+  SlicingExecutor sliced(&remote_, [&, suspensions = 0]() mutable {
+    if (++suspensions % 100 != 0) return;
+    const std::vector<WrittenText> again = WriteTogether(remote_, kTextModel, {Text(1)}, 512);
+    ASSERT_EQ(again[0].tokens.size(), text[0].tokens.size()) << again[0].status;
+    for (size_t i = 0; i < text[0].tokens.size(); ++i) {
+      EXPECT_EQ(again[0].tokens[i].id, text[0].tokens[i].id);
+    }
+  });
+  const PaintedPicture again = PaintTogether(sliced, kPictureModel, {job}, 11)[0];
+  EXPECT_EQ(again.pixels.rgb, whole.pixels.rgb);
+  EXPECT_EQ(again.save_point, whole.save_point);
+  EXPECT_GT(sliced.slices(), 200);
+  const StepResult late = remote_.ResumeLate(remote_.last_step());
+  EXPECT_TRUE(late.already_done);
+  EXPECT_EQ(late.step, remote_.last_step());
 }
 
 TEST_F(RecoveryTest, TextsAboardAtAKillGoOnWithTheSameTokens) {

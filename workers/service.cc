@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <set>
 #include <utility>
+#include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 
 namespace hanmo {
@@ -16,6 +19,55 @@ absl::Duration Uptime() {
 }
 
 }  // namespace
+
+class WorkerService::SlicedStep final : public YieldListener {
+ public:
+  SlicedStep(WorkerService* service, const Step& step, Stream* stream)
+      : service_(service), step_(step), stream_(stream) {
+    for (const Row& row : step.rows) samples_.insert(row.sample);
+    StartSlice(step.budget);
+  }
+
+  uint64_t id() const { return step_.id; }
+  absl::Duration start() const { return start_; }  // of the slice
+  bool abandoned() const { return abandoned_; }
+  // Whether any of its samples is still there.
+  bool wanted() const { return !samples_.empty(); }
+
+  void StartSlice(absl::Duration budget) {
+    start_ = Uptime();
+    end_ = budget > absl::ZeroDuration() ? start_ + budget : absl::InfiniteDuration();
+  }
+  void Forget(const std::vector<SampleHandle>& dropped) {
+    for (SampleHandle sample : dropped) samples_.erase(sample);
+  }
+  // Whether the step must be gone before the command runs.
+  bool IsEndedBy(const Command& command) const {
+    const wire::RunRequest& request = command.request;
+    return command.stream == nullptr ||
+           (request.has_load() && request.load().model() == step_.model) ||
+           (request.has_unload() && request.unload().model() == step_.model);
+  }
+
+  bool OnYieldPoint() override {
+    if (Uptime() < end_) return true;
+    StepResult result;
+    result.step = step_.id;
+    result.suspended = true;
+    service_->Answer(stream_, std::move(result), start_);
+    abandoned_ = !service_->AwaitResume(this);
+    return !abandoned_;
+  }
+
+ private:
+  WorkerService* const service_;
+  const Step& step_;
+  Stream* const stream_;
+  std::set<SampleHandle> samples_;  // not dropped yet
+  absl::Duration start_;
+  absl::Duration end_;  // when the budget has passed
+  bool abandoned_ = false;
+};
 
 WorkerService::WorkerService(Executor* executor, std::function<void()> start_thread,
                              std::function<void()> stream_ended)
@@ -103,21 +155,16 @@ void WorkerService::Compute() {
 
 void WorkerService::Execute(Command command) {
   wire::RunRequest& request = command.request;
-  wire::RunResponse response;
   switch (request.command_case()) {
-    case wire::RunRequest::kLoad: {
-      const absl::Duration start = Uptime();
-      absl::StatusOr<LoadedModel> loaded = executor_->Load(FromWire(request.load()));
-      if (loaded.ok()) loaded->load_seconds = absl::ToDoubleSeconds(Uptime() - start);
-      ToWire(request.load().model(), loaded, response.mutable_loaded());
-      command.stream->Write(response);
-      return;
-    }
-    case wire::RunRequest::kUnload:
+    case wire::RunRequest::kLoad:
+      return Load(command);
+    case wire::RunRequest::kUnload: {
       executor_->Unload(request.unload().model());
+      wire::RunResponse response;
       response.mutable_unloaded()->set_model(request.unload().model());
       command.stream->Write(response);
       return;
+    }
     case wire::RunRequest::kBegin: {
       absl::StatusOr<BeginCommand> begin = FromWire(std::move(*request.mutable_begin()));
       // Without a kind there is no sample: its first step reports the unknown handle.
@@ -127,39 +174,115 @@ void WorkerService::Execute(Command command) {
       return;
     }
     case wire::RunRequest::kStep:
-      ExecuteStep(request.step(), response.mutable_step_done());
+      return Run(command);
+    case wire::RunRequest::kResume: {
+      // The one that is waited for never comes here.
+      wire::RunResponse response;
+      response.mutable_step_done()->set_step(request.resume().step());
+      response.mutable_step_done()->set_already_done(true);
+      response.mutable_step_done()->set_memory_used_bytes(executor_->memory_used());
       command.stream->Write(response);
       return;
+    }
     case wire::RunRequest::kSave:
-      for (SavePoint& save_point :
-           executor_->Save({request.save().samples().begin(), request.save().samples().end()})) {
-        ToWire(std::move(save_point), response.mutable_saved());
-        command.stream->Write(response);
-      }
-      return;
+      return Save(command);
     case wire::RunRequest::kDrop:
-      executor_->Drop({request.drop().samples().begin(), request.drop().samples().end()});
-      return;
+      return Drop(command);
     case wire::RunRequest::kHello:
     case wire::RunRequest::COMMAND_NOT_SET:
       return;
   }
 }
 
-void WorkerService::ExecuteStep(const wire::Step& request, wire::StepDone* done) {
+void WorkerService::Load(const Command& command) {
+  const wire::Load& load = command.request.load();
+  const absl::Duration start = Uptime();
+  absl::StatusOr<LoadedModel> loaded = executor_->Load(FromWire(load));
+  if (loaded.ok()) loaded->load_seconds = absl::ToDoubleSeconds(Uptime() - start);
+  wire::RunResponse response;
+  ToWire(load.model(), loaded, response.mutable_loaded());
+  command.stream->Write(response);
+}
+
+void WorkerService::Save(const Command& command) {
+  const auto& samples = command.request.save().samples();
+  for (SavePoint& save_point : executor_->Save({samples.begin(), samples.end()})) {
+    wire::RunResponse response;
+    ToWire(std::move(save_point), response.mutable_saved());
+    command.stream->Write(response);
+  }
+}
+
+void WorkerService::Drop(const Command& command) {
+  const auto& samples = command.request.drop().samples();
+  executor_->Drop({samples.begin(), samples.end()});
+  if (suspended_ != nullptr) suspended_->Forget({samples.begin(), samples.end()});
+}
+
+void WorkerService::Run(const Command& command) {
   const absl::Duration start = Uptime();
   StepResult result;
-  if (absl::StatusOr<Step> step = FromWire(request); step.ok()) {
+  absl::StatusOr<Step> step = FromWire(command.request.step());
+  result.status = step.status();
+  if (step.ok()) result.status = CheckBudget(*step);
+  if (result.status.ok()) {
+    if (step->budget > absl::ZeroDuration()) return RunInSlices(*step, command.stream);
     result = executor_->Run(*step);
-  } else {
-    result.status = step.status();
   }
+  result.step = command.request.step().step();
+  Answer(command.stream, std::move(result), start);
+}
+
+absl::Status WorkerService::CheckBudget(const Step& step) const {
+  if (step.kind == StepKind::kText) {
+    if (step.budget == absl::ZeroDuration()) return absl::OkStatus();
+    return absl::InvalidArgumentError("step.budget_us: 0 expected, texts are not suspended");
+  }
+  if (suspended_ == nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat("step ", step.id, ": step ", suspended_->id(), " is suspended"));
+}
+
+void WorkerService::RunInSlices(const Step& step, Stream* stream) {
+  SlicedStep sliced(this, step, stream);
+  StepResult result = executor_->RunInSlices(step, &sliced);
+  // Nobody waits for an abandoned step: its last slice was answered.
+  if (sliced.abandoned()) return;
+  result.step = step.id;
+  Answer(stream, std::move(result), sliced.start());
+}
+
+bool WorkerService::AwaitResume(SlicedStep* step) {
+  suspended_ = step;
+  const absl::Cleanup over = [this] { suspended_ = nullptr; };
+  while (step->wanted()) {
+    Command command;
+    {
+      absl::MutexLock lock(&mu_);
+      mu_.Await(absl::Condition(this, &WorkerService::ready));
+      // These wait until the step is gone.
+      if (stopping_ || step->IsEndedBy(queue_.front())) return false;
+      command = std::move(queue_.front());
+      queue_.pop_front();
+    }
+    if (command.request.has_resume() && command.request.resume().step() == step->id()) {
+      step->StartSlice(FromWire(command.request.resume()).budget);
+      return true;
+    }
+    Execute(std::move(command));
+  }
+  return false;
+}
+
+void WorkerService::Answer(Stream* stream, StepResult result, absl::Duration start) {
   const absl::Duration end = Uptime();
-  result.step = request.step();
   result.device_time = end - start;
   result.idle_time = last_step_end_.has_value() ? start - *last_step_end_ : absl::ZeroDuration();
+  result.memory_used_bytes = executor_->memory_used();
   last_step_end_ = end;
-  ToWire(std::move(result), done);
+  wire::RunResponse response;
+  ToWire(std::move(result), response.mutable_step_done());
+  stream->Write(response);
 }
 
 }  // namespace hanmo

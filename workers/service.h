@@ -4,6 +4,10 @@
 // the life of the process, takes them off, runs them on the executor and writes the events. So the
 // next step waits here while one runs, and a server that does not read stops the worker, not its
 // memory.
+//
+// A picture step with a budget is suspended by not returning: at the yield point where the budget
+// has passed the compute thread answers, then takes further commands off the queue and runs them
+// there, on top of the step, until its Resume comes.
 #ifndef HANMO_WORKERS_SERVICE_H_
 #define HANMO_WORKERS_SERVICE_H_
 
@@ -51,7 +55,18 @@ class WorkerService final : public wire::Worker::Service {
   void Enqueue(Command command) ABSL_LOCKS_EXCLUDED(mu_);
   void Compute() ABSL_LOCKS_EXCLUDED(mu_);
   void Execute(Command command);
-  void ExecuteStep(const wire::Step& request, wire::StepDone* done);
+  void Load(const Command& command);
+  void Save(const Command& command);
+  void Drop(const Command& command);
+
+  // A step with a budget, on the stack of the compute thread.
+  class SlicedStep;
+  void Run(const Command& command);
+  void RunInSlices(const Step& step, Stream* stream);
+  absl::Status CheckBudget(const Step& step) const;
+  // Runs commands while a step is suspended. False: it is not wanted any more.
+  bool AwaitResume(SlicedStep* step) ABSL_LOCKS_EXCLUDED(mu_);
+  void Answer(Stream* stream, StepResult result, absl::Duration start);
   bool ready() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return !queue_.empty() || stopping_; }
   bool has_room() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     return queue_.size() < kMaxQueuedCommands;
@@ -61,7 +76,9 @@ class WorkerService final : public wire::Worker::Service {
   Executor* const executor_;
   const std::function<void()> start_thread_;
   const std::function<void()> stream_ended_;
-  std::optional<absl::Duration> last_step_end_;  // compute thread only
+  // Of the compute thread only.
+  std::optional<absl::Duration> last_step_end_;
+  SlicedStep* suspended_ = nullptr;
 
   absl::Mutex mu_;
   std::deque<Command> queue_ ABSL_GUARDED_BY(mu_);

@@ -114,7 +114,7 @@ void TorchExecutor::Begin(SampleHandle sample, ModelId model, SampleJob job, Res
   if (!status.ok()) DropSample(sample);
 }
 
-StepResult TorchExecutor::Run(const Step& step) {
+StepResult TorchExecutor::RunInSlices(const Step& step, YieldListener* listener) {
   StepResult result;
   auto found = models_.find(step.model);
   if (found == models_.end()) {
@@ -122,6 +122,7 @@ StepResult TorchExecutor::Run(const Step& step) {
   } else {
     result.status = CatchTorch([&] {
       c10::InferenceMode inference;
+      const YieldScope scope(device_.device().is_cpu() ? listener : nullptr);
       return found->second.pipeline->Run(step, &result.rows);
     });
   }
@@ -129,7 +130,6 @@ StepResult TorchExecutor::Run(const Step& step) {
   for (const RowResult& row : result.rows) {
     if (!row.status.ok()) samples_.erase(row.sample);
   }
-  result.memory_used_bytes = device_.memory().used_bytes;
   return result;
 }
 

@@ -25,7 +25,9 @@ class TorchExecutor final : public Executor {
   absl::StatusOr<LoadedModel> Load(const LoadCommand& load) override;
   void Unload(ModelId model) override;
   void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;
-  StepResult Run(const Step& step) override;
+  // On a CPU; elsewhere nobody is told: operators are only queued, and a step is short.
+  StepResult RunInSlices(const Step& step, YieldListener* listener) override;
+  uint64_t memory_used() const override { return device_.memory().used_bytes; }
   std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
   void Detach() override;

@@ -15,7 +15,7 @@ namespace {
 class QuickWorker final : public WorkerLink {
  public:
   explicit QuickWorker(Batcher* batcher) : batcher_(batcher) {}
-  void Begin(SampleHandle, ModelId, const SampleJob&, Resume) override {}
+  void Begin(SampleHandle, ModelId, const SampleJob&, hanmo::Resume) override {}
   void Run(Step step) override {
     StepResult result;
     result.step = step.id;
@@ -26,6 +26,7 @@ class QuickWorker final : public WorkerLink {
     }
     batcher_->StepDone(0, std::move(result));
   }
+  void Resume(uint64_t, absl::Duration) override {}
   void Save(const std::vector<SampleHandle>&) override {}
   void Drop(const std::vector<SampleHandle>&) override {}
 
@@ -133,8 +134,9 @@ TEST(BatcherLoopTest, TheLinkOfALostWorkerIsNotDestroyedByWhoBringsTheNews) {
       *thread = std::this_thread::get_id();
       gone->Notify();
     }
-    void Begin(SampleHandle, ModelId, const SampleJob&, Resume) override {}
+    void Begin(SampleHandle, ModelId, const SampleJob&, hanmo::Resume) override {}
     void Run(Step) override {}
+    void Resume(uint64_t, absl::Duration) override {}
     void Save(const std::vector<SampleHandle>&) override {}
     void Drop(const std::vector<SampleHandle>&) override {}
     std::thread::id* const thread;

@@ -37,6 +37,9 @@ struct Step {
   ModelId model = 0;
   StepKind kind = StepKind::kText;
   std::vector<Row> rows;
+  // Picture kinds: the step is suspended at its next yield point once it has run this long. Zero:
+  // it runs to its end.
+  absl::Duration budget;
 };
 
 // Where a sample goes on: from its start, or after a worker was lost.
@@ -59,12 +62,15 @@ struct RowResult {
   Pixels preview;
 };
 
+// Answers one Run or one Resume.
 struct StepResult {
   uint64_t step = 0;
   absl::Status status;  // not OK: no row advanced
   std::vector<RowResult> rows;
-  absl::Duration device_time;
-  absl::Duration idle_time;  // the device stood still before this step
+  bool suspended = false;      // the budget has passed: no row advanced yet, and `rows` is empty
+  bool already_done = false;   // a Resume that came too late: nothing ran, and `rows` is empty
+  absl::Duration device_time;  // of this slice
+  absl::Duration idle_time;    // the device stood still before it
   uint64_t memory_used_bytes = 0;
 };
 
@@ -87,8 +93,14 @@ struct ModelCapacity {
 class WorkerLink {
  public:
   virtual ~WorkerLink() = default;
-  virtual void Begin(SampleHandle sample, ModelId model, const SampleJob& job, Resume resume) = 0;
+  virtual void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
+                     hanmo::Resume resume) = 0;
   virtual void Run(Step step) = 0;
+  // Goes on with a step that was sent with a budget, for `budget` (zero: to its end). May be sent
+  // before the step is known to be suspended; if it was not, the result says already_done. While a
+  // step is suspended the worker runs texts, and refuses other picture steps. A Drop of all of its
+  // samples abandons it.
+  virtual void Resume(uint64_t step, absl::Duration budget) = 0;
   virtual void Save(const std::vector<SampleHandle>& samples) = 0;
   virtual void Drop(const std::vector<SampleHandle>& samples) = 0;
 };

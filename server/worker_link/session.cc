@@ -31,7 +31,8 @@ void Session::Load(const LoadCommand& load) {
   Send(std::move(request));
 }
 
-void Session::Begin(SampleHandle sample, ModelId model, const SampleJob& job, Resume resume) {
+void Session::Begin(SampleHandle sample, ModelId model, const SampleJob& job,
+                    hanmo::Resume resume) {
   wire::RunRequest request;
   ToWire(BeginCommand{sample, model, job, std::move(resume)}, request.mutable_begin());
   Send(std::move(request));
@@ -40,6 +41,12 @@ void Session::Begin(SampleHandle sample, ModelId model, const SampleJob& job, Re
 void Session::Run(Step step) {
   wire::RunRequest request;
   ToWire(step, request.mutable_step());
+  Send(std::move(request));
+}
+
+void Session::Resume(uint64_t step, absl::Duration budget) {
+  wire::RunRequest request;
+  ToWire(ResumeCommand{step, budget}, request.mutable_resume());
   Send(std::move(request));
 }
 

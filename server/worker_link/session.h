@@ -46,8 +46,10 @@ class Session final : public WorkerLink,
 
   // Commands, from any thread; dropped once the stream has ended.
   void Load(const LoadCommand& load);
-  void Begin(SampleHandle sample, ModelId model, const SampleJob& job, Resume resume) override;
+  void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
+             hanmo::Resume resume) override;
   void Run(Step step) override;
+  void Resume(uint64_t step, absl::Duration budget) override;
   void Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
 

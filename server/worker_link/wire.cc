@@ -1,5 +1,6 @@
 #include "server/worker_link/wire.h"
 
+#include <algorithm>
 #include <string>
 #include <variant>
 
@@ -17,6 +18,13 @@ std::vector<uint32_t> ToVector(const Repeated& in) {
 template <typename Repeated>
 void Assign(const std::vector<uint32_t>& in, Repeated* out) {
   out->Assign(in.begin(), in.end());
+}
+
+// Rounded up, as zero would mean no budget.
+uint32_t BudgetToWire(absl::Duration budget) {
+  const absl::Duration bounded = std::clamp(budget, absl::ZeroDuration(), absl::Hours(1));
+  return static_cast<uint32_t>(
+      absl::ToInt64Microseconds(absl::Ceil(bounded, absl::Microseconds(1))));
 }
 
 void SamplingToWire(const TokenSampling& in, wire::TokenSampling* out) {
@@ -248,6 +256,12 @@ void ToWire(const Step& step, wire::Step* out) {
     r->set_preview(row.preview);
     r->set_draft_tokens(row.draft_tokens);
   }
+  out->set_budget_us(BudgetToWire(step.budget));
+}
+
+void ToWire(const ResumeCommand& resume, wire::Resume* out) {
+  out->set_step(resume.step);
+  out->set_budget_us(BudgetToWire(resume.budget));
 }
 
 void ToWire(StepResult result, wire::StepDone* out) {
@@ -257,6 +271,8 @@ void ToWire(StepResult result, wire::StepDone* out) {
   out->set_device_seconds(absl::ToDoubleSeconds(result.device_time));
   out->set_idle_seconds(absl::ToDoubleSeconds(result.idle_time));
   out->set_memory_used_bytes(result.memory_used_bytes);
+  out->set_suspended(result.suspended);
+  out->set_already_done(result.already_done);
 }
 
 void ToWire(SavePoint save_point, wire::Saved* out) {
@@ -351,7 +367,12 @@ absl::StatusOr<Step> FromWire(const wire::Step& in) {
     out.rows.push_back(
         {r.sample(), r.prefill_tokens(), ToVector(r.new_pages()), r.preview(), r.draft_tokens()});
   }
+  out.budget = absl::Microseconds(in.budget_us());
   return out;
+}
+
+ResumeCommand FromWire(const wire::Resume& in) {
+  return {in.step(), absl::Microseconds(in.budget_us())};
 }
 
 StepResult FromWire(wire::StepDone in) {
@@ -363,6 +384,8 @@ StepResult FromWire(wire::StepDone in) {
   out.device_time = absl::Seconds(in.device_seconds());
   out.idle_time = absl::Seconds(in.idle_seconds());
   out.memory_used_bytes = in.memory_used_bytes();
+  out.suspended = in.suspended();
+  out.already_done = in.already_done();
   return out;
 }
 

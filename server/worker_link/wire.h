@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 #include "hanmo/worker/v1/worker.pb.h"
 #include "server/batcher/request.h"
 #include "server/batcher/worker.h"
@@ -19,7 +20,7 @@ namespace hanmo {
 namespace wire = ::hanmo::worker::v1;
 
 // Both programs must agree on it; it changes with every change of worker.proto.
-inline constexpr uint32_t kWorkerProtocolVersion = 1;
+inline constexpr uint32_t kWorkerProtocolVersion = 2;
 // The largest message either end takes: a 4096 x 4096 picture is 48 MiB.
 inline constexpr int kMaxWorkerMessageBytes = 64 << 20;
 
@@ -31,13 +32,21 @@ struct BeginCommand {
   Resume resume;
 };
 
-// To the wire. `out` is a fresh message.
+// Goes on with a suspended step.
+struct ResumeCommand {
+  uint64_t step = 0;
+  absl::Duration budget;
+};
+
+// To the wire. Budgets are rounded up to whole microseconds, an hour at most. `out` is a fresh
+// message.
 void ToWire(const absl::Status& status, wire::Status* out);
 void ToWire(const WorkerHello& hello, wire::HelloReply* out);
 void ToWire(const LoadCommand& load, wire::Load* out);
 void ToWire(ModelId model, const absl::StatusOr<LoadedModel>& loaded, wire::Loaded* out);
 void ToWire(const BeginCommand& begin, wire::Begin* out);
 void ToWire(const Step& step, wire::Step* out);
+void ToWire(const ResumeCommand& resume, wire::Resume* out);
 void ToWire(StepResult result, wire::StepDone* out);
 void ToWire(SavePoint save_point, wire::Saved* out);
 void ToWire(const std::vector<SampleHandle>& samples, wire::Save* out);
@@ -51,6 +60,7 @@ LoadCommand FromWire(const wire::Load& in);
 absl::StatusOr<LoadedModel> FromWire(const wire::Loaded& in);
 absl::StatusOr<BeginCommand> FromWire(wire::Begin in);
 absl::StatusOr<Step> FromWire(const wire::Step& in);
+ResumeCommand FromWire(const wire::Resume& in);
 StepResult FromWire(wire::StepDone in);
 SavePoint FromWire(wire::Saved in);
 

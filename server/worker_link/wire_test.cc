@@ -97,7 +97,9 @@ TEST(WireTest, CarriesStepsOfEveryKindAndRefusesUnknownOnes) {
   for (StepKind kind :
        {StepKind::kTextEncode, StepKind::kDenoise, StepKind::kVaeDecode, StepKind::kText}) {
     wire::Step message;
-    ToWire(Step{9, 2, kind, {{5, 16, {1, 0, 7}, true}, {6, 0, {}, false, 3}}}, &message);
+    ToWire(
+        Step{9, 2, kind, {{5, 16, {1, 0, 7}, true}, {6, 0, {}, false, 3}}, absl::Milliseconds(20)},
+        &message);
     absl::StatusOr<Step> step = FromWire(message);
     ASSERT_TRUE(step.ok());
     EXPECT_EQ(step->id, 9u);
@@ -110,10 +112,38 @@ TEST(WireTest, CarriesStepsOfEveryKindAndRefusesUnknownOnes) {
     EXPECT_EQ(step->rows[0].draft_tokens, 0u);
     EXPECT_EQ(step->rows[1].sample, 6u);
     EXPECT_EQ(step->rows[1].draft_tokens, 3u);
+    EXPECT_EQ(step->budget, absl::Milliseconds(20));
   }
   wire::Step unknown;
   unknown.set_kind(static_cast<wire::StepKind>(77));
   EXPECT_EQ(FromWire(unknown).status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(WireTest, ABudgetNeverBecomesNone) {
+  for (const auto& [budget, carried] :
+       {std::pair{absl::ZeroDuration(), absl::ZeroDuration()},
+        {absl::Nanoseconds(1), absl::Microseconds(1)},
+        {absl::Microseconds(10) + absl::Nanoseconds(1), absl::Microseconds(11)},
+        {absl::InfiniteDuration(), absl::Hours(1)},
+        {-absl::Seconds(1), absl::ZeroDuration()}}) {
+    wire::Resume message;
+    ToWire(ResumeCommand{8, budget}, &message);
+    EXPECT_EQ(FromWire(message).step, 8u);
+    EXPECT_EQ(FromWire(message).budget, carried);
+  }
+}
+
+TEST(WireTest, CarriesSlices) {
+  StepResult suspended, late;
+  suspended.suspended = true;
+  late.already_done = true;
+  wire::StepDone first, second;
+  ToWire(suspended, &first);
+  ToWire(late, &second);
+  EXPECT_TRUE(FromWire(first).suspended);
+  EXPECT_FALSE(FromWire(first).already_done);
+  EXPECT_TRUE(FromWire(second).already_done);
+  EXPECT_FALSE(FromWire(second).suspended);
 }
 
 TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {

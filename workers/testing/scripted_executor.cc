@@ -1,5 +1,6 @@
 #include "workers/testing/scripted_executor.h"
 
+#include <chrono>
 #include <cstdlib>
 #include <utility>
 #include <variant>
@@ -9,6 +10,16 @@
 #include "absl/strings/str_cat.h"
 
 namespace hanmo::testing {
+namespace {
+
+// Longer than the shortest budget, 1 microsecond.
+void Work() {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::microseconds(3);
+  while (std::chrono::steady_clock::now() < end) {
+  }
+}
+
+}  // namespace
 
 WorkerHello ScriptedExecutor::Describe() const {
   WorkerHello hello;
@@ -51,11 +62,20 @@ void ScriptedExecutor::Begin(SampleHandle sample, ModelId model, SampleJob job, 
   s.job = std::move(job);
 }
 
-StepResult ScriptedExecutor::Run(const Step& step) {
+StepResult ScriptedExecutor::RunInSlices(const Step& step, YieldListener* listener) {
   StepResult result;
+  const YieldScope scope(listener);
+  try {
+    for (int i = 0; i < 3 && step.kind != StepKind::kText; ++i) {
+      Work();
+      YieldPoint();
+    }
+  } catch (const Abandoned& abandoned) {
+    result.status = absl::CancelledError(abandoned.what());
+    return result;
+  }
   if (step.rows.empty()) result.status = absl::InvalidArgumentError("step.rows: empty");
   for (const Row& row : step.rows) result.rows.push_back(RunRow(step.kind, row));
-  result.memory_used_bytes = samples_.size();
   return result;
 }
 

@@ -13,7 +13,7 @@ namespace hanmo::testing {
 // Load answers by the path: "bad" is INVALID_ARGUMENT, "crash" aborts the process, "text..." is a
 // text model with 8 pages, anything else a picture model. A text row yields the token
 // prompt[0] + (tokens emitted so far); a picture counts its steps and saves the count. Unknown
-// handles fail their row.
+// handles fail their row. A picture step has 3 yield points, a few microseconds apart.
 class ScriptedExecutor final : public Executor {
  public:
   explicit ScriptedExecutor(std::string device) : device_(std::move(device)) {}
@@ -22,7 +22,8 @@ class ScriptedExecutor final : public Executor {
   absl::StatusOr<LoadedModel> Load(const LoadCommand& load) override;
   void Unload(ModelId model) override {}
   void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;
-  StepResult Run(const Step& step) override;
+  StepResult RunInSlices(const Step& step, YieldListener* listener) override;
+  uint64_t memory_used() const override { return samples_.size(); }
   std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
   void Detach() override { samples_.clear(); }

@@ -48,11 +48,13 @@ void FakeWorker::Serve(ModelId model, ModelCapacity capacity) {
 }
 
 size_t FakeWorker::steps_waiting() const {
-  return std::count_if(commands_.begin(), commands_.end(),
-                       [](const Command& c) { return std::holds_alternative<Step>(c); });
+  return std::count_if(commands_.begin(), commands_.end(), [](const Command& c) {
+    return std::holds_alternative<Step>(c) || std::holds_alternative<ResumeCommand>(c);
+  });
 }
 
-void FakeWorker::Begin(SampleHandle sample, ModelId model, const SampleJob& job, Resume resume) {
+void FakeWorker::Begin(SampleHandle sample, ModelId model, const SampleJob& job,
+                       hanmo::Resume resume) {
   Sample fresh;
   fresh.model = model;
   fresh.job = job;
@@ -73,12 +75,26 @@ void FakeWorker::Run(Step step) {
   if (step.id <= last_step_) Breach("step ids do not increase");
   last_step_ = step.id;
   if (step.rows.empty()) Breach("an empty step");
+  if (step.budget < absl::ZeroDuration()) Breach("a negative budget");
   std::set<SampleHandle> rows;
   for (const Row& row : step.rows) {
     if (!rows.insert(row.sample).second) Breach("a sample twice in one step");
   }
   steps_.push_back(step);
   commands_.push_back(std::move(step));
+}
+
+void FakeWorker::Resume(uint64_t step, absl::Duration budget) {
+  const auto sent = std::find_if(steps_.rbegin(), steps_.rend(),
+                                 [&](const Step& other) { return other.id == step; });
+  if (sent == steps_.rend()) {
+    Breach("a resume of a step that was never sent");
+  } else if (sent->budget <= absl::ZeroDuration()) {
+    Breach("a resume of a step without a budget");
+  }
+  if (budget < absl::ZeroDuration()) Breach("a negative budget");
+  resumes_.push_back(step);
+  commands_.push_back(ResumeCommand{step, budget});
 }
 
 void FakeWorker::Save(const std::vector<SampleHandle>& samples) {
@@ -97,6 +113,12 @@ bool FakeWorker::RunStep() {
     commands_.pop_front();
     if (const Step* step = std::get_if<Step>(&command)) {
       StepResult result = Execute(*step);
+      if (dead_) return false;
+      batcher_->StepDone(id_, std::move(result));
+      return true;
+    }
+    if (const auto* resume = std::get_if<ResumeCommand>(&command)) {
+      StepResult result = Execute(*resume);
       if (dead_) return false;
       batcher_->StepDone(id_, std::move(result));
       return true;
@@ -124,10 +146,73 @@ void FakeWorker::Execute(SaveCommand& save) {
 void FakeWorker::Execute(DropCommand& drop) {
   for (SampleHandle handle : drop.samples) {
     if (samples_.erase(handle) == 0) Breach("Drop of an unknown sample");
+    if (suspended_.has_value()) suspended_->samples.erase(handle);
   }
+  if (suspended_.has_value() && suspended_->samples.empty()) suspended_.reset();
 }
 
 StepResult FakeWorker::Execute(const Step& step) {
+  if (step.kind == StepKind::kText) {
+    if (step.budget > absl::ZeroDuration()) Breach("a budget for a text step");
+    return ExecuteWhole(step);
+  }
+  if (suspended_.has_value()) {
+    Breach("a picture step while another is suspended");
+    StepResult result;
+    result.step = step.id;
+    result.status = absl::FailedPreconditionError(
+        absl::StrCat("step ", step.id, ": step ", suspended_->step.id, " is suspended"));
+    return result;
+  }
+  if (step.budget <= absl::ZeroDuration()) return ExecuteWhole(step);
+  suspended_ = SlicedStep{step, std::max(slices_, 1u), {}};
+  for (const Row& row : step.rows) suspended_->samples.insert(row.sample);
+  return ExecuteSlice(step.budget);
+}
+
+StepResult FakeWorker::Execute(const ResumeCommand& resume) {
+  if (suspended_.has_value() && suspended_->step.id == resume.step) {
+    return ExecuteSlice(resume.budget);
+  }
+  ++late_resumes_;
+  StepResult result;
+  result.step = resume.step;
+  result.already_done = true;
+  return result;
+}
+
+StepResult FakeWorker::ExecuteSlice(absl::Duration budget) {
+  SlicedStep& sliced = *suspended_;
+  if (budget == absl::ZeroDuration()) sliced.slices_left = 1;
+  if (--sliced.slices_left > 0) {
+    StepResult result;
+    result.step = sliced.step.id;
+    result.suspended = true;
+    result.device_time = absl::Milliseconds(10);
+    return result;
+  }
+  const SlicedStep last = *std::exchange(suspended_, std::nullopt);
+  Step rest = last.step;
+  std::erase_if(rest.rows, [&](const Row& row) { return last.samples.count(row.sample) == 0; });
+  StepResult result = ExecuteWhole(rest);
+  if (!result.status.ok()) return result;
+  // Rows of samples that were dropped meanwhile are there, and nobody's.
+  std::vector<RowResult> rows;
+  for (const Row& row : last.step.rows) {
+    auto found = std::find_if(result.rows.begin(), result.rows.end(),
+                              [&](const RowResult& done) { return done.sample == row.sample; });
+    if (found != result.rows.end()) {
+      rows.push_back(std::move(*found));
+    } else {
+      rows.emplace_back().sample = row.sample;
+      rows.back().status = absl::NotFoundError("dropped while its step was suspended");
+    }
+  }
+  result.rows = std::move(rows);
+  return result;
+}
+
+StepResult FakeWorker::ExecuteWhole(const Step& step) {
   StepResult result;
   result.step = step.id;
   result.device_time = absl::Milliseconds(10);

@@ -31,8 +31,8 @@ class FakeWorker final : public WorkerLink {
   // Declares a model ready.
   void Serve(ModelId model, ModelCapacity capacity);
 
-  // Executes commands up to and with the next step and reports its result. False when no step was
-  // waiting, or when the step killed the worker: then nothing is reported.
+  // Executes commands up to and with the next step or resume and reports its result. False when
+  // none was waiting, or when the step killed the worker: then nothing is reported.
   bool RunStep();
   void RunAllSteps() {
     while (RunStep()) {
@@ -45,6 +45,9 @@ class FakeWorker final : public WorkerLink {
   void FailNextStep(absl::Status status) { next_status_ = std::move(status); }
   // Steps of more rows than this fail as a whole: the device is out of memory.
   void FailAbove(size_t rows) { max_rows_ = rows; }
+  // Picture steps with a budget are suspended until they have had this many slices, 3 unless told,
+  // each of 10 ms whatever the budget.
+  void SetSlices(uint32_t slices) { slices_ = slices; }
   // The row of this seed fails alone.
   void FailRowOfSeed(uint64_t seed) { failing_seed_ = seed; }
 
@@ -52,6 +55,15 @@ class FakeWorker final : public WorkerLink {
   size_t samples() const { return samples_.size(); }
   // Every step sent so far, executed or not.
   const std::vector<Step>& steps() const { return steps_; }
+  // The steps of every resume sent so far.
+  const std::vector<uint64_t>& resumes() const { return resumes_; }
+  // Resumes that came too late.
+  size_t late_resumes() const { return late_resumes_; }
+  // The step that is suspended now, after the commands executed.
+  std::optional<uint64_t> suspended() const {
+    return suspended_.has_value() ? std::optional(suspended_->step.id) : std::nullopt;
+  }
+  // Steps and resumes sent and not executed.
   size_t steps_waiting() const;
   const std::vector<SampleHandle>& dropped() const { return dropped_; }
   size_t saves() const { return saves_; }
@@ -62,8 +74,10 @@ class FakeWorker final : public WorkerLink {
   // Breaches of the contract; empty in a correct run.
   const std::vector<std::string>& breaches() const { return breaches_; }
 
-  void Begin(SampleHandle sample, ModelId model, const SampleJob& job, Resume resume) override;
+  void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
+             hanmo::Resume resume) override;
   void Run(Step step) override;
+  void Resume(uint64_t step, absl::Duration budget) override;
   void Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
 
@@ -91,12 +105,27 @@ class FakeWorker final : public WorkerLink {
   struct DropCommand {
     std::vector<SampleHandle> samples;
   };
-  using Command = std::variant<BeginCommand, Step, SaveCommand, DropCommand>;
+  struct ResumeCommand {
+    uint64_t step;
+    absl::Duration budget;
+  };
+  using Command = std::variant<BeginCommand, Step, ResumeCommand, SaveCommand, DropCommand>;
+
+  // A picture step under way with a budget.
+  struct SlicedStep {
+    Step step;
+    uint32_t slices_left;
+    std::set<SampleHandle> samples;  // not dropped yet
+  };
 
   void Execute(BeginCommand& begin);
   void Execute(SaveCommand& save);
   void Execute(DropCommand& drop);
   StepResult Execute(const Step& step);
+  StepResult Execute(const ResumeCommand& resume);
+  // One slice; the last one runs the step.
+  StepResult ExecuteSlice(absl::Duration budget);
+  StepResult ExecuteWhole(const Step& step);
   RowResult ExecuteRow(const Step& step, const Row& row, Sample& sample);
   void WriteText(const Row& row, Sample& sample, RowResult& result);
   // The page slot of a position; a breach when there is no page.
@@ -116,6 +145,10 @@ class FakeWorker final : public WorkerLink {
   // KV contents of each slot of each page: what stands for all tokens up to there.
   std::map<std::pair<ModelId, uint32_t>, uint64_t> slots_;
   std::vector<Step> steps_;
+  std::vector<uint64_t> resumes_;
+  size_t late_resumes_ = 0;
+  uint32_t slices_ = 3;
+  std::optional<SlicedStep> suspended_;
   std::vector<SampleHandle> dropped_;
   std::vector<std::string> breaches_;
   size_t saves_ = 0;

@@ -63,7 +63,7 @@ void EchoWorker::AwaitSamples(size_t count) {
   mu_.Await(absl::Condition(&reached));
 }
 
-void EchoWorker::Begin(SampleHandle sample, ModelId, const SampleJob& job, Resume resume) {
+void EchoWorker::Begin(SampleHandle sample, ModelId, const SampleJob& job, hanmo::Resume resume) {
   absl::MutexLock lock(&mu_);
   Sample& state = samples_[sample];
   state = {job, 0, static_cast<uint32_t>(resume.emitted.size()), false};
@@ -75,6 +75,20 @@ void EchoWorker::Run(Step step) {
     absl::MutexLock lock(&mu_);
     ++steps_;
     result = Execute(step);
+  }
+  Report(std::move(result));
+}
+
+void EchoWorker::Resume(uint64_t step, absl::Duration budget) {
+  StepResult result;
+  result.step = step;
+  result.already_done = true;
+  Report(std::move(result));
+}
+
+void EchoWorker::Report(StepResult result) {
+  {
+    absl::MutexLock lock(&mu_);
     if (holding_) {
       held_.push_back(std::move(result));
       return;

@@ -33,8 +33,11 @@ class EchoWorker : public WorkerLink {
   size_t samples();
   void AwaitSamples(size_t count);
 
-  void Begin(SampleHandle sample, ModelId model, const SampleJob& job, Resume resume) override;
+  void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
+             hanmo::Resume resume) override;
+  // Never suspends a step.
   void Run(Step step) override;
+  void Resume(uint64_t step, absl::Duration budget) override;
   void Save(const std::vector<SampleHandle>& samples) override {}
   void Drop(const std::vector<SampleHandle>& samples) override;
 
@@ -46,6 +49,7 @@ class EchoWorker : public WorkerLink {
     bool ended = false;
   };
 
+  void Report(StepResult result) ABSL_LOCKS_EXCLUDED(mu_);
   StepResult Execute(const Step& step) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Write(const Row& row, Sample* sample, RowResult* result);
   void Paint(StepKind kind, const Row& row, Sample* sample, RowResult* result);
