@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "workers/kernels/attention.h"
-#include "workers/kernels/yield.h"
 #include "workers/nn/parts.h"
 
 namespace hanmo {
@@ -70,19 +69,22 @@ at::Tensor AttendWith(const AttentionKernel& kernel, const at::Tensor& q, const 
   const auto* const ks = static_cast<const char*>(k.const_data_ptr());
   const auto* const vs = static_cast<const char*>(v.const_data_ptr());
   auto* const outs = static_cast<char*>(out.data_ptr());
-  at::parallel_for(0, count, 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t offset = i % heads * width;
-      kernel.pack(head, HeadOf(ks, k, i / heads, offset), HeadOf(vs, v, i / heads, offset),
-                  to + i * words);
-    }
+  // Every thread gets as many tasks. To pack an element takes as long as to move four.
+  const int64_t threads = at::get_num_threads();
+  const auto heads_of_part =
+      static_cast<int64_t>(PartElements() / (8.0 * static_cast<double>(head.keys * width)));
+  ForEachPart(count, heads_of_part, threads, [&](int64_t first_head, int64_t some_heads) {
+    at::parallel_for(first_head, first_head + some_heads, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t offset = i % heads * width;
+        kernel.pack(head, HeadOf(ks, k, i / heads, offset), HeadOf(vs, v, i / heads, offset),
+                    to + i * words);
+      }
+    });
   });
-  YieldPoint();
   const int64_t chunks = (q.size(1) + kChunk - 1) / kChunk;
   const auto some = static_cast<int64_t>(PartOperations() /
                                          (4.0 * static_cast<double>(kChunk * head.keys * width)));
-  // Every thread gets as many tasks.
-  const int64_t threads = at::get_num_threads();
   ForEachPart(count * chunks, some, threads, [&](int64_t first_task, int64_t tasks) {
     at::parallel_for(first_task, first_task + tasks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t task = begin; task < end; ++task) {

@@ -10,7 +10,10 @@ namespace {
 // Channels of the output that are computed together where the weight is large: reading it again for
 // every band of a small picture would cost more than reading the picture again.
 constexpr int64_t kGroupChannels = 32;
-constexpr int64_t kLargeWeight = 3 << 20;  // elements
+constexpr int64_t kLargeWeight = 2 << 20;  // elements
+
+// Of a band of rows. For still smaller ones oneDNN shares a sum among threads, in another order.
+constexpr int64_t kLeastPixels = 64;
 
 int64_t OutputSize(int64_t size, const ConvShape& shape) {
   return (size + 2 * shape.padding - shape.kernel) / shape.stride + 1;
@@ -105,7 +108,8 @@ void Conv2d::ForEachArea(const at::Tensor& out, const Run& run) const {
   const int64_t count = out.size(0), height = out.size(2);
   const double row = 2.0 * static_cast<double>(groups_[0].channels * out.size(3) * shape_.in *
                                                shape_.kernel * shape_.kernel);
-  const auto rows = static_cast<int64_t>(PartOperations() / row);
+  const int64_t least = (kLeastPixels + out.size(3) - 1) / out.size(3);
+  const int64_t rows = std::max(least, static_cast<int64_t>(PartOperations() / row));
   if (rows >= height) {
     ForEachPart(count, rows / height, 1,
                 [&](int64_t first, int64_t pictures) { run({first, pictures, 0, height}); });

@@ -5,6 +5,8 @@
 
 #include <array>
 
+#include "workers/nn/parts.h"
+
 // Exported by libtorch_cpu for AOTInductor's frozen weights, but declared in no installed header.
 namespace at::native {
 TORCH_API int64_t data_ptr_from_mkldnn(const Tensor& mkldnn_tensor);
@@ -108,7 +110,11 @@ PackedWeight PackedWeight::Widened() const {
   // The weight may be widened in inference mode or outside of it.
   const at::AutoDispatchBelowADInplaceOrView below;
   PackedWeight widened;
-  widened.elements_ = stored_.to(at::kFloat);
+  widened.elements_ = at::empty(stored_.sizes(), at::kFloat);
+  ForEachPart(stored_.numel(), static_cast<int64_t>(PartElements()), 64,
+              [&](int64_t first, int64_t count) {
+                widened.elements_.narrow(0, first, count).copy_(stored_.narrow(0, first, count));
+              });
   widened.stored_ = at::native::mkldnn_tensor_from_data_ptr(
       widened.elements_.data_ptr(), sizes_, at::kFloat, at::kCPU, layout_.const_data_ptr<uint8_t>(),
       layout_.numel());
