@@ -293,12 +293,12 @@ TEST_F(RecoveryTest, APictureInSlicesWithTextsBetweenThemHasTheSameBytes) {
   StartFleet();
   const PictureJob job = Picture("unipc", 3);
   const PaintedPicture whole = PaintTogether(remote_, kPictureModel, {job}, 1)[0];
-  const std::vector<WrittenText> text = WriteTogether(remote_, kTextModel, {Text(1)}, 512);
+  const std::vector<WrittenText> text = WriteTogether(remote_, kTextModel, {Text(1)});
   ASSERT_TRUE(whole.status.ok()) << whole.status;
 
   SlicingExecutor sliced(&remote_, [&, suspensions = 0]() mutable {
     if (++suspensions % 100 != 0) return;
-    const std::vector<WrittenText> again = WriteTogether(remote_, kTextModel, {Text(1)}, 512);
+    const std::vector<WrittenText> again = WriteTogether(remote_, kTextModel, {Text(1)});
     ASSERT_EQ(again[0].tokens.size(), text[0].tokens.size()) << again[0].status;
     for (size_t i = 0; i < text[0].tokens.size(); ++i) {
       EXPECT_EQ(again[0].tokens[i].id, text[0].tokens[i].id);

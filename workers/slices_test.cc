@@ -173,7 +173,7 @@ TEST_F(SlicesTest, TextsBetweenSlicesAreTheSameTextsAndThePictureTheSamePicture)
   text.sampling.temperature = 1.2f;
   text.max_tokens = 40;
   const PaintedPicture picture_alone = PaintTogether(executor_, kPictures, {picture}, 100)[0];
-  const WrittenText text_alone = WriteTogether(executor_, kTexts, {text}, 512)[0];
+  const WrittenText text_alone = WriteTogether(executor_, kTexts, {text})[0];
   ASSERT_EQ(text_alone.tokens.size(), 40u);
 
   std::vector<uint32_t> ids;
@@ -300,7 +300,7 @@ TEST_F(SlicesTest, TextStepsHaveNoYieldPoints) {
   TextJob text;
   text.prompt = {5, 9, 2, 7};
   text.max_tokens = 3;
-  EXPECT_TRUE(WriteTogether(interrupted, kTexts, {text}, 512)[0].status.ok());
+  EXPECT_TRUE(WriteTogether(interrupted, kTexts, {text})[0].status.ok());
   EXPECT_EQ(interrupted.yield_points(), 0u);
 }
 
