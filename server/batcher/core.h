@@ -162,7 +162,15 @@ class Batcher::Core {
   // Rows of the network in one step of the key, at most.
   uint32_t MostRows(const ActiveWorker& worker, const BatchKey& key) const;
   uint32_t PrefillBudget(const ActiveWorker& worker, const BatchKey& key, size_t decoding) const;
+  // What could run now, and where: a lane each, null for the step under way in slices.
+  void CollectCandidates(ActiveWorker& worker);
   void SendStep(ActiveWorker& worker, Lane& lane);
+  void CutIntoSlices(ActiveWorker& worker, Rank rank, InFlight* sent);
+  void SendSlice(ActiveWorker& worker);
+  // How long a picture step may hold the worker at a time; zero: to its end.
+  absl::Duration SliceBudget(const ActiveWorker& worker) const;
+  // Forgets a sliced step of which nobody waits for the result.
+  void ForgetSliced(ActiveWorker& worker);
   void AddPictureRows(Lane& lane, size_t most_samples, uint32_t most_rows, InFlight& sent);
   void AddDecodeRows(size_t most, InFlight& sent);
   void AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent);
@@ -192,6 +200,9 @@ class Batcher::Core {
   // --- results.cc
   void Handle(message::StepDone& done);
   void Handle(message::Saved& saved);
+  // True when the step has not ended yet, or there was nothing left to do; else `*sent` and
+  // `*result` are those of the whole step.
+  bool FinishSlice(ActiveWorker& worker, InFlight* sent, StepResult* result);
   void FinishStep(ActiveWorker& worker, const InFlight& sent, StepResult& result);
   void Learn(ActiveWorker& worker, const InFlight& sent, StepLoad load, absl::Duration time);
   void FinishRow(Sample* sample, StepKind kind, const Row& sent, RowResult& row);

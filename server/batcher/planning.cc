@@ -8,6 +8,12 @@
 namespace hanmo {
 namespace {
 
+// A step is cut when it is predicted to take so many slices.
+constexpr double kWorthCutting = 1.5;
+
+// Shorter slices would cost more than they bring.
+constexpr absl::Duration kShortestSlice = absl::Milliseconds(5);
+
 bool Prefills(const Sample& sample) { return sample.planned_cached < sample.known_tokens; }
 
 // The batch that takes the sample further; nothing while it must wait for a result.
@@ -61,29 +67,47 @@ void Batcher::Core::Line(Sample* sample) {
 }
 
 void Batcher::Core::Plan(ActiveWorker& worker) {
+  ForgetSliced(worker);
   while (worker.in_flight.size() < options_.steps_in_flight) {
     if (!worker.in_flight.empty() && worker.in_flight.back().alone) return;
-    candidates_.clear();
-    lanes_.clear();
-    bool kinds[2] = {false, false};
-    for (Lane& lane : worker.lanes) {
-      if (lane.ready.empty()) continue;
-      // A suspect is cleared by a few steps alone, and then it can share.
-      const bool alone = lane.key.alone != 0;
-      candidates_.push_back(
-          {lane.key.kind, alone ? kUrgentEnd : lane.ready.front()->request->rank});
-      lanes_.push_back(&lane);
-      kinds[lane.key.kind == StepKind::kText] = true;
-    }
+    CollectCandidates(worker);
     if (candidates_.empty()) return;
-    // Who had nothing to run has no claim to what was missed.
-    Shares& shares = worker.shares;
-    if (kinds[0] != kinds[1]) shares = {};
-    Lane& lane = *lanes_[ChooseBatch(options_.policy, shares, candidates_)];
+    Lane* lane = lanes_[ChooseBatch(options_.policy, worker.shares, candidates_)];
+    if (lane == nullptr) {
+      SendSlice(worker);
+      continue;
+    }
     // A suspect waits until the steps of the others are back.
-    if (lane.key.alone != 0 && !worker.in_flight.empty()) return;
-    SendStep(worker, lane);
+    if (lane->key.alone != 0 && !worker.in_flight.empty()) return;
+    SendStep(worker, *lane);
   }
+}
+
+void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
+  candidates_.clear();
+  lanes_.clear();
+  bool texts = false;
+  bool pictures = worker.sliced.has_value();
+  for (Lane& lane : worker.lanes) {
+    if (lane.ready.empty()) continue;
+    const bool is_text = lane.key.kind == StepKind::kText;
+    (is_text ? texts : pictures) = true;
+    const bool alone = lane.key.alone != 0;
+    // Beside a step in slices there are only texts that may have company.
+    if (worker.sliced && (!is_text || alone)) continue;
+    // A suspect is cleared by a few steps alone, and then it can share.
+    candidates_.push_back({lane.key.kind, alone ? kUrgentEnd : lane.ready.front()->request->rank});
+    lanes_.push_back(&lane);
+  }
+  // A slice more before the last one is answered, as long as the step should not have ended by
+  // then.
+  const auto& sliced = worker.sliced;
+  if (sliced && (sliced->unanswered == 0 || sliced->left > absl::ZeroDuration())) {
+    candidates_.push_back({sliced->kind, sliced->rank});
+    lanes_.push_back(nullptr);
+  }
+  // Who had nothing to run has no claim to what was missed.
+  if (texts != pictures) worker.shares = {};
 }
 
 uint32_t Batcher::Core::MostRows(const ActiveWorker& worker, const BatchKey& key) const {
@@ -95,6 +119,7 @@ uint32_t Batcher::Core::MostRows(const ActiveWorker& worker, const BatchKey& key
 
 void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   const BatchKey key = lane.key;
+  const Rank lane_rank = lane.ready.front()->request->rank;
   const size_t max_batch = worker.models.at(key.model).capacity.max_batch;
   InFlight sent;
   sent.step.id = worker.next_step++;
@@ -117,6 +142,7 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   if (sent.step.rows.empty()) return;
   sent.cost = {key.model, key.kind, key.width, key.height};
   sent.predicted = worker.costs->Predict(sent.cost, sent.load);
+  if (key.kind != StepKind::kText && !sent.alone) CutIntoSlices(worker, lane_rank, &sent);
   absl::Duration& share = key.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
   share += sent.predicted;
   Step step = sent.step;
@@ -124,6 +150,58 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   worker.link->Run(std::move(step));
   if (!saves_.empty()) worker.link->Save(saves_);
   saves_.clear();
+}
+
+void Batcher::Core::CutIntoSlices(ActiveWorker& worker, Rank rank, InFlight* sent) {
+  const absl::Duration budget = SliceBudget(worker);
+  if (budget == absl::ZeroDuration() || sent->predicted <= budget * kWorthCutting) return;
+  sent->step.budget = budget;
+  worker.sliced.emplace();
+  worker.sliced->id = sent->step.id;
+  worker.sliced->kind = sent->step.kind;
+  worker.sliced->rank = rank;
+  worker.sliced->unanswered = 1;
+  worker.sliced->left = sent->predicted - budget;
+  sent->predicted = budget;
+}
+
+void Batcher::Core::SendSlice(ActiveWorker& worker) {
+  SlicedStep& sliced = *worker.sliced;
+  InFlight sent;
+  sent.step.id = sliced.id;
+  sent.step.kind = sliced.kind;
+  sent.resumes = true;
+  sent.sent_after = deaths_;
+  sent.predicted = SliceBudget(worker);
+  sliced.left -= sent.predicted;
+  ++sliced.unanswered;
+  worker.shares.pictures += sent.predicted;
+  const absl::Duration budget = sent.predicted;
+  worker.in_flight.push_back(std::move(sent));
+  worker.link->Resume(sliced.id, budget);
+}
+
+absl::Duration Batcher::Core::SliceBudget(const ActiveWorker& worker) const {
+  const PolicyOptions& policy = options_.policy;
+  if (policy.policy != Policy::kHanmo) return absl::ZeroDuration();
+  // Between two steps of texts, what the share leaves for pictures.
+  for (const Lane& lane : worker.lanes) {
+    if (lane.key.kind != StepKind::kText || lane.ready.empty()) continue;
+    const auto rows = static_cast<uint32_t>(lane.ready.size());
+    const absl::Duration step =
+        worker.costs->Predict({lane.key.model, lane.key.kind, 0, 0}, {rows, 0});
+    const absl::Duration between = step * ((1 - policy.text_share) / policy.text_share);
+    return std::clamp(between, kShortestSlice, policy.slice);
+  }
+  return policy.slice;
+}
+
+void Batcher::Core::ForgetSliced(ActiveWorker& worker) {
+  if (!worker.sliced || worker.sliced->unanswered > 0) return;
+  // The worker abandons it when the last of its samples is dropped.
+  const auto& rows = worker.sliced->at->step.rows;
+  const auto lives = [&](const Row& row) { return Find(row.sample, worker) != nullptr; };
+  if (std::none_of(rows.begin(), rows.end(), lives)) worker.sliced.reset();
 }
 
 void Batcher::Core::AddPictureRows(Lane& lane, size_t most_samples, uint32_t most_rows,

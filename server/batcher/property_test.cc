@@ -161,6 +161,7 @@ void PropertyTest::RunRandomly(uint32_t seed, int actions) {
   random_.seed(seed);
   Observer log;
   options_.policy.policy = static_cast<Policy>(Draw(0, 2));
+  options_.policy.slice = absl::Milliseconds(Draw(1, 20));
   options_.max_queued_requests = 12;
   options_.max_running_samples = Draw(1, 6);
   options_.max_picture_batch = Draw(1, 4);

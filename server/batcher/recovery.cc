@@ -17,7 +17,7 @@ void Batcher::Core::Handle(message::WorkerLost& lost) {
   // The requests that were in a step, and whether that was another try after an earlier death: the
   // workers of one request may die together.
   absl::btree_map<RequestId, bool> struck;
-  for (const InFlight& sent : worker.in_flight) {
+  const auto strike = [&](const InFlight& sent) {
     for (const Row& row : sent.step.rows) {
       Sample* sample = Find(row.sample, worker);
       if (sample == nullptr) continue;
@@ -25,7 +25,9 @@ void Batcher::Core::Handle(message::WorkerLost& lost) {
       const ActiveRequest& request = *sample->request;
       struck[request.id] |= request.usage.deaths > 0 && sample->begun_after >= request.last_death;
     }
-  }
+  };
+  std::for_each(worker.in_flight.begin(), worker.in_flight.end(), strike);
+  if (worker.sliced && worker.sliced->at) strike(*worker.sliced->at);
   for (const auto& [id, again] : struck) {
     ActiveRequest* request = requests_.at(id).get();
     request->last_death = deaths_;

@@ -28,15 +28,21 @@ void Batcher::Core::Handle(message::StepDone& done) {
   ActiveWorker* worker = FindWorker(done.worker);
   if (worker == nullptr) return;
   auto& in_flight = worker->in_flight;
-  if (in_flight.empty() || in_flight.front().step.id > done.result.step) return;
-  const InFlight sent = std::move(in_flight.front());
+  const auto answered = [&](const InFlight& sent) { return sent.step.id == done.result.step; };
+  if (std::none_of(in_flight.begin(), in_flight.end(), answered)) return;
+  InFlight sent = std::move(in_flight.front());
   in_flight.pop_front();
   worker->outlived = std::max(worker->outlived, sent.sent_after);
   Touch(*worker);
   if (sent.step.id != done.result.step) {
+    if (worker->sliced && worker->sliced->id == sent.step.id) {
+      if (worker->sliced->at) sent = *std::move(worker->sliced->at);
+      worker->sliced.reset();
+    }
     FailStep(*worker, sent, absl::InternalError("the worker left a step out"));
     return Handle(done);
   }
+  if (FinishSlice(*worker, &sent, &done.result)) return;
   observer_.OnStep(worker->id, sent.step, done.result);
   if (!done.result.status.ok()) {
     FailStep(*worker, sent, done.result.status);
@@ -45,6 +51,37 @@ void Batcher::Core::Handle(message::StepDone& done) {
   } else {
     FinishStep(*worker, sent, done.result);
   }
+}
+
+bool Batcher::Core::FinishSlice(ActiveWorker& worker, InFlight* sent, StepResult* result) {
+  auto& sliced = worker.sliced;
+  const bool current = sliced && sliced->id == sent->step.id;
+  if (current) --sliced->unanswered;
+  if (!sent->resumes && !result->suspended) {
+    if (current) sliced.reset();
+    return false;
+  }
+  const bool lost = result->already_done && current && sliced->unanswered == 0;
+  if (!current || (result->already_done && !lost)) {
+    worker.shares.pictures -= sent->predicted;
+    return true;
+  }
+  if (lost) result->status = absl::InternalError("the worker lost a suspended step");
+  const absl::Duration predicted = sent->predicted;
+  if (sent->resumes) *sent = *std::exchange(sliced->at, std::nullopt);
+  if (result->suspended) {
+    worker.shares.pictures += result->device_time - predicted;
+    sent->device_time += result->device_time;
+    sent->idle_time += result->idle_time;
+    sliced->at = std::move(*sent);
+    return true;
+  }
+  // What is learned and reported is the whole step.
+  sent->predicted = predicted + sent->device_time;
+  result->device_time += sent->device_time;
+  result->idle_time += sent->idle_time;
+  sliced.reset();
+  return false;
 }
 
 void Batcher::Core::FinishStep(ActiveWorker& worker, const InFlight& sent, StepResult& result) {

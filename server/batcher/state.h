@@ -7,6 +7,7 @@
 #include <deque>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -119,14 +120,28 @@ struct Lane {
   std::vector<Sample*> ready;
 };
 
-// A step that was sent and has no result yet.
+// A command that was sent and is not answered yet: a step, or a slice more of one.
 struct InFlight {
-  Step step;
+  Step step;  // of a slice more only the id
+  bool resumes = false;
   bool alone = false;
+  uint64_t sent_after = 0;  // deaths of workers
   CostKey cost;
   StepLoad load;
-  absl::Duration predicted;
-  uint64_t sent_after = 0;  // deaths of workers
+  absl::Duration predicted;  // of this command alone
+  // Of the slices before.
+  absl::Duration device_time;
+  absl::Duration idle_time;
+};
+
+// The picture step that a worker runs in slices, until it is known to have ended.
+struct SlicedStep {
+  uint64_t id = 0;
+  StepKind kind = StepKind::kDenoise;
+  Rank rank = 0;
+  uint32_t unanswered = 0;     // commands
+  absl::Duration left;         // predicted, beyond the slices sent
+  std::optional<InFlight> at;  // set once it is known to be suspended
 };
 
 // One model on one worker.
@@ -146,6 +161,7 @@ struct ActiveWorker {
   std::vector<Sample*> aboard;  // lowest rank first
   std::list<Lane> lanes;
   std::deque<InFlight> in_flight;
+  std::optional<SlicedStep> sliced;
   Shares shares;
   double load = 0;                  // predicted seconds of what is aboard
   bool listed = false;              // in Core::touched_
