@@ -116,10 +116,10 @@ void Call::Take(const GenerateResponse& response) {
 }
 
 void Call::End(const grpc::Status& status) {
-  const std::shared_ptr<Call> alive = shared_from_this();
   outcome_.status = status;
   outcome_.cut = cut_ && status.error_code() == grpc::StatusCode::CANCELLED;
-  ended_(this);
+  const Ended ended = std::move(ended_);
+  ended(this);
 }
 
 }  // namespace hanmo

@@ -14,9 +14,9 @@
 
 namespace hanmo {
 
-class Call : public std::enable_shared_from_this<Call> {
+class Call {
  public:
-  // Runs once, on a thread of gRPC's, when the call has ended; the caller may then let go of it.
+  // Runs once, on a thread of gRPC's, when the call has ended; it may destroy the call.
   using Ended = std::function<void(Call*)>;
 
   // By Create.
@@ -48,7 +48,7 @@ class Call : public std::enable_shared_from_this<Call> {
   Outcome outcome_;
 
  private:
-  const Ended ended_;
+  Ended ended_;
   std::atomic<bool> cut_ = false;
 };
 

@@ -73,8 +73,10 @@ void Run::Start(size_t index, absl::Time due) {
     // It repeats after an end that came with or before the run's.
     if (over_ && arrival.repeat) return;
     calls_.emplace(call.get(), call);
+    ++open_;
     turn = sent_++;
   }
+  // It may end, on another thread, before this is back.
   call->Send(stubs[turn % stubs.size()].get());
 }
 
@@ -86,8 +88,16 @@ void Run::Ended(size_t index, Call* call) {
     outcomes_.push_back(std::move(call->outcome()));
   }
   if (again) Start(index, absl::Now());
+  std::shared_ptr<Call> last;
+  {
+    absl::MutexLock lock(&mu_);
+    const auto found = calls_.find(call);
+    last = std::move(found->second);
+    calls_.erase(found);
+  }
+  last.reset();
   absl::MutexLock lock(&mu_);
-  calls_.erase(call);
+  --open_;
 }
 
 void Run::Cut(bool all) {
@@ -104,7 +114,7 @@ void Run::Cut(bool all) {
 }
 
 void Run::AwaitAll(absl::Duration patience) {
-  const auto none = [this]() ABSL_SHARED_LOCKS_REQUIRED(mu_) { return calls_.empty(); };
+  const auto none = [this]() ABSL_SHARED_LOCKS_REQUIRED(mu_) { return open_ == 0; };
   absl::MutexLock lock(&mu_);
   mu_.AwaitWithTimeout(absl::Condition(&none), patience);
 }

@@ -64,6 +64,7 @@ class Run {
 
   absl::Mutex mu_;
   bool over_ ABSL_GUARDED_BY(mu_) = false;  // repeats no more
+  size_t open_ ABSL_GUARDED_BY(mu_) = 0;    // calls that are not destroyed yet
   size_t sent_ ABSL_GUARDED_BY(mu_) = 0;
   std::unordered_map<Call*, std::shared_ptr<Call>> calls_ ABSL_GUARDED_BY(mu_);
   std::vector<Outcome> outcomes_ ABSL_GUARDED_BY(mu_);
