@@ -100,15 +100,38 @@ at::Tensor AttendWith(const AttentionKernel& kernel, const at::Tensor& q, const 
   return out;
 }
 
+// libtorch's attention, some heads at a time where there is much to do: it treats each apart.
+at::Tensor AttendWithTorch(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           int64_t heads, bool causal) {
+  const auto attend = [causal](const at::Tensor& qs, const at::Tensor& ks, const at::Tensor& vs) {
+    return at::scaled_dot_product_attention(qs, ks, vs, {}, 0.0, causal);
+  };
+  const at::Tensor qs = SplitHeads(q, heads);
+  const at::Tensor ks = SplitHeads(k, heads), vs = SplitHeads(v, heads);
+  const double head = 4.0 * static_cast<double>(q.size(1) * k.size(1) * qs.size(3));
+  const auto some = static_cast<int64_t>(PartOperations() / head);
+  if (!q.is_cpu() || some >= q.size(0) * heads) {
+    return attend(qs, ks, vs).transpose(1, 2).flatten(2);
+  }
+  const at::Tensor out = at::empty({q.size(0), q.size(1), heads, qs.size(3)}, q.options());
+  for (int64_t i = 0; i < q.size(0); ++i) {
+    ForEachPart(heads, some, 1, [&](int64_t first, int64_t count) {
+      const auto part = [&](const at::Tensor& x) {
+        return x.narrow(0, i, 1).narrow(1, first, count);
+      };
+      part(out.transpose(1, 2)).copy_(attend(part(qs), part(ks), part(vs)));
+    });
+  }
+  return out.flatten(2);
+}
+
 }  // namespace
 
 at::Tensor AttendHeads(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t heads,
                        bool causal) {
   const AttentionKernel* kernel = causal ? nullptr : KernelFor(q, k, v, q.size(2) / heads);
   if (kernel != nullptr) return AttendWith(*kernel, q, k, v, heads);
-  const at::Tensor out = at::scaled_dot_product_attention(
-      SplitHeads(q, heads), SplitHeads(k, heads), SplitHeads(v, heads), {}, 0.0, causal);
-  return out.transpose(1, 2).flatten(2);
+  return AttendWithTorch(q, k, v, heads, causal);
 }
 
 Attention::Attention(const WeightScope& weights, const AttentionShape& shape,

@@ -193,11 +193,13 @@ TEST(PartsTest, NoCutChangesABitOfAnAttention) {
         return at::randn({2, count, heads * width}).to(type);
       };
       const at::Tensor q = rows(queries), k = rows(keys), v = rows(keys);
-      const at::Tensor whole = AttendHeads(q, k, v, heads);
-      for (const double divisor : {10.0, 1e9}) {
-        EXPECT_TRUE(WithSmallerParts(divisor, [&, heads = heads] {
-                      return AttendHeads(q, k, v, heads);
-                    }).equal(whole));
+      // Causal attention is libtorch's.
+      for (const bool causal : {false, true}) {
+        const auto attend = [&, heads = heads] { return AttendHeads(q, k, v, heads, causal); };
+        const at::Tensor whole = attend();
+        for (const double divisor : {10.0, 1e9}) {
+          EXPECT_TRUE(WithSmallerParts(divisor, attend).equal(whole)) << heads << causal;
+        }
       }
     }
   }
