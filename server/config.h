@@ -47,7 +47,7 @@ struct Config {
   std::string worker_tls_key;
 
   std::string policy = "hanmo";
-  uint32_t stretch = 6;
+  uint32_t stretch = 8;
   uint32_t text_share = 60;
   std::vector<std::string> tenant_weight;
   uint32_t max_queued_requests = 1024;

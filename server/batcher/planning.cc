@@ -113,6 +113,8 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
 uint32_t Batcher::Core::MostRows(const ActiveWorker& worker, const BatchKey& key) const {
   const CostKey cost{key.model, key.kind, key.width, key.height};
   const uint32_t most = 2 * options_.max_picture_batch;  // all of them guided
+  // A fixed size is what static batching has.
+  if (options_.policy.policy == Policy::kStatic) return most;
   const uint32_t knee = worker.costs->Knee(cost, most);
   return knee == 0 ? 2 * options_.cold_picture_batch : std::min(knee, most);
 }

@@ -22,7 +22,8 @@ enum class Policy {
   kHanmo,
   // In order of arrival; batches up to the knee, joined at any step.
   kFcfs,
-  // In order of arrival; a batch is closed until its last sample has ended.
+  // In order of arrival; a batch of pictures takes what is there, up to its fixed size, and is closed
+  // until its last sample has ended.
   kStatic,
 };
 
@@ -30,7 +31,7 @@ struct PolicyOptions {
   Policy policy = Policy::kHanmo;
   // A request is due after this many times its own lone time. Larger: better mean and better for
   // short requests; smaller: better for the longest ones, 1 is the order of arrival.
-  double stretch = 6;
+  double stretch = 8;
   // One level of priority counts as so much longer in the queue.
   absl::Duration priority_step = absl::Seconds(30);
   // Of a worker's time while both kinds have work; the rest is for pictures.
