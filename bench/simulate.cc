@@ -3,9 +3,10 @@
 //
 //   bench_simulate --workers 1000 --requests 1000000 --load 0.8 --policies hanmo,fcfs,static
 //
-// The trace is that of bench/serve's mixed-pictures: 4, 20 or 50 steps (40, 40 and 20 %), 256 or 512
-// pixels, guided or not, Poisson arrivals. One JSON line per policy (and stretch): times in seconds of
-// the simulated clock; `load` is that of one picture at a time. Every policy gets the same trace.
+// The trace is that of bench/serve's mixed-pictures: 4, 20 or 50 steps (40, 40 and 20 %), 256 or
+// 512 pixels, guided or not, Poisson arrivals. One JSON line per policy (and stretch): times in
+// seconds of the simulated clock; `load` is that of one picture at a time. Every policy gets the
+// same trace.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -35,8 +36,8 @@ struct Device {
   std::function<double(uint32_t rows, uint32_t width)> step;
 };
 
-// Stable Diffusion 1.x in bfloat16 on two cores (diffusers 0.42, torch 2.11): 256 pixels take 1.07 s
-// for one row and 1.74 s for two, 512 pixels 3.9 s for each row.
+// Stable Diffusion 1.x in bfloat16 on two cores (diffusers 0.42, torch 2.11): 256 pixels take 1.07
+// s for one row and 1.74 s for two, 512 pixels 3.9 s for each row.
 double CpuStep(uint32_t rows, uint32_t width) {
   return width <= 256 ? 0.4 + 0.67 * rows : 3.9 * rows;
 }
@@ -196,9 +197,9 @@ class Simulation {
         request.samples.emplace_back(jobs[next].picture);
         request.arrival = At(now);
         const double lone = LoneSeconds(device, jobs[next].picture);
-        batcher_.Submit(std::move(request),
-                        std::make_shared<PictureSink>(now, lone, &now,
-                                                      next < counted ? nullptr : &outcome));
+        batcher_.Submit(
+            std::move(request),
+            std::make_shared<PictureSink>(now, lone, &now, next < counted ? nullptr : &outcome));
         ++next;
       } else {
         now = ends_.top().first;
@@ -250,8 +251,8 @@ void SimulatedWorker::Start() {
   } else {
     double seconds = resumes ? sliced_left_ : SecondsOf(command.step);
     const absl::Duration budget = resumes ? command.budget : command.step.budget;
-    slice_ = budget > absl::ZeroDuration() ? std::min(seconds, absl::ToDoubleSeconds(budget))
-                                           : seconds;
+    slice_ =
+        budget > absl::ZeroDuration() ? std::min(seconds, absl::ToDoubleSeconds(budget)) : seconds;
     sliced_left_ = seconds - slice_;
     if (!resumes) sliced_ = command.step;
   }
@@ -290,7 +291,8 @@ void SimulatedWorker::Finish() {
 }
 
 double Quantile(const std::vector<double>& sorted, double q) {
-  return sorted.empty() ? 0 : sorted[static_cast<size_t>(q * static_cast<double>(sorted.size() - 1))];
+  return sorted.empty() ? 0
+                        : sorted[static_cast<size_t>(q * static_cast<double>(sorted.size() - 1))];
 }
 
 void Print(const std::string& policy, const BatcherOptions& options, const Device& device,

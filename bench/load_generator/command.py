@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import pathlib
+import signal
 import sys
 
 from load_generator import models
@@ -63,6 +64,8 @@ def parse(arguments):
 
 def main(arguments=None):
     args = parse(arguments)
+    # The servers must not outlive us.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with contextlib.ExitStack() as stack:
             bench = Bench(args, stack)

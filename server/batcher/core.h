@@ -136,7 +136,7 @@ class Batcher::Core {
   bool BeginOne(Sample* sample, ModelQueue& queue);
   ActiveWorker* ChooseWorker(const Sample& sample, ModelQueue& queue);
   bool HasRoom(const ActiveWorker& worker, const Residence& home, const Sample& sample);
-  // For pictures: whether it would be in the next batch.
+  // For pictures: whether it would be in the next batch of its size.
   bool WouldRun(const ActiveWorker& worker, const Sample& sample) const;
   // For the static policy: the worker gathers a batch for which the sample is right.
   bool Gathers(const ActiveWorker& worker, const Sample& sample) const;
@@ -161,7 +161,9 @@ class Batcher::Core {
   void Line(Sample* sample);
   // Rows of the network in one step of the key, at most.
   uint32_t MostRows(const ActiveWorker& worker, const BatchKey& key) const;
-  uint32_t PrefillBudget(const ActiveWorker& worker, const BatchKey& key, size_t decoding) const;
+  // Prompt tokens for a step in which so many texts decode and so many wait for their first token.
+  uint32_t PrefillBudget(const ActiveWorker& worker, const BatchKey& key, size_t decoding,
+                         size_t prefilling) const;
   // What could run now, and where: a lane each, null for the step under way in slices.
   void CollectCandidates(ActiveWorker& worker);
   void SendStep(ActiveWorker& worker, Lane& lane);

@@ -7,9 +7,11 @@
 namespace hanmo {
 namespace {
 
-constexpr double kForget = 0.98;   // weight of a step against the next one, for the line
+constexpr double kForget = 0.99;   // weight of a step against the next one, for the line
 constexpr double kNewest = 0.15;   // weight of the newest step in an average
 constexpr uint16_t kEnough = 2;    // steps that make an average
+constexpr uint64_t kFresh = 256;   // steps after which an average is out of date
+constexpr uint64_t kProbe = 32;    // every so many steps twice the knee is tried
 constexpr double kOutlier = 4;     // a step counts as this many times the expected time at most
 constexpr double kNearBest = 0.9;  // of the best throughput, at the knee
 
@@ -27,9 +29,15 @@ void CostCurve::Fit(double rows, double seconds) {
   xy_ = xy_ * kForget + rows * seconds;
   const double spread = weight_ * xx_ - x_ * x_;
   if (spread < 1e-6 * weight_ * xx_) {
-    // One number of rows only: all of it is taken for the price of rows.
-    base_ = 0;
-    per_row_ = x_ > 0 ? y_ / x_ : 0;
+    // One number of rows only: all of it is taken for the price of rows, unless it was known
+    // better.
+    const double known = base_ + per_row_ * x_ / weight_;
+    if (known > 0) {
+      base_ *= y_ / weight_ / known;
+      per_row_ *= y_ / weight_ / known;
+    } else {
+      per_row_ = x_ > 0 ? y_ / x_ : 0;
+    }
     return;
   }
   per_row_ = (weight_ * xy_ - x_ * y_) / spread;
@@ -59,13 +67,14 @@ void CostCurve::Learn(StepLoad load, absl::Duration time) {
   Cell& cell = cells_[load.rows];
   cell.seconds = static_cast<float>(Averaged(cell.seconds, seconds, cell.count));
   cell.count = std::min<uint16_t>(cell.count + 1, 1000);
+  cell.last = steps_;
   if (cell.count >= kEnough) most_measured_ = std::max(most_measured_, load.rows);
 }
 
 double CostCurve::RowSeconds(double rows) const {
   if (rows <= kMaxRows) {
     const Cell& cell = cells_[static_cast<size_t>(rows)];
-    if (cell.count >= kEnough) return cell.seconds;
+    if (cell.count >= kEnough && steps_ - cell.last <= kFresh) return cell.seconds;
   }
   return base_ + per_row_ * rows;
 }
@@ -85,7 +94,9 @@ uint32_t CostCurve::Knee(uint32_t most) const {
   while (knee < known && knee / std::max(1e-9, RowSeconds(knee)) < kNearBest * best) ++knee;
   // Where the largest batch measured still pays, a larger one is worth a try.
   const bool climbing = knee > known / 2 && known < most;
-  return climbing ? std::min(most, 2 * known) : knee;
+  if (climbing) return std::min(most, 2 * known);
+  // What was bad once, on a busy machine say, may be good now.
+  return steps_ % kProbe == kProbe - 1 ? std::min(most, 2 * knee) : knee;
 }
 
 absl::Duration StepCosts::Predict(const CostKey& key, StepLoad load) const {

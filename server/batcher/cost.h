@@ -52,7 +52,8 @@ class CostCurve {
 
   // The fewest rows whose throughput is within a tenth of the best at up to `most` rows: more would
   // only add latency. Never above twice the most rows measured so far, so a curve is explored while
-  // larger batches pay; 0 while nothing is known.
+  // larger batches pay, and now and then twice as much, to notice when they do. 0 while nothing is
+  // known.
   uint32_t Knee(uint32_t most) const;
 
   uint64_t steps() const { return steps_; }
@@ -61,6 +62,7 @@ class CostCurve {
   struct Cell {
     float seconds = 0;
     uint16_t count = 0;
+    uint64_t last = 0;  // step in which it was learned
   };
 
   double RowSeconds(double rows) const;

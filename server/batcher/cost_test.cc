@@ -72,6 +72,19 @@ TEST(CostCurveTest, ExploresWhileLargerBatchesPay) {
   EXPECT_EQ(curve.Knee(16), 4u);
 }
 
+TEST(CostCurveTest, TriesAgainWhatWasBadOnce) {
+  CostCurve curve = Measured(10, 10, {1, 2});
+  // At two rows something else ran, too.
+  for (int i = 0; i < 3; ++i) curve.Learn({2, 0}, absl::Milliseconds(60));
+  ASSERT_EQ(curve.Knee(16), 1u);
+  uint32_t rows = 1;
+  for (int i = 0; i < 2000; ++i) {
+    rows = curve.Knee(16);
+    curve.Learn({rows, 0}, absl::Milliseconds(10 + rows));
+  }
+  EXPECT_GT(rows, 8u);
+}
+
 TEST(StepCostsTest, ScalesSizesNeverSeenByTheirPixels) {
   StepCosts costs;
   for (int i = 0; i < 3; ++i) {

@@ -15,8 +15,8 @@ constexpr absl::Duration kDoubt = absl::Seconds(1);
 // tick must not grow with the fleet.
 constexpr size_t kLookedAt = 16;
 
-// Requests behind the first that may fill a batch of the static policy.
-constexpr size_t kGathered = 64;
+// Requests behind the first that may fill a batch of another size.
+constexpr size_t kPassedOver = 16;
 
 // Published pages of one model that are kept without a user.
 uint32_t IdlePages(uint64_t bytes, const ModelCapacity& capacity) {
@@ -114,13 +114,13 @@ void Batcher::Core::BeginSamples(ModelQueue& queue) {
     }
   }
   if (!returning.empty()) return;
-  const bool gathers = options_.policy.policy == Policy::kStatic;
   size_t passed_over = 0;
   for (auto it = queue.waiting.begin(); it != queue.waiting.end();) {
     ActiveRequest* request = it->second;
+    const Sample& next = *request->samples[request->next_to_begin];
     if (!BeginOne(request->samples[request->next_to_begin].get(), queue)) {
-      // Whoever comes later has no better claim.
-      if (!gathers || ++passed_over > kGathered) break;
+      // Texts that come later have no better claim; pictures may be of another size.
+      if (next.text() != nullptr || ++passed_over > kPassedOver) break;
       ++it;
       continue;
     }
@@ -136,7 +136,7 @@ void Batcher::Core::BeginSamples(ModelQueue& queue) {
     it = queue.waiting.erase(it);
     queue.moved = true;
   }
-  if (!gathers) return;
+  if (options_.policy.policy != Policy::kStatic) return;
   for (const auto& [load, id] : queue.places) {
     ActiveWorker& worker = *workers_.at(id);
     worker.closed = !worker.aboard.empty();
@@ -184,6 +184,7 @@ bool Batcher::Core::WouldRun(const ActiveWorker& worker, const Sample& sample) c
   for (const Sample* other : worker.aboard) {
     const PictureJob* picture = other->picture();
     if (picture == nullptr || other->planned_decode || other->parked()) continue;
+    if (picture->width != job.width || picture->height != job.height) continue;
     if (GoesBefore(&sample, other)) break;
     rows += RowsOf(*picture);
   }

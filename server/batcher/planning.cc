@@ -247,7 +247,10 @@ void Batcher::Core::AddDecodeRows(size_t most, InFlight& sent) {
 }
 
 void Batcher::Core::AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most, InFlight& sent) {
-  uint32_t budget = PrefillBudget(worker, lane.key, sent.step.rows.size());
+  const auto prefilling = static_cast<size_t>(
+      std::count_if(rows_.begin(), rows_.end(), [](const Sample* s) { return Prefills(*s); }));
+  if (prefilling == 0) return;
+  uint32_t budget = PrefillBudget(worker, lane.key, sent.step.rows.size(), prefilling);
   for (Sample* sample : rows_) {
     if (sent.step.rows.size() == most || budget == 0) return;
     if (sample->state != SampleState::kAboard || !Prefills(*sample)) continue;
@@ -260,7 +263,7 @@ void Batcher::Core::AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most
 }
 
 uint32_t Batcher::Core::PrefillBudget(const ActiveWorker& worker, const BatchKey& key,
-                                      size_t decoding) const {
+                                      size_t decoding, size_t prefilling) const {
   const uint32_t most = options_.prefill_chunk_tokens;
   if (decoding == 0 || options_.policy.policy != Policy::kHanmo) return most;
   const CostKey cost{key.model, key.kind, 0, 0};
@@ -268,7 +271,8 @@ uint32_t Batcher::Core::PrefillBudget(const ActiveWorker& worker, const BatchKey
   const absl::Duration step = worker.costs->Predict(cost, alone);
   const absl::Duration chunk = worker.costs->Predict(cost, {alone.rows, most}) - step;
   if (step <= absl::ZeroDuration() || chunk <= absl::ZeroDuration()) return most;
-  const double part = absl::FDivDuration(step * options_.policy.prefill_stretch, chunk);
+  const double stretch = options_.policy.prefill_stretch * static_cast<double>(prefilling);
+  const double part = absl::FDivDuration(step * stretch, chunk);
   return std::clamp(static_cast<uint32_t>(most * std::min(1.0, part)), std::min(most, 16u), most);
 }
 

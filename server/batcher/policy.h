@@ -22,7 +22,8 @@ enum class Policy {
   kHanmo,
   // In order of arrival; batches up to the knee, joined at any step.
   kFcfs,
-  // In order of arrival; a batch of pictures takes what is there, up to its fixed size, and is closed
+  // In order of arrival; a batch of pictures takes what is there, up to its fixed size, and is
+  // closed
   // until its last sample has ended.
   kStatic,
 };
@@ -38,7 +39,7 @@ struct PolicyOptions {
   double text_share = 0.6;
   // Below this a step is not cut into slices, and while pictures are alone slices are this long.
   absl::Duration slice = absl::Milliseconds(30);
-  // A text step grows by this part of its time at most to take in a piece of a prompt.
+  // A text step grows by this part of its time at most for each text whose prompt it takes in.
   double prefill_stretch = 0.35;
 };
 
