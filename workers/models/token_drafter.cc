@@ -81,12 +81,10 @@ uint32_t TokenDrafter::Reach(Trust& trust, size_t rows) {
     trust.pause = kShortestPause;
     return reach;
   }
-  if (trust.wait > 0) {
-    --trust.wait;
-    return 0;
-  }
   // A trial costs `needed` of a row's share of a step.
-  trust.wait = static_cast<uint32_t>(trust.pause * needed);
+  trust.saved += 1.0 / trust.pause;
+  if (trust.saved < needed) return 0;
+  trust.saved = 0;
   trust.pause = std::min(2 * trust.pause, kLongestPause);
   return 1;
 }

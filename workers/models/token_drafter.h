@@ -31,17 +31,17 @@ class TokenDrafter {
     double right;  // guesses that came true
     double tries;  // those, and the first wrong one of each run
     double rate() const { return right / tries; }
-    uint32_t pause =
-        kShortestPause;  // while guessing does not pay, a trial costs 1 / pause of time
-    uint32_t wait = 0;   // calls until the next
+    // While guessing does not pay, trials cost 1 / pause of the time.
+    uint32_t pause = kShortestPause;
+    double saved = 0;  // for the next, in steps
   };
-  static constexpr uint32_t kShortestPause = 32;
+  static constexpr uint32_t kShortestPause = 64;
 
   static uint32_t Reach(Trust& trust, size_t rows);
 
   // After 1, 2 to 3, and 4 or more equal tokens; after a guess that was wrong.
   enum Kind { kOne, kFew, kMany, kResumed };
-  std::array<Trust, 4> trust_ = {{{0.2, 1}, {0.5, 1}, {0.8, 1}, {0.5, 1}}};
+  std::array<Trust, 4> trust_ = {{{0.2, 1}, {0.5, 1}, {0.7, 1}, {0.5, 1}}};
   // Of the last guesses: their kind, number, and where they were copied from.
   Kind kind_ = kOne;
   uint32_t guessed_ = 0;
