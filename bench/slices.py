@@ -8,7 +8,8 @@ suspended after several budgets.
 Whole and sliced runs alternate within each round. "cost" is the sum of the slices by the time of the
 whole run of the same round, the median over the rounds; "overrun" is by how much slices are longer
 than their budget, in milliseconds. Between two slices --disturb-mb of memory are read, as a text
-step reads its weights. Every result must have the same bytes. Prints one line of JSON.
+step reads its weights. Every result must have the same bytes. With --clock cpu the times are the
+processor's, for a machine that others use too. Prints one line of JSON.
 """
 
 import argparse
@@ -53,7 +54,7 @@ class Program:
         self._output = folder / "output.raw"
         self._disturb_mb = args.disturb_mb
         self._process = subprocess.Popen(
-            [args.program, kind, str(folder), args.dtype, str(args.threads)],
+            [args.program, kind, str(folder), args.dtype, str(args.threads), args.clock],
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -68,8 +69,9 @@ class Program:
             sys.exit(f"bench_slices ended with {self._process.wait()}")
         return json.loads(answer)
 
-    def run(self, inputs: pathlib.Path, budget_ms: float) -> dict:
-        line = f"run {inputs} {budget_ms} {self._disturb_mb} {self._output}\n"
+    def run(self, inputs: pathlib.Path, budget_ms: float, disturb: bool = True) -> dict:
+        disturb_mb = self._disturb_mb if disturb else 0
+        line = f"run {inputs} {budget_ms} {disturb_mb} {self._output}\n"
         self._process.stdin.write(line)
         self._process.stdin.flush()
         answer = self._answer()
@@ -110,7 +112,7 @@ def measure(args: argparse.Namespace, kind: str, folder: pathlib.Path, px: int) 
     budgets = [float(budget) for budget in args.budgets.split(",")]
     program = Program(args, kind, folder)
     expected = program.run(inputs, 0)["sha256"]
-    everywhere = program.run(inputs, 0.001)
+    everywhere = program.run(inputs, 0.001, disturb=False)
     runs: dict[float, list[dict]] = {budget: [] for budget in [0.0, *budgets]}
     for _ in range(args.rounds):
         for budget, of_budget in runs.items():
@@ -140,6 +142,7 @@ def main() -> None:
     parser.add_argument("--disturb-mb", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"])
     parser.add_argument("--folder", help="keep the random weights here between runs")
     args = parser.parse_args()
 
@@ -148,6 +151,7 @@ def main() -> None:
         "model": "SD 1.x, one guided UNet step (2 rows) or one VAE decode",
         "dtype": args.dtype,
         "threads": args.threads,
+        "clock": args.clock,
         "rounds": args.rounds,
         "disturb_mb": args.disturb_mb,
         "load_before": os.getloadavg()[0],
