@@ -12,6 +12,8 @@ constexpr size_t kManyTokens = 4;
 // A step reads all weights, whatever it runs; that takes as long as computing so many positions. 8
 // to 10 were measured; with less, a guess is left out when in doubt.
 constexpr double kFreeRows = 6;
+// In a step of so many rows guesses gain next to nothing.
+constexpr size_t kFullRows = 16;
 // Share of the counts that is left after one more run of guesses.
 constexpr double kFading = 0.8;
 constexpr uint32_t kLongestPause = 512;
@@ -41,7 +43,7 @@ std::vector<uint32_t> TokenDrafter::Guess(absl::Span<const uint32_t> tokens, uin
                                           size_t rows) {
   guessed_ = 0;
   std::vector<uint32_t> guesses;
-  if (limit == 0 || tokens.empty()) return guesses;
+  if (limit == 0 || rows >= kFullRows || tokens.empty()) return guesses;
   const Found found = FindLongest(tokens);
   kind_ = found.length == 1 ? kOne : found.length < kManyTokens ? kFew : kMany;
   source_ = found.next;
