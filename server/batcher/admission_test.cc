@@ -67,6 +67,73 @@ TEST_F(AdmissionTest, RefusesWhatComesAfterAFullQueue) {
   EXPECT_EQ(log_.load, std::make_pair(0u, 0u));
 }
 
+// Steps take 10 ms.
+TEST_F(AdmissionTest, RefusesADeadlineThatCantBeMetEvenAlone) {
+  StartObserved();
+  Submit(Picture(4));
+  RunToIdle();
+  const RequestId id = Submit(Picture(100), absl::Milliseconds(500));
+  Tick();
+  EXPECT_EQ(sink(id).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_THAT(std::string(sink(id).status->message()), HasSubstr("can't be met: alone"));
+  EXPECT_THAT(log_.rejections, ElementsAre(Rejection::kDeadline));
+}
+
+TEST_F(AdmissionTest, RefusesADeadlineThatCantBeMetBehindOthersAndSaysWhenToTryAgain) {
+  StartObserved();
+  Submit(Picture(4));
+  RunToIdle();
+  const RequestId first = Submit(Picture(100), absl::Milliseconds(1300));
+  const RequestId second = Submit(Picture(100), absl::Milliseconds(1400));
+  Tick();
+  EXPECT_FALSE(sink(first).status.has_value());
+  ASSERT_EQ(sink(second).code(), absl::StatusCode::kResourceExhausted);
+  const auto after = sink(second).status->GetPayload(kRetryAfterMs);
+  ASSERT_TRUE(after.has_value());
+  EXPECT_GT(std::stoi(std::string(*after)), 100);
+  EXPECT_LT(std::stoi(std::string(*after)), 2000);
+}
+
+TEST_F(AdmissionTest, AcceptsAnyDeadlineWhileNothingIsKnown) {
+  Start();
+  const RequestId id = Submit(Picture(100), absl::Milliseconds(1));
+  Tick();
+  EXPECT_FALSE(sink(id).status.has_value());
+  batcher_->Cancel(id);
+  Tick();
+}
+
+TEST_F(AdmissionTest, ARequestIsBroughtForwardBeforeItsLatestStart) {
+  Start();
+  Submit(Picture(4));
+  RunToIdle();
+  options_.steps_in_flight = 1;
+  // Ten short ones would go first all the time.
+  const RequestId urgent = Submit(Picture(50), absl::Milliseconds(900));
+  for (int i = 0; i < 100; ++i) Submit(Picture(4, 10 + i));
+  for (int i = 0; i < 90 && !sink(urgent).status.has_value(); ++i) {
+    now_ += absl::Milliseconds(10);
+    Steps(1);
+  }
+  EXPECT_EQ(sink(urgent).code(), absl::StatusCode::kOk);
+  RunToIdle();
+}
+
+TEST_F(AdmissionTest, BoundsTheQueueByWork) {
+  options_.max_queued_work = absl::Seconds(3);
+  Start();
+  Submit(Picture(4));
+  RunToIdle();
+  // A second each; one or two run.
+  std::vector<RequestId> ids;
+  for (int i = 0; i < 8; ++i) ids.push_back(Submit(Picture(100, i)));
+  Tick();
+  EXPECT_FALSE(sink(ids[2]).status.has_value());
+  EXPECT_EQ(sink(ids[7]).code(), absl::StatusCode::kResourceExhausted);
+  batcher_->Abort();
+  Tick();
+}
+
 TEST_F(AdmissionTest, RefusesWhenNoWorkerEverHadTheModel) {
   batcher_ = std::make_unique<Batcher>(options_, &log_, [] {});
   const RequestId id = Submit(Text(3, 2));

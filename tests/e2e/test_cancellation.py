@@ -30,12 +30,14 @@ def denoised(server):
 
 @pytest.fixture(scope="module")
 def alone(demo_repository, tmp_path_factory):
-    """One place only: whatever is in it must leave before the next can begin."""
+    """One place only, and deadlines are not refused: whatever is in it must leave before the next
+    can begin."""
     from hanmo_server import Server
 
     one = Server(
         demo_repository,
         "--max-running-samples=1",
+        "--policy=fcfs",
         log=tmp_path_factory.mktemp("alone") / "server.log",
     ).wait_serving()
     yield one
@@ -123,6 +125,20 @@ def test_a_deadline_in_the_queue(alone):
     until(lambda: alone.metrics().sum("hanmo_requests_waiting") == 0, "an empty queue")
     first.cancel()
     alone.wait_idle()
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once(demo_repository, tmp_path):
+    from hanmo_server import Server
+
+    server = Server(demo_repository, log=tmp_path / "server.log").wait_serving()
+    try:
+        generate(server, picture_request(steps=4, width=256, height=256))  # now the cost is known
+        begin = time.monotonic()
+        error = error_of(server.generation.Generate, endless(), timeout=2)
+        assert error.code() == DEADLINE and "can't be met" in error.details()
+        assert time.monotonic() - begin < 1.5
+    finally:
+        server.close()
 
 
 def test_a_deadline_that_is_far_does_no_harm(alone):
