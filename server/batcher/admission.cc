@@ -18,7 +18,7 @@ constexpr double kDoubtful = 0.8;
 // Requests looked at to find out what is ahead of a new one with a deadline.
 constexpr size_t kLookedAt = 1024;
 
-absl::Duration Rounded(absl::Duration time) { return absl::Trunc(time, absl::Milliseconds(100)); }
+absl::Duration Rounded(absl::Duration time) { return absl::Trunc(time, absl::Milliseconds(1)); }
 
 absl::Status RetryAfter(absl::Status status, absl::Duration time) {
   time = std::clamp(time, absl::Milliseconds(100), absl::Seconds(60));

@@ -213,7 +213,9 @@ def test_random_cancels_leak_nothing(start_server):
     for call in started:
         with contextlib.suppress(grpc.FutureCancelledError):
             error = call.exception()
-            assert error is None or error.code() in (CANCELLED, DEADLINE)
+            # Refused at once, some of them: behind the others they would be late.
+            late = error is not None and "the deadline can't be met" in error.details()
+            assert error is None or late or error.code() in (CANCELLED, DEADLINE)
     server.wait_idle()
     # What was cancelled before it left this machine never reached the server.
     ended = until(lambda: server.metrics().sum("hanmo_requests_total"), "ends")
