@@ -22,7 +22,8 @@ absl::Duration Rounded(absl::Duration time) { return absl::Trunc(time, absl::Mil
 
 absl::Status RetryAfter(absl::Status status, absl::Duration time) {
   time = std::clamp(time, absl::Milliseconds(100), absl::Seconds(60));
-  status.SetPayload(kRetryAfterMs, absl::Cord(absl::StrCat(absl::ToInt64Milliseconds(time))));
+  const std::string ms = absl::StrCat(absl::ToInt64Milliseconds(time));
+  status.SetPayload(kRetryAfterMs, absl::Cord(absl::string_view(ms)));
   return status;
 }
 
