@@ -35,7 +35,9 @@ def effective(*arguments, environment=None):
 def options():
     """(name, environment twin) of every option in --help."""
     text = run("--help").stdout
-    return re.findall(r"^  --([a-z-]+) [A-Z:=]+\n(?:.*\n)*?.*(HANMO_[A-Z_]+)\]$", text, re.MULTILINE)
+    return re.findall(
+        r"^  --([a-z-]+) [A-Z:=]+\n(?:.*\n)*?.*(HANMO_[A-Z_]+)\]$", text, re.MULTILINE
+    )
 
 
 def test_help_is_grouped_and_complete():
