@@ -55,7 +55,10 @@ GenerationCall::GenerationCall(const CallContext& server, grpc::CallbackServerCo
 }
 
 void GenerationCall::Begin(const grpc::ByteBuffer& request) {
-  absl::Status status = ParseMessage(request, &proto_);
+  // A client that leaves early enough takes its message along: that is no bad request.
+  absl::Status status = request.Valid()
+                            ? ParseMessage(request, &proto_)
+                            : absl::CancelledError("the call ended before its request was there");
   if (status.ok()) {
     auto plan = PlanFromProto(proto_, *server_.models);
     status = plan.status();
@@ -156,7 +159,7 @@ void GenerationCall::OnPicture(uint32_t index, Pixels pixels) {
 }
 
 void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
-  if (cancelled_) return;
+  if (cancelled_) return Fail(absl::CancelledError("cancelled by the client"));
   const absl::Time start = SteadyNow();
   auto file = EncodePicture(pixels, plan_.encode);
   if (!file.ok()) return Fail(file.status());
@@ -234,7 +237,7 @@ void GenerationCall::Complete() {
   const std::optional<ModelId> model =
       plan_.model != nullptr ? std::optional(plan_.model->spec.id) : std::nullopt;
   server_.metrics->RequestDone(model, status.code(), completed_ - arrival_);
-  if (!submitted_ && !status.ok()) server_.metrics->RefusedInvalid();
+  if (!submitted_ && !status.ok() && !absl::IsCancelled(status)) server_.metrics->RefusedInvalid();
   if (server_.log->enabled(LogLevel::kInfo)) {
     const std::string code = absl::StatusCodeToString(status.code());
     server_.log->Write(LogLevel::kInfo, "request",

@@ -4,11 +4,13 @@
 #include <thread>
 #include <vector>
 
+#include "absl/synchronization/notification.h"
 #include "gmock/gmock.h"
 #include "google/rpc/error_details.pb.h"
 #include "google/rpc/status.pb.h"
 #include "gtest/gtest.h"
 #include "png.h"
+#include "prometheus/text_serializer.h"
 #include "server/rpc/stream_call.h"
 #include "server/rpc/testing/rpc_fixture.h"
 
@@ -190,6 +192,30 @@ TEST_F(RpcTest, CancellingAUnaryCallEndsItsSample) {
   canceller.join();
   front_.worker().Release(true);
   front_.worker().AwaitSamples(0);
+}
+
+TEST_F(RpcTest, APictureWhoseClientLeavesWhileItIsEncodedIsNoSuccess) {
+  absl::Notification encode;
+  ASSERT_TRUE(front_.media_pool().Submit(0, [&] { encode.WaitForNotification(); }));
+  grpc::ClientContext context;
+  auto reader = generation_->GenerateStream(
+      &context, Proto(R"(model: "painter" prompt: "山" picture { steps: 3 })"));
+  GenerateStreamResponse event;
+  while (event.step().step() < 3) ASSERT_TRUE(reader->Read(&event));
+  front_.worker().AwaitSamples(0);
+  context.TryCancel();
+  EXPECT_EQ(reader->Finish().error_code(), StatusCode::CANCELLED);
+  // The news goes the same way as these calls, before them.
+  for (int i = 0; i < 20; ++i) {
+    GenerateResponse response;
+    ASSERT_TRUE(Generate(R"(model: "poet" prompt: "a" text { max_tokens: 2 })", &response).ok());
+  }
+  encode.Notify();
+  front_.calls().AwaitNone(absl::Seconds(30));
+  const std::string metrics =
+      prometheus::TextSerializer().Serialize(front_.metrics().registry()->Collect());
+  EXPECT_THAT(metrics, HasSubstr(R"(hanmo_requests_total{code="CANCELLED",model="painter")"
+                                 R"(,task="picture"} 1)"));
 }
 
 TEST_F(RpcTest, TheDeadlineEndsARunningRequest) {

@@ -148,6 +148,22 @@ def test_a_deadline_that_is_far_does_no_harm(alone):
     )
 
 
+def test_a_cancel_before_the_message_is_no_bad_request(alone):
+    """The server learns of a call and of its end, and of no request between them."""
+    before = alone.metrics()
+    end = threading.Event()
+    send = alone.channel.stream_unary("/hanmo.v1.Generation/Generate")
+    call = send.future((b"" for _ in range(1) if not end.wait()), timeout=60)
+    alone.describe(PAINTER)  # its answer comes after the headers have gone the same way
+    call.cancel()
+    end.set()
+    ends = lambda metrics: metrics.sum("hanmo_requests_total", model="", code="CANCELLED")  # noqa: E731
+    until(lambda: ends(alone.metrics()) == ends(before) + 1, "its end")
+    invalid = {"reason": "invalid"}
+    refused = alone.metrics().sum("hanmo_rejected_total", **invalid)
+    assert refused == before.sum("hanmo_rejected_total", **invalid)
+
+
 CLIENT = """
 import sys; sys.path.insert(0, {folder!r})
 import calls, grpc

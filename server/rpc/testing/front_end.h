@@ -30,6 +30,8 @@ class FrontEnd {
   ModelTable& models() { return models_; }
   Batcher& batcher() { return loop_.batcher(); }
   CallCounter& calls() { return calls_; }
+  Metrics& metrics() { return metrics_; }
+  TaskPool& media_pool() { return media_pool_; }
 
  private:
   Log log_;
