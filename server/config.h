@@ -49,6 +49,7 @@ struct Config {
   std::string policy = "hanmo";
   uint32_t stretch = 8;
   uint32_t text_share = 60;
+  absl::Duration slice = absl::Milliseconds(30);
   std::vector<std::string> tenant_weight;
   uint32_t max_queued_requests = 1024;
   absl::Duration max_queued_work = absl::Minutes(10);

@@ -113,6 +113,10 @@ std::vector<ConfigOption> MakeOptions() {
        1, 100},
       {kBatching, "text-share", "PERCENT", &Config::text_share,
        "of a worker's time for texts while pictures wait, too", 1, 99},
+      {kBatching, "slice", "TIME", &Config::slice,
+       "a picture step that takes longer on a CPU is cut into pieces of about this time at most, "
+       "between which texts, cancels and deadlines have their turn; only with policy hanmo",
+       0.001, kHour},
       {kBatching, "tenant-weight", "NAME=WEIGHT", &Config::tenant_weight,
        "share of a tenant against the others, 0.001 to 1000; 1 for who is not named; may be "
        "repeated"},

@@ -54,6 +54,7 @@ BatcherOptions BatcherOptionsOf(const Config& config) {
   options.policy.policy = PolicyOf(config.policy);
   options.policy.stretch = config.stretch;
   options.policy.text_share = config.text_share / 100.0;
+  options.policy.slice = config.slice;
   for (const std::string& entry : config.tenant_weight) {
     const auto weight = ParseTenantWeight(entry);  // checked with the configuration
     if (weight.ok()) options.tenant_weights.insert(*weight);

@@ -26,6 +26,8 @@ class BatcherObserver {
   virtual void OnPrefixHit(ModelId model, uint32_t tokens) {}
   virtual void OnFirstToken(ModelId model, absl::Duration since_arrival) {}
   virtual void OnInterToken(ModelId model, absl::Duration gap) {}
+  // A text gave its pages to another and will be computed again.
+  virtual void OnPreempted(ModelId model) {}
   virtual void OnCancelled(ModelId model) {}
   virtual void OnDeadlineMissed(ModelId model, bool was_running) {}
   virtual void OnDone(ModelId model, absl::StatusCode code, const Usage& usage,

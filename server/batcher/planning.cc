@@ -193,7 +193,7 @@ absl::Duration Batcher::Core::SliceBudget(const ActiveWorker& worker) const {
     const absl::Duration step =
         worker.costs->Predict({lane.key.model, lane.key.kind, 0, 0}, {rows, 0});
     const absl::Duration between = step * ((1 - policy.text_share) / policy.text_share);
-    return std::clamp(between, kShortestSlice, policy.slice);
+    return std::clamp(between, std::min(kShortestSlice, policy.slice), policy.slice);
   }
   return policy.slice;
 }

@@ -181,8 +181,14 @@ TEST_F(PlanningTest, EndsAtStopIdsAndWhenTheSinkSaysSo) {
 }
 
 TEST_F(PlanningTest, TheYoungestTextMakesRoomWhenPagesRunOut) {
+  struct Preemptions : BatcherObserver {
+    void OnPreempted(ModelId) override { ++count; }
+    int count = 0;
+  } preemptions;
   pages_ = 10;  // 40 tokens
-  Start();
+  batcher_ = std::make_unique<Batcher>(options_, &preemptions, [] {});
+  AddWorker();
+  Tick();
   const TextJob a = Text(4, 24, 1), b = Text(4, 24, 2);
   const RequestId first = Submit(a);
   Tick();
@@ -191,7 +197,9 @@ TEST_F(PlanningTest, TheYoungestTextMakesRoomWhenPagesRunOut) {
   ExpectTokens(first, a, 24);
   ExpectTokens(second, b, 24);
   EXPECT_GE(workers_[0]->dropped().size(), 3u) << "nobody was recomputed";
+  EXPECT_GE(preemptions.count, 1);
   EXPECT_EQ(workers_[0]->samples(), 0u);
+  batcher_ = nullptr;  // before its observer
 }
 
 TEST_F(PlanningTest, ASlowReaderIsParkedAndTheOthersGoOn) {

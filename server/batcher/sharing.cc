@@ -158,6 +158,7 @@ bool Batcher::Core::TakePages(Sample* sample) {
     Sample* leaving = *victim;
     Leave(leaving);
     Return(leaving);
+    observer_.OnPreempted(leaving->request->model);
     if (leaving == sample) return false;
   }
   return true;

@@ -11,8 +11,8 @@ using ::testing::IsEmpty;
 // Steps of the fake worker take 10 ms, or 10 ms a slice.
 class SlicesTest : public BatcherTest {
  protected:
-  void StartSliced(uint32_t slices = 3) {
-    options_.policy.slice = absl::Milliseconds(5);
+  void StartSliced(uint32_t slices = 3, absl::Duration slice = absl::Milliseconds(5)) {
+    options_.policy.slice = slice;
     Start();
     workers_[0]->SetSlices(slices);
     // Learns what steps cost, whole.
@@ -89,6 +89,18 @@ TEST_F(SlicesTest, TextsRunBetweenTheSlices) {
   RunToIdle();
   ExpectPicture(painted, picture);
   ExpectTokens(written, text, 20);
+}
+
+TEST_F(SlicesTest, NoSliceIsLongerThanAskedForHoweverSmallItsShare) {
+  options_.policy.text_share = 0.95;
+  StartSliced(8, absl::Milliseconds(2));
+  Submit(Text(3, 40, 3));
+  Steps(2);
+  Submit(Picture(3, 2));
+  RunToIdle();
+  const std::vector<Step> steps = Denoising(NewSteps(*workers_[0]));
+  ASSERT_FALSE(steps.empty());
+  for (const Step& step : steps) EXPECT_EQ(step.budget, absl::Milliseconds(2));
 }
 
 TEST_F(SlicesTest, ACancelledStepIsAbandonedAndAnotherBegins) {

@@ -41,8 +41,8 @@ struct Metrics::ModelSeries {
   std::array<Histogram*, kStepKinds.size()> step_seconds;
   std::array<Histogram*, kStepKinds.size()> batch_size;
   Counter *cancelled, *missed_waiting, *missed_running;
-  Counter *prompt_tokens, *completion_tokens, *pictures, *steps, *steps_redone;
-  Counter *prefix_hit_tokens, *draft_tokens, *draft_tokens_accepted;
+  Counter *prompt_tokens, *completion_tokens, *pictures, *steps, *sliced_steps, *steps_redone;
+  Counter *prefix_hit_tokens, *preempted, *draft_tokens, *draft_tokens_accepted;
   Gauge *waiting, *running, *load_seconds;
   std::array<Gauge*, std::size(kModelStates)> states;
   std::vector<Gauge*> pages_used, pages_total;  // by WorkerId
@@ -100,8 +100,10 @@ Metrics::Metrics(const std::vector<ModelLabel>& models, uint32_t workers,
     s.completion_tokens = &f.completion_tokens.Add(label);
     s.pictures = &f.pictures.Add(label);
     s.steps = &f.steps.Add(label);
+    s.sliced_steps = &f.sliced_steps.Add(label);
     s.steps_redone = &f.steps_redone.Add(label);
     s.prefix_hit_tokens = &f.prefix_hit_tokens.Add(label);
+    s.preempted = &f.preempted.Add(label);
     s.draft_tokens = &f.draft_tokens.Add(label);
     s.draft_tokens_accepted = &f.draft_tokens_accepted.Add(label);
     s.waiting = &f.waiting.Add(label);
@@ -177,6 +179,7 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
   s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
   s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
   workers_[worker].memory_used->Set(static_cast<double>(result.memory_used_bytes));
+  if (step.budget > absl::ZeroDuration()) s.sliced_steps->Increment();
   uint32_t drafted = 0, accepted = 0;
   for (const RowResult& row : result.rows) {
     drafted += row.drafted;
@@ -202,6 +205,8 @@ void Metrics::OnFirstToken(ModelId model, absl::Duration since_arrival) {
 void Metrics::OnInterToken(ModelId model, absl::Duration gap) {
   models_[model].inter_token->Observe(absl::ToDoubleSeconds(gap));
 }
+
+void Metrics::OnPreempted(ModelId model) { models_[model].preempted->Increment(); }
 
 void Metrics::OnCancelled(ModelId model) { models_[model].cancelled->Increment(); }
 

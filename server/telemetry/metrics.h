@@ -55,6 +55,7 @@ class Metrics : public BatcherObserver {
   void OnPrefixHit(ModelId model, uint32_t tokens) override;
   void OnFirstToken(ModelId model, absl::Duration since_arrival) override;
   void OnInterToken(ModelId model, absl::Duration gap) override;
+  void OnPreempted(ModelId model) override;
   void OnCancelled(ModelId model) override;
   void OnDeadlineMissed(ModelId model, bool was_running) override;
   void OnDone(ModelId model, absl::StatusCode code, const Usage& usage,

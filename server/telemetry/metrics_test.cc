@@ -32,7 +32,7 @@ TEST_F(MetricsTest, EveryFamilyIsThereBeforeTheFirstRequest) {
         "hanmo_deadline_missed_total", "hanmo_worker_restarts_total", "hanmo_prompt_tokens_total",
         "hanmo_completion_tokens_total", "hanmo_pictures_total", "hanmo_steps_total",
         "hanmo_prefix_cache_hit_tokens_total", "hanmo_draft_tokens_total",
-        "hanmo_draft_tokens_accepted_total"}) {
+        "hanmo_draft_tokens_accepted_total", "hanmo_sliced_steps_total", "hanmo_preempted_total"}) {
     EXPECT_THAT(Text(), HasSubstr(std::string("# TYPE ") + family + " counter"));
   }
   for (const char* family :
@@ -71,6 +71,16 @@ TEST_F(MetricsTest, StepsGoToTheHistogramOfTheirKind) {
   EXPECT_THAT(text, HasSubstr("hanmo_step_seconds_count{model=\"painter\"} 0"));
   EXPECT_THAT(text, HasSubstr("hanmo_batch_size_sum{model=\"painter\",step=\"vae_decode\"} 3"));
   EXPECT_THAT(text, HasSubstr("hanmo_device_memory_used_bytes{worker=\"1\"} 12345"));
+}
+
+TEST_F(MetricsTest, OnlyStepsThatAreCutCountAsSliced) {
+  Step step;
+  step.model = 1;
+  step.kind = StepKind::kDenoise;
+  metrics_.OnStep(1, step, {});
+  step.budget = absl::Milliseconds(5);
+  metrics_.OnStep(1, step, {});
+  EXPECT_THAT(Text(), HasSubstr("hanmo_sliced_steps_total{model=\"painter\"} 1"));
 }
 
 TEST_F(MetricsTest, SharedAndGuessedTokensAreCounted) {
