@@ -11,6 +11,10 @@ PROMPTS = (
     "秋山，飞鸟，黄昏",
     "春天，杨柳，一座山",
 )
+VERSES = (
+    "春山未有日，秋水又逢秋。\n万里秋山远，孤云绕水浮。\n江上孤舟去，天边一雁飞。\n"
+    "明月照高楼，清风满客衣。\n"
+)
 SAMPLERS = ("ddim", "pndm", "euler", "euler_a", "dpmpp_2m", "lcm", "unipc")
 
 
@@ -42,6 +46,26 @@ def mixed_requests():
         for i in range(8)
     ]
     return pictures + texts
+
+
+def texts_that_repeat():
+    """Some begin alike, some repeat themselves, some do both."""
+    drawn = [
+        text_request(
+            VERSES + ending,
+            seed=i,
+            n=1 + i % 3,
+            max_tokens=30 + 7 * i,
+            temperature=(0.0, 0.4, 1.0)[i % 3],
+            repetition_penalty=(1.0, 1.2)[i % 2],
+            logprobs=2,
+            ignore_eos=i % 4 == 0,
+        )
+        for i, ending in enumerate(("", "春", "春山", "江上", "江上孤", "明月照高"))
+    ]
+    # Copies what it has read.
+    biased = text_request(VERSES * 2 + "春山", seed=9, max_tokens=60, temperature=0.2, logprobs=0)
+    return [*drawn, biased, text_request("一", seed=3, max_tokens=120, ignore_eos=True)]
 
 
 def run_alone(server, requests):

@@ -1,9 +1,17 @@
 """What else is running changes no byte of an output, and batches are really shared."""
 
+import dataclasses
 import time
 
 import pytest
-from mixed_load import assert_equal_outputs, mixed_requests, run_alone, start_together
+from calls import generate, picture_request
+from mixed_load import (
+    assert_equal_outputs,
+    mixed_requests,
+    run_alone,
+    start_together,
+    texts_that_repeat,
+)
 
 
 def steps(metrics):
@@ -36,19 +44,72 @@ def test_together_as_alone(start_server):
     server.wait_idle()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        ("--workers=2", "--worker-threads=1"),
-        ("--max-picture-batch=3", "--steps-in-flight=1", "--prefill-chunk-tokens=16"),
-        ("--prefix-cache-bytes=0", "--speculative-tokens=0"),
-        ("--max-running-samples=5", "--worker-threads=1", "--max-picture-batch=16"),
-    ],
-    ids=["two-workers", "small-batches", "nothing-saved", "few-places"],
-)
-def test_no_option_that_shapes_batches_changes_a_byte(start_server, mixed_alone, options):
-    server = start_server(*options)
-    requests = mixed_requests()
-    together = [call.result() for call in start_together(server, requests)]
-    assert_equal_outputs(requests, together, mixed_alone)
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """How a server may come by its outputs; each row of CASES is another mixture of all of it."""
+
+    policy: str
+    slices: str = "30ms"
+    prefixes: bool = True
+    guesses: bool = True
+    pages: str = "0"  # bytes for them; 0 lets the worker choose: enough
+    others: tuple = ()
+
+    def options(self):
+        options = (f"--policy={self.policy}", f"--slice={self.slices}", f"--kv-memory={self.pages}")
+        options += self.others
+        if not self.prefixes:
+            options += ("--prefix-cache-bytes=0",)
+        if not self.guesses:
+            options += ("--speculative-tokens=0",)
+        return options
+
+
+# Room for 20 pages; the longest text takes 16 of them.
+SHORT = "2MiB"
+TWO_WORKERS = ("--workers=2", "--worker-threads=1")
+SMALL_BATCHES = ("--max-picture-batch=3", "--steps-in-flight=1", "--prefill-chunk-tokens=16")
+FEW_PLACES = ("--max-running-samples=5", "--worker-threads=1", "--max-picture-batch=16")
+CASES = [
+    Case("hanmo", "1ms", others=TWO_WORKERS),
+    Case("hanmo", "1ms", prefixes=False, guesses=False, pages=SHORT),
+    Case("hanmo", "5ms", pages=SHORT, others=SMALL_BATCHES),
+    Case("hanmo", "1h", guesses=False, others=FEW_PLACES),
+    Case("fcfs", prefixes=False, pages=SHORT, others=TWO_WORKERS),
+    Case("fcfs", guesses=False, others=SMALL_BATCHES),
+    Case("static", pages=SHORT),
+    Case("static", prefixes=False, guesses=False, others=(*TWO_WORKERS, *SMALL_BATCHES)),
+]
+
+
+def everything():
+    return mixed_requests() + texts_that_repeat()
+
+
+@pytest.fixture(scope="module")
+def lone_answers(demo_repository, tmp_path_factory):
+    """One after another, on a server that shares, guesses and cuts nothing."""
+    from hanmo_server import Server
+
+    plain = Case("fcfs", prefixes=False, guesses=False).options()
+    log = tmp_path_factory.mktemp("plain") / "server.log"
+    server = Server(demo_repository, *plain, log=log).wait_serving()
+    yield [generate(server, request) for request in everything()]
+    server.close()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case.options()))
+def test_no_option_that_shapes_steps_changes_a_byte(start_server, lone_answers, case):
+    server = start_server(*case.options())
+    # The first ones teach what steps cost: before that none is cut.
+    generate(server, picture_request(steps=8, width=128, height=128))
+    together = [call.result() for call in start_together(server, everything())]
+    assert_equal_outputs(everything(), together, lone_answers)
     server.wait_idle()
+
+    # The case is what it says.
+    metrics = server.metrics()
+    assert (metrics.sum("hanmo_sliced_steps_total") > 0) == (case.policy == "hanmo")
+    assert (metrics.sum("hanmo_prefix_cache_hit_tokens_total") > 0) == case.prefixes
+    assert (metrics.sum("hanmo_draft_tokens_total") > 0) == case.guesses
+    assert (metrics.sum("hanmo_preempted_total") > 0) == (case.pages == SHORT)
