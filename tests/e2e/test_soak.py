@@ -85,12 +85,20 @@ def assert_ended_once_and_truly(seen, ends):
     assert not wrong, wrong[:10]
 
 
-def assert_nothing_grew(usage):
+def assert_ends_rarely_cross(seen, ends):
+    """What the client's own end was is, nearly always, what the server counts."""
+    for code in (CANCELLED, LATE):
+        found = [ends.get(f"r{n}", [None])[0] for n, one in seen.items() if one.code == code]
+        print(code.name, "ended in the server as", collections.Counter(found))
+        assert sum(end in (code.name, None) for end in found) >= 0.8 * len(found)
+
+
+def assert_nothing_grew(usage, worker_slack_mib):
     """From the first tenth on; of a worker from when no more were killed."""
     first, settled, last = usage[0], usage[max(KILLS) + 1], usage[-1]
     assert last.files <= first.files + 2 and last.threads <= first.threads + 2
     assert last.server_mib <= first.server_mib + 16
-    assert last.worker_mib <= 1.15 * settled.worker_mib
+    assert last.worker_mib <= settled.worker_mib + worker_slack_mib
 
 
 def test_restless_clients(start_server, pytestconfig):
@@ -111,7 +119,9 @@ def test_restless_clients(start_server, pytestconfig):
     print(counted(server))
     print(collections.Counter((one.fate, one.code.name) for one in clients.seen.values()))
     assert_ended_once_and_truly(clients.seen, ended(server))
-    assert_nothing_grew(usage)
+    assert_ends_rarely_cross(clients.seen, ended(server))
+    # The first thousands of requests still meet batches of new shapes, whose kernels are kept.
+    assert_nothing_grew(usage, worker_slack_mib=64 if total > 10_000 else 192)
     metrics = server.metrics()
     assert metrics.sum("hanmo_worker_restarts_total") == len(KILLS)
     assert metrics.sum("hanmo_rejected_total", reason="invalid") == 0
