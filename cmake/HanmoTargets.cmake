@@ -27,6 +27,8 @@ function(hanmo_test name)
   target_link_libraries(${name} PRIVATE ${ARG_DEPS} GTest::gmock GTest::gtest_main Threads::Threads)
   # Tests read goldens relative to the source tree.
   add_test(NAME ${name} COMMAND ${name} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
+  # As workers/main.cc sets it.
+  set_tests_properties(${name} PROPERTIES ENVIRONMENT MKL_CBWR=AUTO)
 endfunction()
 
 function(hanmo_benchmark name)

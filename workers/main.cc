@@ -25,6 +25,10 @@ void LimitSpinning(char** argv) {
   // Without a second start everything still works.
 }
 
+// MKL, which libtorch multiplies with where our kernels do not serve, takes another order of
+// summation on some processors (AMD's) when a row lies otherwise in memory. This keeps it to one.
+void KeepOrderOfSummation() { setenv("MKL_CBWR", "AUTO", 0); }
+
 int Fail(const absl::Status& status) {
   fprintf(stderr, "hanmo-worker: %s\n", std::string(status.message()).c_str());
   return 1;
@@ -33,6 +37,7 @@ int Fail(const absl::Status& status) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  KeepOrderOfSummation();
   LimitSpinning(argv);
   hanmo::ConfigureAllocator();
   const hanmo::WorkerOptions options = hanmo::ParseWorkerFlags(argc, argv);

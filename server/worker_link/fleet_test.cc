@@ -152,8 +152,9 @@ TEST(FleetTest, LoadsEveryModelAndCarriesStepsInOrder) {
   ASSERT_TRUE(fleet.Start().ok());
   recorder.Await("up 0 on cpu");
   recorder.Await("add 0");
-  recorder.Await("loaded 0/0 text float32");
+  // Who is told that a model is served must not be refused.
   recorder.Await("ready 0/0 pages 8");
+  recorder.Await("loaded 0/0 text float32");
   recorder.Await("ready 0/1 pages 0");
 
   TextJob text;
@@ -242,9 +243,9 @@ TEST(FleetTest, ABadCheckpointFailsOnceAndTheOthersServe) {
   ASSERT_TRUE(fleet.Start().ok());
   recorder.Await("model failed 0/0: tensor wte.weight: torn");
   recorder.Await("failed 0");
-  recorder.Await("ready 0/1 pages 8");
+  recorder.Await("loaded 0/1 text float32");
   kill(Children()[0], SIGKILL);
-  recorder.Await("ready 0/1 pages 8");
+  recorder.Await("loaded 0/1 text float32");
   EXPECT_THAT(recorder.log(), IsEmpty());
 }
 

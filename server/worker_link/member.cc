@@ -181,12 +181,13 @@ void Fleet::Member::OnLoaded(ModelId model, const absl::StatusOr<LoadedModel>& l
     Fail(model, loaded.status());
     return;
   }
-  context_.observer->OnModelLoaded(place_.id, model, *loaded);
   ModelCapacity capacity;
   capacity.page_tokens = loaded->page_tokens;
   capacity.pages = loaded->pages;
   capacity.page_bytes = loaded->page_bytes;
   context_.events->ModelReady(place_.id, model, capacity);
+  // Now it is told to clients: whoever calls then must find the model served.
+  context_.observer->OnModelLoaded(place_.id, model, *loaded);
 }
 
 void Fleet::Member::OnStepDone(StepResult result) {

@@ -102,7 +102,7 @@ def test_cancel_in_the_queue(alone):
 
 def test_a_deadline_between_steps(alone):
     before = alone.metrics().sum("hanmo_deadline_missed_total", phase="running")
-    call = alone.generation.Generate.future(endless(), timeout=0.7)
+    call = alone.generation.Generate.future(endless(), timeout=2)
     assert call.exception().code() == DEADLINE
     done = denoised(alone)
     assert_slot_is_free_within_a_step(alone, done)
@@ -239,7 +239,7 @@ def test_random_cancels_leak_nothing(start_server):
     codes = {
         labels["code"] for labels, value in server.metrics().series("hanmo_requests_total") if value
     }
-    assert codes <= {"OK", "CANCELLED", "DEADLINE_EXCEEDED"}
+    assert codes <= {"OK", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
     alone = generate(server, picture_request(seed=1, steps=8))
     assert stream(server, picture_request(seed=1, steps=8)).picture() == (
         alone.outputs[0].picture.data

@@ -73,6 +73,7 @@ TEST(SamplerParityTest, EndsWhereDiffusersEnds) {
   const auto cases = nlohmann::json::parse(ReadGolden("cases.json"));
   GoldenNumbers numbers("cases.bin");
   std::map<std::string, std::pair<int, int>> equal_of_all;
+  double worst_sigma = 0, worst_latent = 0;
   for (const nlohmann::json& golden : cases) {
     SCOPED_TRACE(golden.dump());
     const auto sampler = Sampler::Create(RequestOf(configs, golden));
@@ -86,17 +87,24 @@ TEST(SamplerParityTest, EndsWhereDiffusersEnds) {
     const std::vector<float> latent = numbers.Take(64);
     ASSERT_TRUE(sampler.ok()) << sampler.status();
     EXPECT_EQ((*sampler)->timesteps().size(), calls);
-    EXPECT_EQ((*sampler)->init_noise_sigma(), sigma);
+    worst_sigma = std::max(worst_sigma, RelativeError({(*sampler)->init_noise_sigma()}, {sigma}));
     std::vector<float> first = (*sampler)->timesteps();
     first.resize(timesteps.size());
     EXPECT_LE(RelativeError(first, timesteps), 2e-7);  // fractions come from numpy's float32 log
     const std::vector<float> found = Values(FinalLatent(**sampler));
-    EXPECT_LE(RelativeError(found, latent), 1e-6);
+    const double error = RelativeError(found, latent);
+    EXPECT_LE(error, 2e-4);
+    worst_latent = std::max(worst_latent, error);
     auto& [equal, all] = equal_of_all[golden.at("sampler").get<std::string>()];
     equal += found == latent;
     ++all;
   }
   EXPECT_TRUE(numbers.exhausted());
+  // torch rounds the noise levels otherwise on another make of processor, and so does diffusers
+  // there: goldens recorded on an AMD are met bit for bit on an AMD, as these on an Intel.
+  const bool rounds_as_recorded = worst_sigma == 0;
+  EXPECT_LE(worst_sigma, 1e-6);
+  if (rounds_as_recorded) EXPECT_LE(worst_latent, 1e-6);
   for (const auto& [sampler, counts] : equal_of_all) {
     RecordProperty(sampler, absl::StrCat(counts.first, " of ", counts.second, " bit-equal"));
     printf("%-9s %d of %d latents bit-equal\n", sampler.c_str(), counts.first, counts.second);
