@@ -1,7 +1,7 @@
 // Runs single steps of one UNet folder, on command, and prints what each took: our side of
 // bench/unet.py, which alternates it with the other side.
 //
-//   bench_unet FOLDER DTYPE THREADS
+//   bench_unet FOLDER DTYPE THREADS [DEVICE]
 //
 // Prints {"load_seconds", "resident_bytes"} first. Commands on standard input, one line each:
 //   run INPUT [OUTPUT]   one forward pass of the tensors latents, timesteps and text in the
@@ -18,6 +18,7 @@
 #include <string>
 
 #include "workers/checkpoint/checkpoint.h"
+#include "workers/device.h"
 
 namespace hanmo {
 namespace {
@@ -49,9 +50,15 @@ at::Tensor Read(Checkpoint& file, const std::string& name) {
   return *file.TakeAs(name, *file.Shape(name), at::kFloat);
 }
 
-int Serve(const std::string& folder, at::ScalarType dtype) {
+int Serve(const std::string& folder, at::ScalarType dtype, const std::string& device_name) {
   const Clock loading;
-  absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder, {.dtype = dtype});
+  const absl::StatusOr<ComputeDevice> device = ComputeDevice::Open(device_name);
+  if (!device.ok()) {
+    std::cerr << device.status() << "\n";
+    return 1;
+  }
+  absl::StatusOr<Checkpoint> checkpoint =
+      Checkpoint::Open(folder, {.dtype = dtype, .device = device->device()});
   if (!checkpoint.ok()) {
     std::cerr << checkpoint.status() << "\n";
     return 1;
@@ -72,11 +79,12 @@ int Serve(const std::string& folder, at::ScalarType dtype) {
       std::cerr << "unknown command or input: " << line << " " << file.status() << "\n";
       return 1;
     }
-    const at::Tensor latents = Read(*file, "latents");
-    const at::Tensor timesteps = Read(*file, "timesteps");
-    const at::Tensor text = Read(*file, "text");
+    const at::Tensor latents = Read(*file, "latents").to(device->device());
+    const at::Tensor timesteps = Read(*file, "timesteps").to(device->device());
+    const at::Tensor text = Read(*file, "text").to(device->device());
     const Clock clock;
-    const at::Tensor prediction = (*unet)->Forward(latents, timesteps, text);
+    // On a GPU the copy waits for the result, as the worker does after each step.
+    const at::Tensor prediction = (*unet)->Forward(latents, timesteps, text).to(at::kCPU);
     std::cout << "{\"seconds\": " << clock.seconds() << ", \"cpu_seconds\": " << clock.cpu_seconds()
               << "}" << std::endl;
     if (!output.empty()) {
@@ -92,11 +100,12 @@ int Serve(const std::string& folder, at::ScalarType dtype) {
 }  // namespace hanmo
 
 int main(int argc, char** argv) {
-  if (argc != 4) {
-    std::cerr << "usage: bench_unet FOLDER bfloat16|float32 THREADS\n";
+  if (argc != 4 && argc != 5) {
+    std::cerr << "usage: bench_unet FOLDER bfloat16|float32 THREADS [cpu|cuda:N]\n";
     return 2;
   }
   at::set_num_threads(std::stoi(argv[3]));
   const std::string dtype = argv[2];
-  return hanmo::Serve(argv[1], dtype == "float32" ? at::kFloat : at::kBFloat16);
+  return hanmo::Serve(argv[1], dtype == "float32" ? at::kFloat : at::kBFloat16,
+                      argc == 5 ? argv[4] : "cpu");
 }

@@ -3,9 +3,11 @@
 with diffusers in channels_last.
 
     bench/unet.py [--program build/release/bin/bench_unet] [--px 256,512] [--tokens 77,512]
+                  [--rows 2] [--device cpu] [--compile]
 
-Both sides run the same weights, latents (two rows: with and without the prompt) and prompts in the
-same type and number of threads. The sides alternate within each round; figures are seconds of a
+Both sides run the same weights, latents (two rows: with and without the prompt; --rows for larger
+batches) and prompts in the same type and number of threads. --compile puts the other side through
+torch.compile first. The sides alternate within each round; figures are seconds of a
 step. First both predictions are compared with diffusers in float32. Prints one line of JSON.
 """
 
@@ -33,19 +35,21 @@ def make_folder(folder: pathlib.Path, dtype: torch.dtype) -> None:
     diffusers.UNet2DConditionModel(**CONFIG).to(dtype).save_pretrained(folder)
 
 
-def make_inputs(path: pathlib.Path, px: int, tokens: int) -> None:
+def make_inputs(path: pathlib.Path, px: int, tokens: int, rows: int) -> None:
     generator = torch.Generator().manual_seed(px + tokens)
-    latents = torch.randn(1, 4, px // 8, px // 8, generator=generator).repeat(2, 1, 1, 1)
-    text = torch.randn(2, tokens, CONFIG["cross_attention_dim"], generator=generator)
+    latents = torch.randn(1, 4, px // 8, px // 8, generator=generator).repeat(rows, 1, 1, 1)
+    text = torch.randn(rows, tokens, CONFIG["cross_attention_dim"], generator=generator)
     safetensors.torch.save_file(
-        dict(latents=latents, timesteps=torch.tensor([601.0, 601.0]), text=text), path
+        dict(latents=latents, timesteps=torch.full((rows,), 601.0), text=text), path
     )
 
 
 class Hanmo:
-    def __init__(self, program: str, folder: pathlib.Path, dtype: str, threads: int):
+    def __init__(
+        self, program: str, folder: pathlib.Path, dtype: str, threads: int, device: str
+    ):
         self._process = subprocess.Popen(
-            [program, str(folder), dtype, str(threads)],
+            [program, str(folder), dtype, str(threads), device],
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -71,18 +75,24 @@ class Hanmo:
 
 
 class Diffusers:
-    def __init__(self, folder: pathlib.Path, dtype: torch.dtype):
-        self._dtype = dtype
+    def __init__(self, folder: pathlib.Path, dtype: torch.dtype, device: str, compiled=False):
+        self._dtype, self._device = dtype, device
         self._model = diffusers.UNet2DConditionModel.from_pretrained(folder, torch_dtype=dtype)
-        self._model = self._model.eval().to(memory_format=torch.channels_last)
+        self._model = self._model.eval().to(device, memory_format=torch.channels_last)
+        if compiled:
+            self._model = torch.compile(self._model, mode="reduce-overhead")
 
     @torch.inference_mode()
     def _forward(self, inputs: pathlib.Path) -> tuple[torch.Tensor, dict]:
         tensors = safetensors.torch.load_file(inputs)
-        latents = tensors["latents"].to(self._dtype).to(memory_format=torch.channels_last)
-        text = tensors["text"].to(self._dtype)
+        latents = tensors["latents"].to(self._device, self._dtype)
+        latents = latents.to(memory_format=torch.channels_last)
+        text = tensors["text"].to(self._device, self._dtype)
+        timesteps = tensors["timesteps"].to(self._device)
+        if self._device != "cpu":
+            torch.cuda.synchronize()
         start, cpu_start = time.perf_counter(), time.process_time()
-        out = self._model(latents, tensors["timesteps"], text, return_dict=False)[0]
+        out = self._model(latents, timesteps, text, return_dict=False)[0].cpu()
         return out, {
             "seconds": time.perf_counter() - start,
             "cpu_seconds": time.process_time() - cpu_start,
@@ -119,6 +129,9 @@ def main() -> None:
     parser.add_argument("--tokens", default="77,512")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=2, help="of a step")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:0")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the other side")
     parser.add_argument("--folder", help="keep the random weights here between runs")
     args = parser.parse_args()
 
@@ -126,7 +139,9 @@ def main() -> None:
     dtype = getattr(torch, args.dtype)
     result = {
         "benchmark": "unet",
-        "model": "SD 1.x UNet, 860 M, one guided step (2 rows)",
+        "model": f"SD 1.x UNet, 860 M, one step of {args.rows} rows",
+        "device": torch.cuda.get_device_name() if args.device != "cpu" else "cpu",
+        "peer": "diffusers" + (", torch.compile" if args.compile else ""),
         "dtype": args.dtype,
         "threads": args.threads,
         "rounds": args.rounds,
@@ -138,19 +153,19 @@ def main() -> None:
     try:
         if not (folder / "config.json").exists():
             make_folder(folder, dtype)
-        ours = Hanmo(args.program, folder, args.dtype, args.threads)
+        ours = Hanmo(args.program, folder, args.dtype, args.threads, args.device)
         result["load"] = ours.load | {
             "weights_bytes": sum(
                 file.stat().st_size for file in folder.glob("diffusion*.safetensors")
             )
         }
-        theirs = Diffusers(folder, dtype)
+        theirs = Diffusers(folder, dtype, args.device, args.compile)
         for px in map(int, args.px.split(",")):
             for tokens in map(int, args.tokens.split(",")):
                 inputs = folder / f"inputs_{px}_{tokens}.safetensors"
-                make_inputs(inputs, px, tokens)
+                make_inputs(inputs, px, tokens, args.rows)
                 if "max_error" not in result:
-                    exact = Diffusers(folder, torch.float32).predict(inputs)
+                    exact = Diffusers(folder, torch.float32, args.device).predict(inputs)
                     result["max_error"] = {
                         name: float(
                             numpy.abs(one.predict(inputs) - exact).max() / numpy.abs(exact).max()

@@ -76,6 +76,8 @@ absl::StatusOr<ComputeDevice> ComputeDevice::Open(const std::string& name) {
     const auto& hooks = at::detail::getCUDAHooks();
     count = hooks.deviceCount();
     if (*index < count) at::globalContext().lazyInitDevice(at::kCUDA);
+    // float32 means float32: cuDNN would round operands to 10 bits (TF32) unless told otherwise.
+    at::globalContext().setAllowTF32CuDNN(false);
     return absl::OkStatus();
   });
   if (!status.ok()) return status;

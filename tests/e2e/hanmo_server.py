@@ -14,6 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from observe import PATIENCE, Metrics, until
 
 BIN = pathlib.Path(os.environ.get("HANMO_BIN", ROOT / "build/release/bin")).resolve()
+# Options for every server, as --devices=cuda:0 --dtype=float32.
+OPTIONS = os.environ.get("HANMO_TEST_OPTIONS", "").split()
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -40,6 +42,7 @@ class Server:
             "--listen=localhost:0",
             "--metrics-listen=127.0.0.1:0",
             f"--model-repository={repository}",
+            *OPTIONS,
             *options,
         ]
         with self.log_file.open("wb") as stderr:

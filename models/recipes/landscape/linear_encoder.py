@@ -1,6 +1,7 @@
 """Writes a closed-form encoder into an AutoencoderKL: principal components of 8 x 8 pixel patches.
 
     python linear_encoder.py --data DIR --run RUN    # RUN/vae (decoder untrained) and RUN/latents.pt
+    python linear_encoder.py --data DIR --run RUN --start-from FOLDER    # go on from published weights
 
 With hours of training on two cores, learning the encoder would take most of the time, and the UNet
 would have to wait for it. The 16 leading components keep the layout of a patch; a trained decoder
@@ -19,6 +20,7 @@ import pathlib
 
 import torch
 from diffusers import AutoencoderKL
+from transformers import BertModel
 
 import dataset
 from training import psnr, to_tensor
@@ -145,17 +147,46 @@ def project(pictures, mean, matrix):
     return torch.cat(found)
 
 
+@torch.no_grad()
+def recover(vae, pictures):
+    """The linear map (mean [192], matrix [192, LATENTS]) that a published encoder holds, read off
+    from what it makes of a few pictures: its latents and ours must be the same ones."""
+    rows = _patches(pictures, 8)[0]
+    latents = vae.encode(to_tensor(pictures)).latent_dist.mean
+    targets = latents.permute(0, 2, 3, 1).reshape(len(rows), -1).double()
+    mean = rows.mean(0)
+    # The darkest components hardly occur in paintings: a little ridge keeps them from running away.
+    centred = rows - mean
+    gram = centred.T @ centred / len(rows)
+    gram += 1e-7 * torch.eye(len(gram), dtype=gram.dtype)
+    matrix = torch.linalg.solve(gram, centred.T @ (targets - targets.mean(0)) / len(rows))
+    return mean - torch.linalg.lstsq(matrix.T, targets.mean(0)).solution, matrix
+
+
 def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--data", required=True)
     args.add_argument("--run", type=pathlib.Path, required=True)
     args.add_argument("--threads", type=int, default=2)
+    args.add_argument(
+        "--start-from",
+        type=pathlib.Path,
+        help="keep the encoder, decoder and text encoder of this published folder",
+    )
     args = args.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(1)
     pictures = torch.from_numpy(dataset.load(args.data, "train")[0])
-    vae = build()
-    mean, matrix, plain = write(vae, pictures)
+    if args.start_from:
+        vae = AutoencoderKL.from_pretrained(args.start_from / "vae", torch_dtype=torch.float32)
+        mean, matrix = recover(vae, pictures[:: len(pictures) // 64])
+        plain = float("nan")
+        BertModel.from_pretrained(
+            args.start_from / "text_encoder", torch_dtype=torch.float32
+        ).save_pretrained(args.run / "text_encoder")
+    else:
+        vae = build()
+        mean, matrix, plain = write(vae, pictures)
     latents = torch.stack([project(x, mean, matrix) for x in (pictures, pictures.flip(2))])
     with torch.no_grad():
         encoded = vae.encode(to_tensor(pictures[:32])).latent_dist.mean

@@ -64,41 +64,50 @@ def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     args.add_argument("--data", required=True)
     args.add_argument("--run", type=pathlib.Path, required=True)
-    args.add_argument("--steps", type=int, required=True)
+    length = args.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int)
+    length.add_argument("--minutes", type=float, help="train for a time, not a number of steps")
     args.add_argument("--rate", type=float, default=2e-3)
     args.add_argument("--muon-rate", type=float, default=0.02)
+    args.add_argument("--batch", type=int, default=4, help="crops of a step")
+    args.add_argument("--device", default="cpu")
     args.add_argument("--threads", type=int, default=2)
+    args.add_argument(
+        "--start-from", action="store_true", help="RUN/vae holds a trained decoder: go on from it"
+    )
     args = args.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(2)
-    pictures = torch.from_numpy(dataset.load(args.data, "train")[0])
-    held = torch.from_numpy(dataset.load(args.data, "held")[0])
-    latents = torch.load(args.run / "latents.pt", weights_only=True)
+    device = torch.device(args.device)
+    pictures = torch.from_numpy(dataset.load(args.data, "train")[0]).to(device)
+    held = torch.from_numpy(dataset.load(args.data, "held")[0]).to(device)
+    latents = torch.load(args.run / "latents.pt", weights_only=True).to(device)
     vae = AutoencoderKL.from_pretrained(args.run / "vae").to(memory_format=torch.channels_last)
+    vae = vae.to(device)
     learned = torch.nn.ModuleDict({"post_quant_conv": vae.post_quant_conv, "decoder": vae.decoder})
     optimiser = Optimiser(learned.named_parameters(), args.rate, args.muon_rate)
-    if not (args.run / "decoder.pt").exists():
+    if not args.start_from and not (args.run / "decoder.pt").exists():
         open_branches(vae.decoder)
     ema = Ema(learned.parameters(), 0.998)
     run = Run(args.run, "decoder", [learned], optimiser, ema)
     trace = []
-    while run.step < args.steps:
-        z, x = batch(
-            pictures, latents, *((4, 64) if run.step < WHOLE_FROM * args.steps else (1, 128))
-        )
+    while (done := run.done(args.steps, args.minutes)) < 1:
+        crops = (args.batch, 64) if done < WHOLE_FROM else (args.batch // 4, 128)
+        z, x = batch(pictures, latents, *crops)
         error = vae.decode(z).sample - x
         mse = error.square().mean()
         loss = error.abs().mean() + 3 * mse + 0.5 * difference_loss(error)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned.parameters(), 1.0)
-        optimiser.step(learning_rate(run.step, args.steps, 1.0, warm_up=40, decay_from=0.3))
+        optimiser.schedule(learning_rate(run.step, done, 1.0, warm_up=40, decay_from=0.3))
+        optimiser.step()
         ema.update()
         run.step += 1
-        trace.append(mse.item())
+        trace.append(mse.detach())
         if run.step % 50 == 0:
-            run.log(f"train psnr {psnr(sum(trace) / len(trace)):.2f}")
+            run.log(f"train psnr {psnr(sum(trace).item() / len(trace)):.2f}")
             trace.clear()
-        last = run.step == args.steps
+        last = run.done(args.steps, args.minutes) >= 1
         if run.save(force=last):
             ema.swap()
             decibels = measure(vae, held[:400] if last else held[:8])

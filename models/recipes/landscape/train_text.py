@@ -123,7 +123,9 @@ def main():
         wanted = truth.repeat_interleave(6, 0)
         loss = sum(functional.cross_entropy(p, wanted[:, k]) for k, p in enumerate(parts))
         loss.backward()
-        optimiser.step(learning_rate(run.step, args.steps, 1.0, warm_up=30, decay_from=0.3))
+        share = learning_rate(run.step, run.done(args.steps), 1.0, warm_up=30, decay_from=0.3)
+        optimiser.schedule(share)
+        optimiser.step()
         run.step += 1
         if run.step % 50 == 0:
             run.log(f"loss {loss.item():.4f}")

@@ -26,9 +26,9 @@ def psnr(mse, peak=2.0):
     return 10 * math.log10(peak * peak / mse)
 
 
-def learning_rate(step, steps, peak, warm_up=200, decay_from=0.5):
-    """Linear warm-up, constant, then a half cosine to 1 % of the peak."""
-    done = min(1.0, step / steps)
+def learning_rate(step, done, peak, warm_up=200, decay_from=0.5):
+    """Linear warm-up, constant, then a half cosine to 1 % of the peak; `done` is a share of the run."""
+    done = min(1.0, done)
     tail = max(0.0, (done - decay_from) / (1 - decay_from))
     cosine = 0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * tail)).item()
     return peak * min(1.0, (step + 1) / warm_up) * max(0.01, cosine)
@@ -79,6 +79,10 @@ class Run:
     def elapsed(self):
         return self.seconds + time.time() - self.started
 
+    def done(self, steps, minutes=None):
+        """How much of the run is over: its steps or, where minutes are given, its time."""
+        return self.elapsed() / (60 * minutes) if minutes else self.step / steps
+
     def log(self, text):
         line = f"{time.strftime('%H:%M:%S')} step {self.step} t={self.elapsed():.0f}s {text}"
         print(line, flush=True)
@@ -128,7 +132,7 @@ class Muon(torch.optim.Optimizer):
                 directions = _orthogonal(torch.stack([update for _, update in rows]))
                 scale = max(1.0, directions.shape[1] / directions.shape[2]) ** 0.5
                 for (p, _), direction in zip(rows, directions):
-                    p.add_(direction.reshape(p.shape), alpha=-group["lr"] * scale)
+                    p.sub_(direction.reshape(p.shape) * (group["lr"] * scale))
 
 
 def _orthogonal(x, rounds=4):
@@ -144,7 +148,9 @@ def _orthogonal(x, rounds=4):
 
 
 class Optimiser:
-    """Muon for inner matrices and AdamW for everything else, with one shared schedule."""
+    """Muon for inner matrices and AdamW for everything else, with one shared schedule.
+
+    On a GPU the rates are tensors there, so that a captured step sees them change."""
 
     def __init__(self, named_parameters, adam_rate, muon_rate, weight_decay=1e-4):
         matrices, others = [], []
@@ -155,16 +161,33 @@ class Optimiser:
             )
             inner = p.ndim >= 2 and min(len(p), p[0].numel()) >= 8 and not outer
             (matrices if inner else others).append(p)
+        on_gpu = others[0].is_cuda
         adam = torch.optim.AdamW(
-            others, adam_rate, betas=(0.9, 0.99), weight_decay=weight_decay, fused=True
+            others,
+            torch.tensor(adam_rate) if on_gpu else adam_rate,
+            betas=(0.9, 0.99),
+            weight_decay=weight_decay,
+            fused=True,
+            capturable=on_gpu,
         )
         self.parts = [(Muon(matrices, muon_rate), muon_rate), (adam, adam_rate)]
+        if on_gpu:
+            for part, rate in self.parts:
+                for group in part.param_groups:
+                    group["lr"] = torch.tensor(rate, device=others[0].device)
 
-    def step(self, schedule):
-        """One update; `schedule` is the share of the peak rates."""
+    def schedule(self, share):
+        """The next steps take this share of the peak rates."""
         for part, rate in self.parts:
             for group in part.param_groups:
-                group["lr"] = rate * schedule
+                if torch.is_tensor(group["lr"]):
+                    group["lr"].fill_(rate * share)
+                else:
+                    group["lr"] = rate * share
+
+    def step(self):
+        """One update; forgets the gradients."""
+        for part, _ in self.parts:
             part.step()
             part.zero_grad()
 
@@ -174,3 +197,18 @@ class Optimiser:
     def load_state_dict(self, states):
         for (part, _), state in zip(self.parts, states):
             part.load_state_dict(state)
+
+
+def captured(step):
+    """`step` as one CUDA graph: where kernels take microseconds, launching them one by one would take
+    most of the time. Runs it four times; the result replays it."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(3):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay
