@@ -21,7 +21,7 @@ constexpr ModelId kModel = 0;
 
 class NullSink final : public Sink {
  public:
-  void OnQueued(uint32_t) override {}
+  void OnQueued(uint32_t, absl::Duration) override {}
   void OnStep(uint32_t, uint32_t, uint32_t) override {}
   bool OnTokens(uint32_t, absl::Span<const Token>) override { return true; }
   void OnPreview(uint32_t, uint32_t, Pixels) override {}

@@ -154,7 +154,7 @@ class PictureSink final : public Sink {
  public:
   PictureSink(double at, double lone, const double* now, Outcome* outcome)
       : at_(at), lone_(lone), now_(now), outcome_(outcome) {}
-  void OnQueued(uint32_t) override {}
+  void OnQueued(uint32_t, absl::Duration) override {}
   void OnStep(uint32_t, uint32_t, uint32_t) override {}
   bool OnTokens(uint32_t, absl::Span<const Token>) override { return true; }
   void OnPreview(uint32_t, uint32_t, Pixels) override {}

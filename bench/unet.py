@@ -45,9 +45,7 @@ def make_inputs(path: pathlib.Path, px: int, tokens: int, rows: int) -> None:
 
 
 class Hanmo:
-    def __init__(
-        self, program: str, folder: pathlib.Path, dtype: str, threads: int, device: str
-    ):
+    def __init__(self, program: str, folder: pathlib.Path, dtype: str, threads: int, device: str):
         self._process = subprocess.Popen(
             [program, str(folder), dtype, str(threads), device],
             text=True,

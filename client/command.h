@@ -39,6 +39,7 @@ std::unique_ptr<Command> MakeImageCommand(CLI::App* root);
 std::unique_ptr<Command> MakeTextCommand(CLI::App* root);
 std::unique_ptr<Command> MakeModelsCommand(CLI::App* root);
 std::unique_ptr<Command> MakeHealthCommand(CLI::App* root);
+std::unique_ptr<Command> MakeCancelCommand(CLI::App* root);
 std::unique_ptr<Command> MakeTokenizeCommand(CLI::App* root);
 std::unique_ptr<Command> MakeDetokenizeCommand(CLI::App* root);
 

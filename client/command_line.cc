@@ -26,6 +26,7 @@ std::vector<std::unique_ptr<Command>> MakeCommands(CLI::App* root) {
   commands.push_back(MakeTextCommand(root));
   commands.push_back(MakeModelsCommand(root));
   commands.push_back(MakeHealthCommand(root));
+  commands.push_back(MakeCancelCommand(root));
   commands.push_back(MakeTokenizeCommand(root));
   commands.push_back(MakeDetokenizeCommand(root));
   return commands;

@@ -111,6 +111,9 @@ ordered_json EventJson(const hanmo::v1::GenerateStreamResponse& event) {
       json = {{"event", "queued"},
               {"request_id", event.queued().request_id()},
               {"position", event.queued().position()}};
+      if (event.queued().has_expected_wait()) {
+        json["expected_wait_seconds"] = Seconds(event.queued().expected_wait());
+      }
       break;
     case Event::kStep:
       json = {{"event", "step"},

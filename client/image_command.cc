@@ -101,7 +101,8 @@ absl::Status ImageCommand::OnEvent(const Console& console, GenerateStreamRespons
   }
   switch (event->event_case()) {
     case GenerateStreamResponse::kQueued:
-      progress_->Queued(event->queued().position());
+      progress_->Queued(event->queued().position(),
+                        absl::Seconds(Seconds(event->queued().expected_wait())));
       break;
     case GenerateStreamResponse::kStep:
       progress_->Step(event->step().index(), event->step().step(), event->step().steps());

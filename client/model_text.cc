@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_replace.h"
 #include "absl/strings/strip.h"
+#include "client/generation_json.h"
 
 namespace hanmo {
 namespace {
@@ -109,6 +110,22 @@ ordered_json PictureModelJson(const PictureModel& model) {
 
 }  // namespace
 
+std::string StepName(hanmo::v1::StepKind kind) {
+  const std::string name = hanmo::v1::StepKind_Name(kind);
+  return absl::AsciiStrToLower(
+      absl::StrReplaceAll(absl::StripPrefix(name, "STEP_KIND_"), {{"_", "-"}}));
+}
+
+void AddStepCost(const hanmo::v1::StepCost& cost, std::string* text) {
+  std::string step = StepName(cost.kind());
+  if (cost.width() > 0) absl::StrAppend(&step, " ", cost.width(), "x", cost.height());
+  AddLine("step cost",
+          absl::StrFormat("%s: %.1f ms a row, %.1f ms for the %d at the knee (%d measured)", step,
+                          1e3 * Seconds(cost.one_row()), 1e3 * Seconds(cost.knee_time()),
+                          cost.knee_rows(), cost.steps()),
+          text);
+}
+
 std::string ListText(const hanmo::v1::ListModelsResponse& response) {
   size_t width = 4;
   for (const auto& model : response.models()) width = std::max(width, model.name().size());
@@ -148,6 +165,7 @@ std::string DescriptionText(const DescribeModelResponse& model) {
   }
   if (model.has_text()) AddTextModel(model.text(), &text);
   if (model.has_picture()) AddPictureModel(model.picture(), &text);
+  for (const hanmo::v1::StepCost& cost : model.step_costs()) AddStepCost(cost, &text);
   return text;
 }
 
@@ -164,6 +182,16 @@ ordered_json DescriptionJson(const DescribeModelResponse& model) {
   json["adapters"] = model.adapters();
   if (model.has_text()) json["text"] = TextModelJson(model.text());
   if (model.has_picture()) json["picture"] = PictureModelJson(model.picture());
+  json["step_costs"] = ordered_json::array();
+  for (const hanmo::v1::StepCost& cost : model.step_costs()) {
+    json["step_costs"].push_back({{"step", StepName(cost.kind())},
+                                  {"width", cost.width()},
+                                  {"height", cost.height()},
+                                  {"one_row_seconds", Seconds(cost.one_row())},
+                                  {"knee_rows", cost.knee_rows()},
+                                  {"knee_seconds", Seconds(cost.knee_time())},
+                                  {"steps", cost.steps()}});
+  }
   return json;
 }
 

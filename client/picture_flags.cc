@@ -32,6 +32,10 @@ void AddPicture(CLI::App* app, hanmo::v1::PictureParameters* picture) {
               [picture](uint64_t height) { picture->set_height(height); });
   group.Count({"--steps", "N", "denoising steps", "the model's"}, 1, 1000,
               [picture](uint64_t steps) { picture->set_steps(steps); });
+  group.Count({"--min-steps", "N",
+               "paint with as few steps as this rather than miss the deadline of --timeout",
+               "never fewer than --steps"},
+              1, 1000, [picture](uint64_t steps) { picture->set_min_steps(steps); });
   group.Choice({"--sampler", "NAME", "how noise becomes a picture", "the checkpoint's"},
                {"ddim", "pndm", "euler", "euler_a", "dpmpp_2m", "lcm", "unipc"},
                [picture](const std::string& sampler) { picture->set_sampler(sampler); });

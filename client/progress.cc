@@ -18,11 +18,13 @@ constexpr uint64_t kBarWidth = 30;
 Progress::Progress(std::ostream* err, ProgressOptions options)
     : err_(err), options_(std::move(options)), done_(options_.samples) {}
 
-void Progress::Queued(uint32_t position) {
+void Progress::Queued(uint32_t position, absl::Duration wait) {
   // Once steps are done their number says more; with nobody ahead there is nothing to say.
   if (first_step_ != absl::InfinitePast()) return;
   if (position == 0) return Clear();
-  Show(absl::StrCat("queued, ", position, position == 1 ? " request" : " requests", " ahead"));
+  const int64_t seconds = absl::ToInt64Seconds(absl::Ceil(wait, absl::Seconds(1)));
+  Show(absl::StrCat("queued, ", position, position == 1 ? " request" : " requests", " ahead",
+                    seconds > 0 ? absl::StrCat(", about ", seconds, " s") : ""));
 }
 
 void Progress::Step(uint32_t index, uint32_t step, uint32_t steps) {

@@ -31,7 +31,7 @@ class Progress {
   Progress& operator=(const Progress&) = delete;
 
   // `position` requests are ahead.
-  void Queued(uint32_t position);
+  void Queued(uint32_t position, absl::Duration wait = absl::ZeroDuration());
   // Step `step` of `steps` of sample `index` is done. Samples that were not announced are ignored.
   void Step(uint32_t index, uint32_t step, uint32_t steps);
   // Takes the bar off the terminal, before other output.

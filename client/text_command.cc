@@ -91,7 +91,8 @@ void TextCommand::OnEvent(const Console& console, GenerateStreamResponse* event)
     console.out << JsonLine(EventJson(*event)) << std::flush;
   }
   if (event->has_queued()) {
-    progress_->Queued(event->queued().position());
+    progress_->Queued(event->queued().position(),
+                      absl::Seconds(Seconds(event->queued().expected_wait())));
   } else if (event->has_text() && streams()) {
     progress_->Clear();
     Write(console, event->text().text());

@@ -57,6 +57,7 @@ struct Config {
   uint32_t max_picture_batch = 8;
   uint32_t prefill_chunk_tokens = 512;
   uint64_t prefix_cache_bytes = 256 << 20;
+  uint64_t preview_bytes_per_second = 1 << 20;
   uint32_t speculative_tokens = 8;
   uint32_t steps_in_flight = 2;
   uint32_t save_interval_steps = 5;

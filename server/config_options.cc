@@ -136,6 +136,8 @@ std::vector<ConfigOption> MakeOptions() {
        "key/value pages of each text model on each worker kept for texts of the same tenant that "
        "begin alike; 0 shares none",
        0, 1024 * kGiB},
+      {kBatching, "preview-bytes-per-second", "BYTES", &Config::preview_bytes_per_second,
+       "previews that one stream may take; those beyond are left out", 0, kGiB},
       {kBatching, "speculative-tokens", "N", &Config::speculative_tokens,
        "tokens of a text that repeats itself guessed and checked in one step at most; changes no "
        "output; 0 guesses none",

@@ -169,8 +169,10 @@ Server::Server(const Config& config, std::vector<Model> models, const std::strin
       media_pool_(config.media_threads, kMaxWaitingPixelBytes),
       tokenize_pool_(1, kMaxWaitingTextBytes),
       loop_(BatcherOptionsOf(config), &metrics_),
-      context_{&models_, &loop_.batcher(), &media_pool_, &tokenize_pool_, &metrics_,
-               &log_,    &calls_} {}
+      context_{&models_,     &loop_.batcher(),
+               &media_pool_, &tokenize_pool_,
+               &metrics_,    &log_,
+               &calls_,      config.preview_bytes_per_second} {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
                                                       const std::string& version) {

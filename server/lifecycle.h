@@ -49,7 +49,7 @@ class Server {
   Log log_;
   ModelTable models_;
   Metrics metrics_;
-  CallCounter calls_;
+  Calls calls_;
   std::unique_ptr<MetricsServer> metrics_server_;
   TaskPool media_pool_;
   TaskPool tokenize_pool_;

@@ -94,7 +94,7 @@ void Batcher::Core::Admit(message::Submit& submit) {
   ModelQueue& queue = models_[request->model];
   SetRank(request, submit.request.tenant, submit.request.priority);
   request->salt = SaltOf(submit.request.tenant);
-  if (absl::Status status = CheckDeadline(*request, queue); !status.ok()) {
+  if (absl::Status status = FitDeadline(request, queue, submit.request); !status.ok()) {
     fair_clock_.Leave(request->start);
     return Refuse(submit, Rejection::kDeadline, status);
   }
@@ -106,14 +106,21 @@ void Batcher::Core::Admit(message::Submit& submit) {
       urgent_.insert({request->latest_start, request->id});
     }
   }
+  const absl::Duration wait = Wait(queue, queue.queued_work);
   queue.waiting.emplace(std::make_pair(request->rank, request->id), request);
   ++queue.queued;
   ++queued_;
   queued_work_ += request->cost;
+  queue.queued_work += request->cost;
   queue.changed = queue.moved = queue.stirred = true;
   request->position = static_cast<uint32_t>(queue.waiting.size()) - 1;
   requests_.emplace(request->id, std::move(owned));
-  request->sink->OnQueued(request->position);
+  request->sink->OnQueued(request->position, wait);
+}
+
+absl::Duration Batcher::Core::Wait(const ModelQueue& queue, absl::Duration work) const {
+  for (const auto& [load, worker] : queue.places) work += absl::Seconds(load);
+  return work / Workers(queue);
 }
 
 void Batcher::Core::SetRank(ActiveRequest* request, const std::string& tenant, int32_t priority) {
@@ -156,6 +163,31 @@ absl::Status Batcher::Core::CheckDeadline(const ActiveRequest& request,
           " of work are ahead, the request takes ", absl::FormatDuration(Rounded(request.cost)),
           ", ", absl::FormatDuration(Rounded(left)), " are left")),
       ahead + request.cost - left);
+}
+
+absl::Status Batcher::Core::FitDeadline(ActiveRequest* request, const ModelQueue& queue,
+                                        const Request& submitted) {
+  absl::Status status = CheckDeadline(*request, queue);
+  const PictureJob* first = request->samples.front()->picture();
+  if (status.ok() || first == nullptr) return status;
+  if (first->min_steps == 0 || first->min_steps >= first->steps) return status;
+  const auto fits = [&](uint32_t steps) {
+    for (auto& sample : request->samples) std::get<PictureJob>(sample->job).steps = steps;
+    fair_clock_.Leave(request->start);
+    request->cost = absl::ZeroDuration();
+    SetRank(request, submitted.tenant, submitted.priority);
+    return CheckDeadline(*request, queue).ok();
+  };
+  // The most that fit, between some that do and one that does not.
+  uint32_t fitting = first->min_steps, failing = first->steps;
+  if (!fits(fitting)) return status;
+  while (failing - fitting > 1) {
+    const uint32_t middle = fitting + (failing - fitting) / 2;
+    (fits(middle) ? fitting : failing) = middle;
+  }
+  fits(fitting);
+  request->usage.granted_steps = fitting;
+  return absl::OkStatus();
 }
 
 absl::Duration Batcher::Core::WorkAhead(const ActiveRequest& request,
@@ -203,12 +235,14 @@ absl::Duration Batcher::Core::QueuedWork() const {
 
 void Batcher::Core::TellPositions(ModelQueue& queue) {
   uint32_t position = 0;
+  absl::Duration work;
   for (const auto& [key, request] : queue.waiting) {
     if (position == kToldPositions) return;
     if (request->queued() && request->position != position) {
       request->position = position;
-      request->sink->OnQueued(position);
+      request->sink->OnQueued(position, Wait(queue, work));
     }
+    work += request->cost;
     ++position;
   }
 }
@@ -254,7 +288,7 @@ void Batcher::Core::Rerank(ActiveRequest* request, Rank rank) {
 void Batcher::Core::Handle(message::Cancel& cancel) {
   auto found = requests_.find(cancel.id);
   if (found == requests_.end()) return;
-  EndRequest(found->second.get(), absl::CancelledError("cancelled by the client"));
+  EndRequest(found->second.get(), std::move(cancel.reason));
 }
 
 void Batcher::Core::ExpireDeadlines() {
@@ -298,6 +332,7 @@ void Batcher::Core::EndRequest(ActiveRequest* request, const absl::Status& statu
     --queue.queued;
     --queued_;
     queued_work_ -= request->cost;
+    queue.queued_work -= request->cost;
   } else {
     --queue.running;
   }

@@ -94,6 +94,61 @@ TEST_F(AdmissionTest, RefusesADeadlineThatCantBeMetBehindOthersAndSaysWhenToTryA
   EXPECT_LT(std::stoi(std::string(*after)), 2000);
 }
 
+TEST_F(AdmissionTest, PaintsFewerStepsRatherThanMissADeadlineWhereTheClientConsents) {
+  Start();
+  Submit(Picture(10));
+  RunToIdle();  // every step takes 10 ms: now that is known
+  PictureJob job = Picture(50);
+  job.min_steps = 5;
+  const RequestId enough = Submit(job, absl::Seconds(10));
+  RunToIdle();
+  EXPECT_EQ(sink(enough).usage.granted_steps, 0u);
+  EXPECT_EQ(sink(enough).usage.steps, 50u);
+  // Alone it takes 52 steps, which a deadline of 0.8 times that would still let in.
+  const RequestId shortened = Submit(job, absl::Milliseconds(240));
+  RunToIdle();
+  EXPECT_EQ(sink(shortened).code(), absl::StatusCode::kOk);
+  EXPECT_EQ(sink(shortened).usage.granted_steps, 28u);  // (28 + 2) * 10 ms * 0.8 = 240 ms
+  EXPECT_EQ(sink(shortened).usage.steps, 28u);
+  PictureJob painted = job;
+  painted.steps = 28;
+  ExpectPicture(shortened, painted);
+  job.min_steps = 29;
+  const RequestId refused = Submit(job, absl::Milliseconds(240));
+  job.min_steps = 0;
+  const RequestId without = Submit(job, absl::Milliseconds(240));
+  RunToIdle();
+  EXPECT_EQ(sink(refused).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(sink(without).code(), absl::StatusCode::kDeadlineExceeded);
+}
+
+TEST_F(AdmissionTest, TellsAboutHowLongTheWaitIs) {
+  options_.max_running_samples = 1;
+  Start();
+  const RequestId first = Submit(Picture(8));
+  RunToIdle();
+  EXPECT_EQ(sink(first).waits.front(), absl::ZeroDuration()) << "nothing was known";
+  Submit(Picture(8));
+  Tick();
+  Submit(Picture(18));
+  const RequestId last = Submit(Picture(8));
+  Tick();
+  // 8 steps and 18, each with its encoding and decoding, of 10 ms each.
+  EXPECT_NEAR(absl::ToDoubleMilliseconds(sink(last).waits.front()), 100 + 200, 25);
+  RunToIdle();
+  EXPECT_LT(sink(last).waits.back(), sink(last).waits.front());
+}
+
+TEST_F(AdmissionTest, AClientThatLeavesAtItsDeadlineCountsAsLate) {
+  StartObserved();
+  const RequestId id = Submit(Text(3, 40), absl::Seconds(2));
+  Steps(2);
+  batcher_->Cancel(id, absl::DeadlineExceededError("the deadline passed"));
+  Tick();
+  EXPECT_EQ(sink(id).code(), absl::StatusCode::kDeadlineExceeded);
+  EXPECT_EQ(log_.missed_running, 1);
+}
+
 TEST_F(AdmissionTest, AcceptsAnyDeadlineWhileNothingIsKnown) {
   Start();
   const RequestId id = Submit(Picture(100), absl::Milliseconds(1));

@@ -6,6 +6,12 @@
 #include "server/batcher/core.h"
 
 namespace hanmo {
+namespace {
+
+// Describing the costs walks all of them.
+constexpr absl::Duration kTellCosts = absl::Seconds(1);
+
+}  // namespace
 
 void Inbox::Put(Message message) {
   bool first;
@@ -36,7 +42,9 @@ RequestId Batcher::Submit(Request request, std::shared_ptr<Sink> sink) {
   core_->inbox().Put(message::Submit{id, std::move(request), std::move(sink)});
   return id;
 }
-void Batcher::Cancel(RequestId id) { core_->inbox().Put(message::Cancel{id}); }
+void Batcher::Cancel(RequestId id, absl::Status reason) {
+  core_->inbox().Put(message::Cancel{id, std::move(reason)});
+}
 void Batcher::Wake(RequestId id) { core_->inbox().Put(message::Wake{id}); }
 void Batcher::AddWorker(WorkerId worker, std::shared_ptr<WorkerLink> link, std::string device) {
   core_->inbox().Put(message::AddWorker{worker, std::move(link), std::move(device)});
@@ -95,6 +103,9 @@ absl::Time Batcher::Core::NextDeadline() const {
   if (!deadlines_.empty()) next = std::min(next, deadlines_.begin()->first);
   if (!urgent_.empty()) next = std::min(next, urgent_.begin()->first);
   if (!parked_.empty()) next = std::min(next, parked_.front().first);
+  for (const auto& [model, queue] : models_) {
+    if (queue.learned) next = std::min(next, queue.costs_told + kTellCosts);
+  }
   return next;
 }
 
@@ -103,6 +114,11 @@ void Batcher::Core::Report() {
     if (queue.moved) TellPositions(queue);
     if (queue.changed) observer_.OnLoad(model, queue.queued, queue.running);
     queue.moved = queue.changed = false;
+    if (queue.learned && now_ - queue.costs_told >= kTellCosts) {
+      queue.learned = false;
+      queue.costs_told = now_;
+      observer_.OnCosts(model, queue.costs->Describe(model, 2 * options_.max_picture_batch));
+    }
   }
   for (const WorkerId id : touched_) {
     ActiveWorker* worker = FindWorker(id);

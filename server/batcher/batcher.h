@@ -77,8 +77,9 @@ class Batcher {
   // worker has the model), DEADLINE_EXCEEDED, CANCELLED, INTERNAL (aboard at two deaths; non-finite
   // output).
   RequestId Submit(Request request, std::shared_ptr<Sink> sink);
-  // Ends the request with CANCELLED at the next tick; unknown or ended ids are ignored.
-  void Cancel(RequestId id);
+  // Ends the request at the next tick with `reason`, CANCELLED or DEADLINE_EXCEEDED; unknown or
+  // ended ids are ignored.
+  void Cancel(RequestId id, absl::Status reason = absl::CancelledError("cancelled by the client"));
   // A full sink has room again.
   void Wake(RequestId id);
 

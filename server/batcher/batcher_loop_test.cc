@@ -36,7 +36,7 @@ class QuickWorker final : public WorkerLink {
 
 class WaitingSink final : public Sink {
  public:
-  void OnQueued(uint32_t) override {}
+  void OnQueued(uint32_t, absl::Duration) override {}
   void OnStep(uint32_t, uint32_t, uint32_t) override {}
   bool OnTokens(uint32_t, absl::Span<const Token> tokens) override {
     tokens_ += tokens.size();

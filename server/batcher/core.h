@@ -37,6 +37,7 @@ struct Submit {
 };
 struct Cancel {
   RequestId id;
+  absl::Status reason;
 };
 struct Wake {
   RequestId id;
@@ -119,6 +120,11 @@ class Batcher::Core {
   absl::Duration Remaining(const ActiveRequest& request) const;
   // OK, or why the request can't end before its deadline.
   absl::Status CheckDeadline(const ActiveRequest& request, const ModelQueue& queue) const;
+  // Where that needs fewer steps and the client consents, takes as many as fit.
+  absl::Status FitDeadline(ActiveRequest* request, const ModelQueue& queue,
+                           const Request& submitted);
+  // Predicted time until what is aboard the model's workers has run, with `work` more before it.
+  absl::Duration Wait(const ModelQueue& queue, absl::Duration work) const;
   void SetRank(ActiveRequest* request, const std::string& tenant, int32_t priority);
   // What waits and runs before `request`, in device time of one worker.
   absl::Duration WorkAhead(const ActiveRequest& request, const ModelQueue& queue) const;
@@ -167,6 +173,8 @@ class Batcher::Core {
   // What could run now, and where: a lane each, null for the step under way in slices.
   void CollectCandidates(ActiveWorker& worker);
   void SendStep(ActiveWorker& worker, Lane& lane);
+  // Whether the worker has, or had until this tick, something to run.
+  bool Follows(const ActiveWorker& worker) const;
   void CutIntoSlices(ActiveWorker& worker, Rank rank, InFlight* sent);
   void SendSlice(ActiveWorker& worker);
   // How long a picture step may hold the worker at a time; zero: to its end.
@@ -220,6 +228,10 @@ class Batcher::Core {
   // --- recovery.cc
   void Handle(message::WorkerLost& lost);
   void FailStep(ActiveWorker& worker, const InFlight& sent, const absl::Status& status);
+  // A step of this shape did not fit the device's memory: from now on it has half of the samples.
+  void HalveBatch(ActiveWorker& worker, const InFlight& sent);
+  // Samples in a step of the key, at most.
+  size_t MostSamples(const ActiveWorker& worker, const CostKey& key) const;
   void Suspect(Sample* sample);
 
   void HandleMessages();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <tuple>
 
 namespace hanmo {
 namespace {
@@ -150,6 +151,11 @@ std::vector<StepCosts::Description> StepCosts::Describe(ModelId model, uint32_t 
     described.push_back(
         {key, knee, curve.Predict({1, 0}), curve.Predict({knee, 0}), curve.steps()});
   }
+  // The most measured first.
+  std::sort(described.begin(), described.end(), [](const auto& a, const auto& b) {
+    return std::make_tuple(b.steps, a.key.kind, a.key.width, a.key.height) <
+           std::make_tuple(a.steps, b.key.kind, b.key.width, b.key.height);
+  });
   return described;
 }
 

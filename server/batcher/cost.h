@@ -103,7 +103,7 @@ class StepCosts {
     absl::Duration knee_rows;
     uint64_t steps = 0;  // measured
   };
-  // One entry per key with its predicted times; for people.
+  // One entry per key with its predicted times, the most measured first; for people.
   std::vector<Description> Describe(ModelId model, uint32_t most) const;
 
  private:

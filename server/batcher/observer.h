@@ -3,8 +3,11 @@
 #define HANMO_SERVER_BATCHER_OBSERVER_H_
 
 #include <cstdint>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "server/batcher/cost.h"
 #include "server/batcher/request.h"
 #include "server/batcher/worker.h"
 
@@ -34,6 +37,8 @@ class BatcherObserver {
                       absl::Duration total) {}
   // Requests waiting and running, after each tick that changed them.
   virtual void OnLoad(ModelId model, uint32_t waiting, uint32_t running) {}
+  // What steps of the model cost, as learned by now; once a second at most.
+  virtual void OnCosts(ModelId model, std::vector<StepCosts::Description> costs) {}
   virtual void OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) {}
   virtual void OnTick(absl::Duration time) {}
 };

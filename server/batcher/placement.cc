@@ -128,6 +128,7 @@ void Batcher::Core::BeginSamples(ModelQueue& queue) {
       --queue.queued;
       --queued_;
       queued_work_ -= request->cost;
+      queue.queued_work -= request->cost;
       ++queue.running;
       queue.changed = true;
     }

@@ -129,7 +129,8 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   sent.step.kind = key.kind;
   sent.alone = key.alone != 0;
   sent.sent_after = deaths_;
-  const size_t most = std::min(max_batch, lane.ready.size());
+  sent.cost = {key.model, key.kind, key.width, key.height};
+  const size_t most = std::min({max_batch, lane.ready.size(), MostSamples(worker, sent.cost)});
   sent.step.rows.reserve(most);
   rows_.assign(lane.ready.begin(), lane.ready.end());
   if (key.kind == StepKind::kText) {
@@ -142,7 +143,7 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   }
   // The only one that could run made room for others: they may run now.
   if (sent.step.rows.empty()) return;
-  sent.cost = {key.model, key.kind, key.width, key.height};
+  sent.follows = Follows(worker);
   sent.predicted = worker.costs->Predict(sent.cost, sent.load);
   if (key.kind != StepKind::kText && !sent.alone) CutIntoSlices(worker, lane_rank, &sent);
   absl::Duration& share = key.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
@@ -152,6 +153,10 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   worker.link->Run(std::move(step));
   if (!saves_.empty()) worker.link->Save(saves_);
   saves_.clear();
+}
+
+bool Batcher::Core::Follows(const ActiveWorker& worker) const {
+  return !worker.in_flight.empty() || worker.answered == now_;
 }
 
 void Batcher::Core::CutIntoSlices(ActiveWorker& worker, Rank rank, InFlight* sent) {
@@ -173,6 +178,7 @@ void Batcher::Core::SendSlice(ActiveWorker& worker) {
   sent.step.id = sliced.id;
   sent.step.kind = sliced.kind;
   sent.resumes = true;
+  sent.follows = Follows(worker);
   sent.sent_after = deaths_;
   sent.predicted = SliceBudget(worker);
   sliced.left -= sent.predicted;

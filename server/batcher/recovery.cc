@@ -48,17 +48,31 @@ void Batcher::Core::Handle(message::WorkerLost& lost) {
 
 void Batcher::Core::FailStep(ActiveWorker& worker, const InFlight& sent,
                              const absl::Status& status) {
+  // Nobody is to blame for a batch that is too large.
+  const bool too_large = absl::IsResourceExhausted(status) && sent.step.rows.size() > 1;
+  if (too_large) HalveBatch(worker, sent);
   for (const Row& row : sent.step.rows) {
     Sample* sample = Find(row.sample, worker);
     if (sample == nullptr) continue;
     if (sent.step.rows.size() == 1) {
       EndRequest(sample->request, status);
     } else {
-      Suspect(sample);
+      if (!too_large) Suspect(sample);
       Leave(sample);
       Return(sample);
     }
   }
+}
+
+void Batcher::Core::HalveBatch(ActiveWorker& worker, const InFlight& sent) {
+  // Of steps that were under way together the first one counts.
+  size_t& most = worker.most_samples.try_emplace(sent.cost, SIZE_MAX).first->second;
+  most = std::min(most, sent.step.rows.size() / 2);
+}
+
+size_t Batcher::Core::MostSamples(const ActiveWorker& worker, const CostKey& key) const {
+  auto found = worker.most_samples.find(key);
+  return found == worker.most_samples.end() ? SIZE_MAX : found->second;
 }
 
 void Batcher::Core::Suspect(Sample* sample) {

@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 
+#include <algorithm>
+
 #include "server/batcher/testing/batcher_fixture.h"
 
 namespace hanmo::testing {
@@ -292,6 +294,37 @@ TEST_F(RecoveryTest, ABatchThatNeverFitsEndsUpOneByOne) {
   for (const TextJob& job : jobs) Submit(job);
   RunToIdle();
   for (RequestId id = 1; id <= 4; ++id) ExpectTokens(id, jobs[id - 1], 10);
+}
+
+TEST_F(RecoveryTest, ABatchTooLargeForTheMemoryIsHalvedAndThatIsRemembered) {
+  options_.policy.policy = Policy::kStatic;  // batches as large as they may be
+  Start();
+  workers_[0]->FailAbove(2);
+  std::vector<PictureJob> jobs;
+  for (int i = 0; i < 8; ++i) jobs.push_back(Picture(6, i));
+  for (const PictureJob& job : jobs) Submit(job);
+  RunToIdle();
+  for (RequestId id = 1; id <= 8; ++id) ExpectPicture(id, jobs[id - 1]);
+  const auto too_large = [](const std::vector<Step>& steps) {
+    return std::count_if(steps.begin(), steps.end(),
+                         [](const Step& step) { return step.rows.size() > 2; });
+  };
+  const auto shared = [](const std::vector<Step>& steps) {
+    return std::count_if(steps.begin(), steps.end(),
+                         [](const Step& step) { return step.rows.size() == 2; });
+  };
+  // Of each kind of step 8 and 4 samples at once, and what was under way with them.
+  const std::vector<Step> first = NewSteps(*workers_[0]);
+  EXPECT_LE(too_large(first), 3 * 4);
+  EXPECT_GT(shared(first), 12) << "nobody is suspected";
+  for (int i = 0; i < 8; ++i) Submit(Picture(6, 100 + i));
+  RunToIdle();
+  for (RequestId id = 9; id <= 16; ++id) EXPECT_EQ(sink(id).code(), absl::StatusCode::kOk);
+  EXPECT_EQ(too_large(NewSteps(*workers_[0])), 0) << "it was forgotten";
+  // Another size is another shape.
+  for (int i = 0; i < 4; ++i) Submit(Picture(6, 200 + i, 128));
+  RunToIdle();
+  EXPECT_GT(too_large(NewSteps(*workers_[0])), 0);
 }
 
 TEST_F(RecoveryTest, ARowThatFailsTakesNobodyAlong) {

@@ -56,6 +56,8 @@ struct PictureJob {
   uint32_t height = 0;
   std::string sampler;  // empty: the checkpoint's
   uint32_t steps = 0;
+  // As few as these will do where the deadline could not be met otherwise; 0: never fewer.
+  uint32_t min_steps = 0;
   float guidance = 1;
   uint64_t seed = 0;
   uint32_t preview_every_steps = 0;  // 0: no previews

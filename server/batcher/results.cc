@@ -33,6 +33,8 @@ void Batcher::Core::Handle(message::StepDone& done) {
   InFlight sent = std::move(in_flight.front());
   in_flight.pop_front();
   worker->outlived = std::max(worker->outlived, sent.sent_after);
+  worker->answered = now_;
+  if (!sent.follows) done.result.idle_time = absl::ZeroDuration();
   Touch(*worker);
   if (sent.step.id != done.result.step) {
     if (worker->sliced && worker->sliced->id == sent.step.id) {
@@ -108,6 +110,7 @@ void Batcher::Core::FinishStep(ActiveWorker& worker, const InFlight& sent, StepR
 void Batcher::Core::Learn(ActiveWorker& worker, const InFlight& sent, StepLoad load,
                           absl::Duration time) {
   worker.costs->Learn(sent.cost, load, time);
+  models_[sent.step.model].learned = true;
   absl::Duration& share =
       sent.step.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
   share += time - sent.predicted;

@@ -51,6 +51,7 @@ struct Usage {
   absl::Duration device_time;  // this request's share of the steps it rode in
   absl::Duration queue_time;   // from arrival to its first step
   uint32_t deaths = 0;         // times it was in a step when a worker died
+  uint32_t granted_steps = 0;  // fewer than asked for, with the client's consent; 0: all of them
 };
 
 // One per request, made by the front end. All calls come from the batcher's thread, one at a time
@@ -59,9 +60,10 @@ class Sink {
  public:
   virtual ~Sink() = default;
 
-  // Requests of the model ahead of this one. Called at admission and, near the front of the queue,
-  // when it changes.
-  virtual void OnQueued(uint32_t position) = 0;
+  // Requests of the model ahead of this one, and about how long until its first step, zero where
+  // nothing is known yet. Called at admission and, near the front of the queue, when the position
+  // changes.
+  virtual void OnQueued(uint32_t position, absl::Duration wait) = 0;
   // Denoising step `step` of `steps` of sample `index` is done.
   virtual void OnStep(uint32_t index, uint32_t step, uint32_t steps) = 0;
   // New tokens of sample `index`, the ending id included. Returns false to end the sample here (a

@@ -16,6 +16,7 @@
 
 #include "absl/container/btree_map.h"
 #include "absl/container/btree_set.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/container/node_hash_map.h"
 #include "absl/time/time.h"
 #include "server/batcher/cost.h"
@@ -126,6 +127,8 @@ struct InFlight {
   bool resumes = false;
   bool alone = false;
   uint64_t sent_after = 0;  // deaths of workers
+  // It was sent while another ran, or as soon as that one's result was there.
+  bool follows = false;
   CostKey cost;
   StepLoad load;
   absl::Duration predicted;  // of this command alone
@@ -167,6 +170,9 @@ struct ActiveWorker {
   bool listed = false;              // in Core::touched_
   bool closed = false;              // static policy: nobody joins until the last has left
   std::vector<SampleHandle> drops;  // to be sent
+  // Shapes that ran out of memory: samples in one step at most.
+  absl::flat_hash_map<CostKey, size_t> most_samples;
+  absl::Time answered = absl::InfinitePast();  // when the last result came
   uint64_t next_step = 1;
   // Deaths of other workers that it certainly outlived.
   uint64_t outlived = 0;
@@ -182,6 +188,9 @@ struct ModelQueue {
   bool stirred = false;        // something may begin now that could not before
   uint32_t queued = 0;         // requests of which no sample has begun
   uint32_t running = 0;        // the others
+  absl::Duration queued_work;  // predicted, of the queued
+  bool learned = false;        // costs changed since they were told
+  absl::Time costs_told = absl::InfinitePast();
   bool ever_ready = false;
   bool failed = false;
   bool moved = false;    // positions changed in this tick

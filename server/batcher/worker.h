@@ -70,7 +70,7 @@ struct StepResult {
   bool suspended = false;      // the budget has passed: no row advanced yet, and `rows` is empty
   bool already_done = false;   // a Resume that came too late: nothing ran, and `rows` is empty
   absl::Duration device_time;  // of this slice
-  absl::Duration idle_time;    // the device stood still before it
+  absl::Duration idle_time;    // the device stood still before it, though there was work
   uint64_t memory_used_bytes = 0;
 };
 

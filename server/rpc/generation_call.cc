@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/batcher/clock.h"
+#include "server/rpc/proto_duration.h"
 #include "server/rpc/token_fields.h"
 #include "server/rpc/violations.h"
 #include "server/rpc/wire_message.h"
@@ -21,15 +22,13 @@ using hanmo::v1::FinishReason;
 // Tokenizing this much takes about as long as handing it to another thread.
 constexpr size_t kInlineTextBytes = 2048;
 
+// What ends so shortly before its deadline was ended by it.
+constexpr absl::Duration kDeadlineSlack = absl::Milliseconds(5);
+
 absl::Time SteadyDeadline(const grpc::ServerContextBase& rpc, absl::Time now) {
   const auto deadline = rpc.deadline();
   if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
   return now + absl::FromChrono(deadline - std::chrono::system_clock::now());
-}
-
-void SetDuration(absl::Duration from, google::protobuf::Duration* to) {
-  to->set_seconds(absl::IDivDuration(from, absl::Seconds(1), &from));
-  to->set_nanos(static_cast<int32_t>(absl::ToInt64Nanoseconds(from)));
 }
 
 // Only the worker can tell some limits (how many steps a sampler's schedule has, say); it begins
@@ -72,6 +71,8 @@ void GenerationCall::Begin(const grpc::ByteBuffer& request) {
   if (!plan_.request_id.empty()) rpc_->AddInitialMetadata("x-request-id", plan_.request_id);
   if (!status.ok()) return OnDone(status, {});
 
+  server_.calls->Register(plan_.request_id, shared_from_this());
+  registered_ = true;
   const size_t bytes = PromptBytes(proto_);
   if (bytes <= kInlineTextBytes) return Tokenize();
   auto self = shared_from_this();
@@ -183,7 +184,9 @@ void GenerationCall::EncodePreview(Pixels pixels, std::function<void(std::string
         if (file.ok()) task(*std::move(file));
         self->Release();
       });
-  if (!taken) Release();
+  if (taken) return;
+  PreviewDropped();
+  Release();
 }
 
 void GenerationCall::OnSampleEnd(uint32_t index, SampleEnd end, uint32_t stop_id) {
@@ -228,6 +231,7 @@ void GenerationCall::Release() {
 
 void GenerationCall::Complete() {
   completed_ = SteadyNow();
+  if (registered_) server_.calls->Unregister(plan_.request_id, this);
   absl::Status status;
   {
     absl::MutexLock lock(&mu_);
@@ -255,6 +259,11 @@ void GenerationCall::Complete() {
 }
 
 void GenerationCall::FillTimings() {
+  if (usage_.granted_steps > 0) {
+    for (hanmo::v1::Output& output : *response_.mutable_outputs()) {
+      output.mutable_picture()->set_steps(usage_.granted_steps);
+    }
+  }
   hanmo::v1::Usage* usage = response_.mutable_usage();
   usage->set_prompt_tokens(usage_.prompt_tokens);
   usage->set_cached_prompt_tokens(usage_.cached_prompt_tokens);
@@ -269,13 +278,25 @@ void GenerationCall::FillTimings() {
   SetDuration(completed_ - arrival_, timings->mutable_total());
 }
 
-void GenerationCall::Cancel() {
-  // The deadline ends a call by a cancellation, too. The batcher knows it and answers with its
-  // name.
-  if (std::chrono::system_clock::now() >= rpc_->deadline()) return;
-  cancelled_ = true;
-  if (const RequestId id = id_; id != kNone) server_.batcher->Cancel(id);
+void GenerationCall::ClientLeft() {
+  // The deadline ends a call by a cancellation, too, and often the client's comes first: on the way
+  // here timeouts are rounded up, by a hundredth at most.
+  const auto deadline = rpc_->deadline();
+  if (deadline == std::chrono::system_clock::time_point::max()) {
+    return Cancel(absl::CancelledError("cancelled by the client"));
+  }
+  const absl::Duration left = absl::FromChrono(deadline - std::chrono::system_clock::now());
+  const absl::Duration allowed = left + (SteadyNow() - arrival_);
+  Cancel(left <= allowed / 100 + kDeadlineSlack ? absl::DeadlineExceededError("the deadline passed")
+                                                : absl::CancelledError("cancelled by the client"));
 }
+
+void GenerationCall::Cancel(const absl::Status& reason) {
+  cancelled_ = true;
+  if (const RequestId id = id_; id != kNone) server_.batcher->Cancel(id, reason);
+}
+
+void GenerationCall::PreviewDropped() { server_.metrics->PreviewDropped(plan_.model->spec.id); }
 
 void GenerationCall::Wake() {
   woken_ = true;

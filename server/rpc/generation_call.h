@@ -37,8 +37,11 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   // Parses, checks and submits the request, or ends the call with what is wrong with it.
   void Begin(const grpc::ByteBuffer& request);
 
+  // Ends the request within one step. Thread-safe; does nothing once it has ended.
+  void Cancel(const absl::Status& reason);
+
   // --- Sink; see there. ---
-  void OnQueued(uint32_t position) override {}
+  void OnQueued(uint32_t position, absl::Duration wait) override {}
   void OnStep(uint32_t index, uint32_t step, uint32_t steps) override {}
   bool OnTokens(uint32_t index, absl::Span<const Token> tokens) final;
   void OnPreview(uint32_t index, uint32_t step, Pixels pixels) override {}
@@ -48,6 +51,8 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   bool full() const override { return false; }
 
  protected:
+  // The client is gone, by its own will or at its deadline.
+  void ClientLeft();
   // New text of a sample with the tokens it came from; either may be empty.
   virtual void TextGrew(uint32_t index, const std::string& text, absl::Span<const Token> tokens) {}
   // A picture is encoded: `output` has its fields and `file` its bytes. Called on the media pool.
@@ -55,8 +60,6 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   // Once and last: the response is complete when `status` is OK.
   virtual void Send(const absl::Status& status) = 0;
 
-  // The client is gone: ends the request within one step.
-  void Cancel();
   // The sink has room again.
   void Wake();
   // To be called by the reactor when gRPC is done with the call.
@@ -65,7 +68,9 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   // Runs `task` with the encoded JPEG of a preview on the media pool; drops it when the pool is
   // full.
   void EncodePreview(Pixels pixels, std::function<void(std::string)> task);
+  void PreviewDropped();
 
+  const CallContext& server() const { return server_; }
   const GenerationPlan& plan() const { return plan_; }
   hanmo::v1::GenerateResponse& response() { return response_; }
   grpc::CallbackServerContext* rpc() const { return rpc_; }
@@ -104,6 +109,7 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   std::atomic<bool> woken_{false};
   std::atomic<uint32_t> parties_{1};
   absl::Time completed_;  // steady
+  bool registered_ = false;
   bool submitted_ = false;
 
   absl::Mutex mu_;

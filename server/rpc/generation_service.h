@@ -7,12 +7,13 @@
 
 namespace hanmo {
 
-// All four methods take raw bytes; see wire_message.h.
+// All methods take raw bytes; see wire_message.h.
 using RawGenerationService = hanmo::v1::Generation::WithRawCallbackMethod_Generate<
     hanmo::v1::Generation::WithRawCallbackMethod_GenerateStream<
         hanmo::v1::Generation::WithRawCallbackMethod_Tokenize<
             hanmo::v1::Generation::WithRawCallbackMethod_Detokenize<
-                hanmo::v1::Generation::Service>>>>;
+                hanmo::v1::Generation::WithRawCallbackMethod_Cancel<
+                    hanmo::v1::Generation::Service>>>>>;
 
 class GenerationService final : public RawGenerationService {
  public:
@@ -30,6 +31,9 @@ class GenerationService final : public RawGenerationService {
   grpc::ServerUnaryReactor* Detokenize(grpc::CallbackServerContext* rpc,
                                        const grpc::ByteBuffer* request,
                                        grpc::ByteBuffer* response) override;
+  grpc::ServerUnaryReactor* Cancel(grpc::CallbackServerContext* rpc,
+                                   const grpc::ByteBuffer* request,
+                                   grpc::ByteBuffer* response) override;
 
  private:
   const CallContext& server_;

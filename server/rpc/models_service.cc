@@ -2,6 +2,7 @@
 
 #include "absl/status/status.h"
 #include "hanmo/v1/models.pb.h"
+#include "server/rpc/proto_duration.h"
 #include "server/rpc/request_from_proto.h"
 #include "server/rpc/unary_reply.h"
 #include "server/rpc/wire_message.h"
@@ -55,6 +56,30 @@ void DescribePicture(const PictureModelSpec& spec, hanmo::v1::PictureModel* pict
   picture->set_prompt_tokens(spec.prompt_tokens);
 }
 
+hanmo::v1::StepKind KindOf(StepKind kind) {
+  switch (kind) {
+    case StepKind::kTextEncode:
+      return hanmo::v1::STEP_KIND_TEXT_ENCODE;
+    case StepKind::kDenoise:
+      return hanmo::v1::STEP_KIND_DENOISE;
+    case StepKind::kVaeDecode:
+      return hanmo::v1::STEP_KIND_VAE_DECODE;
+    case StepKind::kText:
+      return hanmo::v1::STEP_KIND_TEXT;
+  }
+  return hanmo::v1::STEP_KIND_UNSPECIFIED;
+}
+
+void DescribeCost(const StepCosts::Description& cost, hanmo::v1::StepCost* proto) {
+  proto->set_kind(KindOf(cost.key.kind));
+  proto->set_width(cost.key.width);
+  proto->set_height(cost.key.height);
+  SetDuration(cost.one_row, proto->mutable_one_row());
+  proto->set_knee_rows(cost.knee);
+  SetDuration(cost.knee_rows, proto->mutable_knee_time());
+  proto->set_steps(cost.steps);
+}
+
 }  // namespace
 
 grpc::ServerUnaryReactor* ModelsService::ListModels(grpc::CallbackServerContext* rpc,
@@ -96,6 +121,9 @@ grpc::ServerUnaryReactor* ModelsService::DescribeModel(grpc::CallbackServerConte
     } else {
       DescribePicture(model.spec.picture, reply.mutable_picture());
     }
+  }
+  for (const StepCosts::Description& cost : metrics_.Costs(model.spec.id)) {
+    DescribeCost(cost, reply.add_step_costs());
   }
   return Reply(rpc, absl::OkStatus(), reply, response);
 }

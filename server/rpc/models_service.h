@@ -4,6 +4,7 @@
 
 #include "hanmo/v1/models.grpc.pb.h"
 #include "server/rpc/model_table.h"
+#include "server/telemetry/metrics.h"
 
 namespace hanmo {
 
@@ -12,8 +13,9 @@ using RawModelsService = hanmo::v1::Models::WithRawCallbackMethod_ListModels<
 
 class ModelsService final : public RawModelsService {
  public:
-  // `models` outlives the service.
-  explicit ModelsService(const ModelTable& models) : models_(models) {}
+  // Both outlive the service.
+  ModelsService(const ModelTable& models, const Metrics& metrics)
+      : models_(models), metrics_(metrics) {}
 
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* rpc,
                                        const grpc::ByteBuffer* request,
@@ -24,6 +26,7 @@ class ModelsService final : public RawModelsService {
 
  private:
   const ModelTable& models_;
+  const Metrics& metrics_;
 };
 
 }  // namespace hanmo

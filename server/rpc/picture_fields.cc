@@ -42,6 +42,10 @@ void CheckPicture(const PictureParameters& picture, const PictureModelSpec& mode
   if (picture.has_steps()) {
     violations->CheckRange("picture.steps", picture.steps(), 1, model.max_steps);
   }
+  if (picture.has_min_steps()) {
+    violations->CheckRange("picture.min_steps", picture.min_steps(), 1,
+                           picture.has_steps() ? picture.steps() : model.steps);
+  }
   if (picture.has_guidance()) {
     violations->CheckRange("picture.guidance", picture.guidance(), 0, 100);
   }
@@ -79,6 +83,7 @@ void PlanPicture(const hanmo::v1::GenerateRequest& proto, uint64_t drawn_seed, G
   job.height = picture.has_height() ? picture.height() : model.height;
   job.sampler = picture.sampler().empty() ? model.sampler : picture.sampler();
   job.steps = picture.has_steps() ? picture.steps() : model.steps;
+  job.min_steps = picture.min_steps();
   job.guidance = picture.has_guidance() ? picture.guidance() : model.guidance;
   job.preview_every_steps = picture.preview_every_steps();
 

@@ -34,7 +34,9 @@ class RpcServer {
 
  private:
   explicit RpcServer(const CallContext& context)
-      : generation_(context), models_(*context.models), health_(*context.models) {}
+      : generation_(context),
+        models_(*context.models, *context.metrics),
+        health_(*context.models) {}
 
   GenerationService generation_;
   ModelsService models_;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "server/batcher/clock.h"
 #include "server/rpc/grpc_status.h"
+#include "server/rpc/proto_duration.h"
 #include "server/rpc/token_fields.h"
 #include "server/rpc/wire_message.h"
 
@@ -17,10 +19,13 @@ grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamCall::Start(const CallContext&
   return call.get();
 }
 
-void StreamCall::OnQueued(uint32_t position) {
+void StreamCall::OnQueued(uint32_t position, absl::Duration wait) {
   Event event;
   event.mutable_queued()->set_request_id(plan().request_id);
   event.mutable_queued()->set_position(position);
+  if (wait > absl::ZeroDuration()) {
+    SetDuration(wait, event.mutable_queued()->mutable_expected_wait());
+  }
   Push(std::move(event));
 }
 
@@ -33,13 +38,41 @@ void StreamCall::OnStep(uint32_t index, uint32_t step, uint32_t steps) {
 }
 
 void StreamCall::OnPreview(uint32_t index, uint32_t step, Pixels pixels) {
+  if (!MayPreview()) return PreviewDropped();
   EncodePreview(std::move(pixels), [this, index, step](std::string file) {
     Event event;
     event.mutable_preview()->set_index(index);
     event.mutable_preview()->set_step(step);
     event.mutable_preview()->set_data(std::move(file));
-    Push(std::move(event));
+    PushPreview(std::move(event));
   });
+}
+
+bool StreamCall::MayPreview() {
+  const auto rate = static_cast<double>(server().preview_bytes_per_second);
+  const absl::Time now = SteadyNow();
+  absl::MutexLock lock(&mu_);
+  const double seconds = absl::ToDoubleSeconds(now - previewed_);  // infinite at first
+  preview_bytes_ = std::min(rate, preview_bytes_ + rate * std::min(1e9, seconds));
+  previewed_ = now;
+  return preview_bytes_ > 0;
+}
+
+void StreamCall::PushPreview(Event event) {
+  bool dropped = false;
+  {
+    absl::MutexLock lock(&mu_);
+    if (broken_) return;
+    preview_bytes_ -= static_cast<double>(event.preview().data().size());
+    const auto older = std::find_if(events_.begin(), events_.end(), [&](const Event& waiting) {
+      return waiting.has_preview() && waiting.preview().index() == event.preview().index();
+    });
+    dropped = older != events_.end();
+    if (dropped) events_.erase(older);
+    events_.push_back(std::move(event));
+  }
+  if (dropped) PreviewDropped();
+  Advance();
 }
 
 void StreamCall::TextGrew(uint32_t index, const std::string& text, absl::Span<const Token> tokens) {
@@ -155,7 +188,7 @@ void StreamCall::OnWriteDone(bool ok) {
       full_ = false;
     }
   }
-  if (!ok) Cancel();
+  if (!ok) ClientLeft();
   Advance();
 }
 

@@ -18,6 +18,8 @@ namespace hanmo {
 
 // Owns itself until gRPC is done with it. Events wait in a bounded queue; one write is under way at
 // a time. While the queue is over its bound the sink is full and the batcher parks the samples.
+// Previews never fill it: of each sample only the newest waits, and what exceeds the stream's bytes
+// per second is left out.
 class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, public GenerationCall {
  public:
   // Events and bytes waiting above which the sink is full. What was under way when it became full
@@ -35,12 +37,12 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, publ
       : GenerationCall(server, rpc) {}
 
   // --- gRPC's side. ---
-  void OnCancel() override { Cancel(); }
+  void OnCancel() override { ClientLeft(); }
   void OnWriteDone(bool ok) override;
   void OnDone() override;
 
   // --- Sink. ---
-  void OnQueued(uint32_t position) override;
+  void OnQueued(uint32_t position, absl::Duration wait) override;
   void OnStep(uint32_t index, uint32_t step, uint32_t steps) override;
   void OnPreview(uint32_t index, uint32_t step, Pixels pixels) override;
   bool full() const override { return full_.load(std::memory_order_acquire); }
@@ -54,6 +56,9 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, publ
   void Send(const absl::Status& status) override;
 
   void Push(Event event) ABSL_LOCKS_EXCLUDED(mu_);
+  void PushPreview(Event event) ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether the stream's previews may take bytes now.
+  bool MayPreview() ABSL_LOCKS_EXCLUDED(mu_);
   // Puts an event that only replaces or extends the last waiting one into it.
   bool Merge(const Event& event) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Takes the next thing to do and does it outside the lock.
@@ -68,6 +73,10 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, publ
   // Events before merging and their bytes: what `events_` stands for.
   size_t waiting_ ABSL_GUARDED_BY(mu_) = 0;
   size_t waiting_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  // A token bucket: bytes that previews may take now, of a second's worth at most. One preview may
+  // overdraw it.
+  double preview_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  absl::Time previewed_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool broken_ ABSL_GUARDED_BY(mu_) = false;  // the client is gone: nothing can be written
   bool ended_ ABSL_GUARDED_BY(mu_) = false;   // end_status_ is to be sent after the events

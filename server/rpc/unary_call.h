@@ -24,7 +24,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor, public GenerationCall {
       : GenerationCall(server, rpc), bytes_(response) {}
 
   // --- gRPC's side. ---
-  void OnCancel() override { Cancel(); }
+  void OnCancel() override { ClientLeft(); }
   void OnDone() override;
 
  private:

@@ -59,6 +59,9 @@ MetricFamilies::MetricFamilies(Registry* registry)
                                "Picture steps cut into slices, so that others came between")),
       steps_redone(MakeCounter(registry, "hanmo_steps_redone_total",
                                "Denoising steps done again after a worker was lost")),
+      steps_wasted(MakeCounter(registry, "hanmo_steps_wasted_total",
+                               "Denoising steps done again, and those of requests that did not end "
+                               "well")),
       prefix_hit_tokens(MakeCounter(registry, "hanmo_prefix_cache_hit_tokens_total",
                                     "Tokens that texts found in shared pages when they began")),
       preempted(MakeCounter(registry, "hanmo_preempted_total",
@@ -66,6 +69,19 @@ MetricFamilies::MetricFamilies(Registry* registry)
       draft_tokens(MakeCounter(registry, "hanmo_draft_tokens_total", "Tokens guessed and checked")),
       draft_tokens_accepted(MakeCounter(registry, "hanmo_draft_tokens_accepted_total",
                                         "Tokens written because a guess came true")),
+      previews_dropped(MakeCounter(registry, "hanmo_previews_dropped_total",
+                                   "Previews left out because the client or the budget was too "
+                                   "slow for them")),
+      device_idle_seconds(MakeCounter(registry, "hanmo_device_idle_seconds_total",
+                                      "Time a worker's device stood still between two steps though "
+                                      "there was work")),
+      step_cost_seconds(
+          MakeGauge(registry, "hanmo_step_cost_seconds",
+                    "Device time of a step, as learned: of one row, and of as many as "
+                    "the knee of the curve has")),
+      knee_rows(MakeGauge(registry, "hanmo_step_knee_rows",
+                          "Rows of a step at the knee of the learned curve, beyond which larger "
+                          "batches bring little")),
       waiting(MakeGauge(registry, "hanmo_requests_waiting", "Requests before their first step")),
       running(MakeGauge(registry, "hanmo_requests_running", "Requests between first step and end")),
       model_state(MakeGauge(registry, "hanmo_model_state", "1 for the state a model is in")),

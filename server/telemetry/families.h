@@ -22,8 +22,11 @@ struct MetricFamilies {
       vae_decode_seconds, picture_encode_seconds, send_seconds;
   Histograms first_token_seconds, inter_token_seconds, request_seconds, batch_size, tick_seconds;
   Counters requests, rejections, cancelled, deadline_missed, worker_restarts;
-  Counters prompt_tokens, completion_tokens, pictures, steps, sliced_steps, steps_redone;
+  Counters prompt_tokens, completion_tokens, pictures, steps, sliced_steps, steps_redone,
+      steps_wasted;
   Counters prefix_hit_tokens, preempted, draft_tokens, draft_tokens_accepted;
+  Counters previews_dropped, device_idle_seconds;
+  Gauges step_cost_seconds, knee_rows;
   Gauges waiting, running, model_state, load_seconds, pages_used, pages_total, memory_used,
       worker_up, build_info;
 };

@@ -1,6 +1,8 @@
 #include "server/telemetry/metrics.h"
 
+#include <algorithm>
 #include <array>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "prometheus/counter.h"
@@ -17,6 +19,7 @@ using prometheus::Histogram;
 namespace {
 
 constexpr size_t kCodes = 17;
+constexpr size_t kMaxCostSeries = 32;  // of one model, at a time
 constexpr std::array<const char*, 4> kStepKinds = {"text_encode", "denoise", "vae_decode", "text"};
 
 size_t Index(StepKind kind) { return static_cast<size_t>(kind); }
@@ -41,7 +44,9 @@ struct Metrics::ModelSeries {
   std::array<Histogram*, kStepKinds.size()> step_seconds;
   std::array<Histogram*, kStepKinds.size()> batch_size;
   Counter *cancelled, *missed_waiting, *missed_running;
-  Counter *prompt_tokens, *completion_tokens, *pictures, *steps, *sliced_steps, *steps_redone;
+  Counter *prompt_tokens, *completion_tokens, *pictures, *steps, *sliced_steps, *steps_redone,
+      *steps_wasted, *previews_dropped;
+  std::string name;
   Counter *prefix_hit_tokens, *preempted, *draft_tokens, *draft_tokens_accepted;
   Gauge *waiting, *running, *load_seconds;
   std::array<Gauge*, std::size(kModelStates)> states;
@@ -49,7 +54,7 @@ struct Metrics::ModelSeries {
 };
 
 struct Metrics::WorkerSeries {
-  Counter* restarts;
+  Counter *restarts, *idle;
   Gauge *up, *memory_used;
   bool was_up = false;  // touched by the fleet's thread of this worker
 };
@@ -102,6 +107,9 @@ Metrics::Metrics(const std::vector<ModelLabel>& models, uint32_t workers,
     s.steps = &f.steps.Add(label);
     s.sliced_steps = &f.sliced_steps.Add(label);
     s.steps_redone = &f.steps_redone.Add(label);
+    s.steps_wasted = &f.steps_wasted.Add(label);
+    s.previews_dropped = &f.previews_dropped.Add(label);
+    s.name = model.name;
     s.prefix_hit_tokens = &f.prefix_hit_tokens.Add(label);
     s.preempted = &f.preempted.Add(label);
     s.draft_tokens = &f.draft_tokens.Add(label);
@@ -120,10 +128,11 @@ Metrics::Metrics(const std::vector<ModelLabel>& models, uint32_t workers,
     }
     models_.push_back(std::move(s));
   }
+  costs_.resize(models_.size());
   for (uint32_t worker = 0; worker < workers; ++worker) {
     const prometheus::Labels label = {{"worker", absl::StrCat(worker)}};
-    workers_.push_back(
-        {&f.worker_restarts.Add(label), &f.worker_up.Add(label), &f.memory_used.Add(label)});
+    workers_.push_back({&f.worker_restarts.Add(label), &f.device_idle_seconds.Add(label),
+                        &f.worker_up.Add(label), &f.memory_used.Add(label)});
   }
 }
 
@@ -179,6 +188,9 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
   s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
   s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
   workers_[worker].memory_used->Set(static_cast<double>(result.memory_used_bytes));
+  if (result.idle_time > absl::ZeroDuration()) {
+    workers_[worker].idle->Increment(absl::ToDoubleSeconds(result.idle_time));
+  }
   if (step.budget > absl::ZeroDuration()) s.sliced_steps->Increment();
   uint32_t drafted = 0, accepted = 0;
   for (const RowResult& row : result.rows) {
@@ -214,13 +226,39 @@ void Metrics::OnDeadlineMissed(ModelId model, bool was_running) {
   (was_running ? models_[model].missed_running : models_[model].missed_waiting)->Increment();
 }
 
-void Metrics::OnDone(ModelId model, absl::StatusCode, const Usage& usage, absl::Duration) {
+void Metrics::OnDone(ModelId model, absl::StatusCode code, const Usage& usage, absl::Duration) {
   const ModelSeries& s = models_[model];
   Count(s.prompt_tokens, usage.prompt_tokens);
   Count(s.completion_tokens, usage.completion_tokens);
   Count(s.pictures, usage.pictures);
   Count(s.steps, usage.steps);
   Count(s.steps_redone, usage.steps_redone);
+  const uint32_t lost = code == absl::StatusCode::kOk ? 0 : usage.steps;
+  Count(s.steps_wasted, usage.steps_redone + lost);
+}
+
+void Metrics::PreviewDropped(ModelId model) { models_[model].previews_dropped->Increment(); }
+
+void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) {
+  // Clients choose the sizes: time series are bounded.
+  for (size_t i = 0; i < std::min(costs.size(), kMaxCostSeries); ++i) {
+    const StepCosts::Description& cost = costs[i];
+    prometheus::Labels label = {{"model", models_[model].name},
+                                {"step", kStepKinds[Index(cost.key.kind)]},
+                                {"size", absl::StrCat(cost.key.width, "x", cost.key.height)}};
+    families_->knee_rows.Add(label).Set(cost.knee);
+    label["rows"] = "1";
+    families_->step_cost_seconds.Add(label).Set(absl::ToDoubleSeconds(cost.one_row));
+    label["rows"] = "knee";
+    families_->step_cost_seconds.Add(label).Set(absl::ToDoubleSeconds(cost.knee_rows));
+  }
+  absl::MutexLock lock(&mu_);
+  costs_[model] = std::move(costs);
+}
+
+std::vector<StepCosts::Description> Metrics::Costs(ModelId model) const {
+  absl::MutexLock lock(&mu_);
+  return costs_[model];
 }
 
 void Metrics::OnLoad(ModelId model, uint32_t waiting, uint32_t running) {

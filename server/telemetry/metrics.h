@@ -42,6 +42,10 @@ class Metrics : public BatcherObserver {
   void RefusedInvalid();
   void ObservePhase(ModelId model, FrontPhase phase, absl::Duration time);
 
+  void PreviewDropped(ModelId model);
+  // As last told by the batcher.
+  std::vector<StepCosts::Description> Costs(ModelId model) const ABSL_LOCKS_EXCLUDED(mu_);
+
   void ModelLoaded(ModelId model, absl::Duration time);
   // `state` is one of kModelStates.
   void SetModelState(ModelId model, absl::string_view state);
@@ -62,6 +66,8 @@ class Metrics : public BatcherObserver {
               absl::Duration total) override;
   void OnLoad(ModelId model, uint32_t waiting, uint32_t running) override;
   void OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) override;
+  void OnCosts(ModelId model, std::vector<StepCosts::Description> costs) override
+      ABSL_LOCKS_EXCLUDED(mu_);
   void OnTick(absl::Duration time) override;
 
  private:
@@ -73,6 +79,9 @@ class Metrics : public BatcherObserver {
   const std::unique_ptr<Families> families_;
   std::vector<ModelSeries> models_;    // by ModelId
   std::vector<WorkerSeries> workers_;  // by WorkerId
+
+  mutable absl::Mutex mu_;
+  std::vector<std::vector<StepCosts::Description>> costs_ ABSL_GUARDED_BY(mu_);  // by ModelId
 };
 
 inline constexpr absl::string_view kModelStates[] = {"loading", "ready", "recovering", "failed"};

@@ -12,8 +12,19 @@ import time
 
 import grpc
 import pytest
-from calls import PAINTER, POET, error_of, generate, outputs, picture_request, stream, text_request
-from contract import ROOT
+from calls import (
+    PAINTER,
+    POET,
+    error_of,
+    generate,
+    outputs,
+    paint,
+    picture_request,
+    stream,
+    text_request,
+)
+from contract import ROOT, generation_pb2, models_pb2
+from hanmo_server import BIN
 from observe import until
 
 CANCELLED, DEADLINE = grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED
@@ -100,6 +111,40 @@ def test_cancel_in_the_queue(alone):
     alone.wait_idle()
 
 
+def cancel_by_id(server, request_id):
+    return server.generation.Cancel(generation_pb2.CancelRequest(request_id=request_id), timeout=60)
+
+
+def test_cancel_by_id(alone):
+    """From anywhere, waiting or running, and all that bear the id."""
+    before = alone.metrics().sum("hanmo_cancelled_total", model=PAINTER)
+    running = start_stream(alone, endless(request_id="mine"))
+    waiting = alone.generation.Generate.future(endless(seed=2, request_id="mine"), timeout=60)
+    other = alone.generation.Generate.future(picture_request(request_id="other"), timeout=60)
+    until(lambda: alone.metrics().sum("hanmo_requests_waiting") == 2, "two waiting")
+    done = denoised(alone)
+    assert cancel_by_id(alone, "mine").requests == 2
+    assert error_of(lambda: list(running)).details() == "cancelled by its request id"
+    assert waiting.exception().code() == CANCELLED
+    assert other.result().outputs  # undisturbed
+    assert denoised(alone) <= done + 4 + 4  # those under way, and those of the other
+    assert alone.metrics().sum("hanmo_cancelled_total", model=PAINTER) == before + 2
+    error = error_of(cancel_by_id, alone, "mine")
+    assert error.code() == grpc.StatusCode.NOT_FOUND and "mine" in error.details()
+    for bad in ("", "a b", "x" * 129):
+        error = error_of(cancel_by_id, alone, bad)
+        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and "request_id" in error.details()
+
+
+def test_cancel_from_the_command_line(alone):
+    call = start_stream(alone, endless(request_id="a-long-one"))
+    command = [BIN / "hanmo", "cancel", "a-long-one", "--server", alone.address]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "cancelled\n"
+    assert error_of(lambda: list(call)).code() == CANCELLED
+    again = subprocess.run(command, capture_output=True, text=True)
+    assert again.returncode != 0 and "a-long-one" in again.stderr
+
+
 def test_a_deadline_between_steps(alone):
     before = alone.metrics().sum("hanmo_deadline_missed_total", phase="running")
     call = alone.generation.Generate.future(endless(), timeout=2)
@@ -125,6 +170,33 @@ def test_a_deadline_in_the_queue(alone):
     until(lambda: alone.metrics().sum("hanmo_requests_waiting") == 0, "an empty queue")
     first.cancel()
     alone.wait_idle()
+
+
+def test_fewer_steps_rather_than_no_picture(start_server):
+    """Who consents gets what fits the deadline, and is told how much that was."""
+    server = start_server()
+    big = {"width": 256, "height": 256, "seed": 3}
+    for _ in range(2):
+        generate(server, picture_request(steps=4, **big))  # now the cost is known
+    describe = models_pb2.DescribeModelRequest(name=PAINTER)
+    denoise = models_pb2.STEP_KIND_DENOISE
+
+    def costs():
+        told = server.models.DescribeModel(describe).step_costs
+        return [c for c in told if c.kind == denoise and c.width == 256 and c.steps >= 8]
+
+    (step,) = until(costs, "the costs told")
+    patience = 40 * (step.one_row.seconds + 1e-9 * step.one_row.nanos)
+    error = error_of(server.generation.Generate, endless(), timeout=patience)
+    assert error.code() == DEADLINE and "can't be met" in error.details()
+    # The deadline may still pass meanwhile, on a busy machine.
+    request = endless(min_steps=2, seed=3)
+    with contextlib.suppress(grpc.RpcError):
+        response = server.generation.Generate(request, timeout=patience)
+        picture = response.outputs[0].picture
+        assert 2 <= picture.steps <= 100 and response.usage.steps == picture.steps
+        alone = paint(server, picture_request(steps=picture.steps, **big))
+        assert alone.data == picture.data
 
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once(demo_repository, tmp_path):

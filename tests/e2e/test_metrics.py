@@ -12,7 +12,7 @@ import urllib.request
 
 import pytest
 from calls import PAINTER, POET, error_of, generate, picture_request, stream, text_request
-from contract import ROOT
+from contract import ROOT, models_pb2
 from observe import until
 
 # The names that dashboards are built on.
@@ -94,8 +94,47 @@ def test_the_figures_are_true(start_server):
         "hanmo_deadline_missed_total",
         "hanmo_worker_restarts_total",
         "hanmo_steps_redone_total",
+        "hanmo_steps_wasted_total",
+        "hanmo_previews_dropped_total",
     ):
         assert m.series(name) and m.sum(name) == 0
+
+
+def test_what_steps_cost_is_told(start_server):
+    """The same on /metrics and in DescribeModel, and about what the steps took."""
+    server = start_server()
+
+    def costs(name):
+        reply = server.models.DescribeModel(models_pb2.DescribeModelRequest(name=name))
+        return {(c.kind, c.width, c.height): c for c in reply.step_costs}
+
+    assert not costs(PAINTER) and not server.metrics().series("hanmo_step_cost_seconds")
+    generate(server, picture_request(seed=1, steps=20, sampler="ddim"))
+    generate(server, text_request(seed=1, max_tokens=30, ignore_eos=True))
+    generate(
+        server, picture_request(seed=1, steps=60, sampler="ddim")
+    )  # told once a second at most
+    until(lambda: len(costs(PAINTER)) == 3 and costs(POET), "the costs told")
+    cost = costs(PAINTER)[models_pb2.STEP_KIND_DENOISE, 64, 64]
+    seconds = cost.one_row.seconds + 1e-9 * cost.one_row.nanos
+    m = server.metrics()
+    measured = m.sum("hanmo_step_seconds_sum", model=PAINTER) / 80
+    assert 0.1 * measured < seconds < 10 * measured
+    assert cost.knee_rows >= 1 and 1 < cost.steps <= 80
+    told = {"model": PAINTER, "step": "denoise", "size": "64x64"}
+    assert 0.1 * measured < m.sum("hanmo_step_cost_seconds", rows="1", **told) < 10 * measured
+    assert m.sum("hanmo_step_knee_rows", **told) >= 1
+    assert m.sum("hanmo_device_idle_seconds_total") > 0
+
+
+def test_steps_of_the_cancelled_are_wasted(start_server):
+    server = start_server()
+    call = server.generation.GenerateStream(picture_request(steps=900), timeout=60)
+    next(event for event in call if event.HasField("step") and event.step.step >= 3)
+    call.cancel()
+    server.wait_idle()
+    m = server.metrics()
+    assert m.sum("hanmo_steps_wasted_total") == m.sum("hanmo_steps_total") >= 3
 
 
 def test_every_series_names_a_model_that_exists(used):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from calls import JPEG, PNG, WEBP, error_of, generate, paint, picture_request, pixels, psnr, stream
 from contract import ROOT
+from observe import until
 from PIL import Image
 
 RECIPE = ROOT / "models/recipes/landscape"
@@ -184,6 +185,30 @@ def test_every_sampler_paints_its_own_picture(server):
     painted = {name: paint(server, picture_request(sampler=name, seed=9)) for name in samplers}
     assert all(picture.sampler == name for name, picture in painted.items())
     assert len({picture.data for picture in painted.values()}) == len(samplers)
+
+
+def test_previews_beyond_the_budget_are_left_out(start_server):
+    request = picture_request(seed=10, steps=60, preview_every_steps=1, sampler="ddim")
+    without = start_server("--preview-bytes-per-second=0")
+    assert not stream(without, request).of("preview")
+    assert without.metrics().sum("hanmo_previews_dropped_total") == 59
+    few = start_server("--preview-bytes-per-second=1000")
+    previews = stream(few, request).of("preview")
+    assert previews[0].step == 1 and len(previews) < 59
+    assert few.metrics().sum("hanmo_previews_dropped_total") == 59 - len(previews)
+
+
+def test_a_reader_of_previews_that_stalls_delays_no_picture(start_server):
+    """Unread previews are replaced by newer ones; they park nothing."""
+    server = start_server("--preview-bytes-per-second=1GiB")
+    size = {"width": 128, "height": 128}
+    request = picture_request(seed=10, steps=400, preview_every_steps=1, sampler="ddim", **size)
+    call = server.generation.GenerateStream(request, timeout=60)
+    until(lambda: server.metrics().sum("hanmo_steps_total") == 400, "the picture", 60)
+    streamed = list(call)
+    assert streamed[-1].final.usage.steps == 400
+    seen = sum(event.HasField("preview") for event in streamed)
+    assert seen + server.metrics().sum("hanmo_previews_dropped_total") == 399
 
 
 def test_previews_are_small_jpegs_and_change_nothing(server):

@@ -24,7 +24,7 @@ def test_services_and_messages_are_reflected(server):
     assert SERVICES <= set(database.get_services())
     pool = descriptor_pool.DescriptorPool(database)
     methods = pool.FindServiceByName("hanmo.v1.Generation").methods_by_name
-    assert set(methods) == {"Generate", "GenerateStream", "Tokenize", "Detokenize"}
+    assert set(methods) == {"Generate", "GenerateStream", "Tokenize", "Detokenize", "Cancel"}
     fields = pool.FindMessageTypeByName("hanmo.v1.PictureParameters").fields_by_name
     assert {"negative_prompt", "steps", "guidance", "seed", "sampler"} <= set(fields)
     assert not [name for name in database.get_services() if "worker" in name]

@@ -29,7 +29,10 @@ struct RecordingSink final : public Sink {
   };
 
   explicit RecordingSink(size_t samples) : outputs(samples) {}
-  void OnQueued(uint32_t position) override { positions.push_back(position); }
+  void OnQueued(uint32_t position, absl::Duration wait) override {
+    positions.push_back(position);
+    waits.push_back(wait);
+  }
   void OnStep(uint32_t index, uint32_t step, uint32_t) override {
     outputs[index].steps.push_back(step);
     if (is_full) ++late;
@@ -60,6 +63,7 @@ struct RecordingSink final : public Sink {
 
   std::vector<Output> outputs;
   std::vector<uint32_t> positions;
+  std::vector<absl::Duration> waits;
   std::vector<uint32_t> previews;
   std::optional<absl::Status> status;
   Usage usage;

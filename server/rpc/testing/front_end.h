@@ -29,7 +29,7 @@ class FrontEnd {
   EchoWorker& worker() { return *worker_; }
   ModelTable& models() { return models_; }
   Batcher& batcher() { return loop_.batcher(); }
-  CallCounter& calls() { return calls_; }
+  Calls& calls() { return calls_; }
   Metrics& metrics() { return metrics_; }
   TaskPool& media_pool() { return media_pool_; }
 
@@ -37,7 +37,7 @@ class FrontEnd {
   Log log_;
   ModelTable models_;
   Metrics metrics_;
-  CallCounter calls_;
+  Calls calls_;
   TaskPool media_pool_;
   TaskPool tokenize_pool_;
   BatcherLoop loop_;
