@@ -37,7 +37,7 @@ struct Config {
   uint32_t worker_threads = 0;
   std::vector<std::string> devices = {"auto"};
   std::string dtype = "auto";
-  bool deterministic = true;
+  std::string deterministic = "auto";
   uint64_t kv_memory = 0;
   std::string worker_program;
   std::vector<std::string> worker_arg;

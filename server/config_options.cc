@@ -75,10 +75,15 @@ std::vector<ConfigOption> MakeOptions() {
        0,
        0,
        {"auto", "float32", "float16", "bfloat16"}},
-      {kWorkers, "deterministic", "BOOL", &Config::deterministic,
-       "a request's output never depends on what else runs; always so on a CPU, at no cost; on a "
-       "GPU "
-       "rows then run one by one"},
+      {kWorkers,
+       "deterministic",
+       "WHEN",
+       &Config::deterministic,
+       "a request's output never depends on what else runs; auto: on CPUs, where that costs nothing, "
+       "but not on GPUs, where rows would run one by one",
+       0,
+       0,
+       {"auto", "true", "false"}},
       {kWorkers, "kv-memory", "BYTES", &Config::kv_memory,
        "key/value pages of each text model on each worker; 0 lets the worker choose", 0,
        1024 * kGiB},

@@ -74,7 +74,7 @@ TEST(ConfigTest, PrintedConfigIsAConfigFile) {
   EXPECT_EQ(ConfigYaml(second->config), printed);
   EXPECT_THAT(second->config.worker, ElementsAre("unix:/a", "unix:/b"));
   EXPECT_EQ(second->config.kv_memory, uint64_t{3} << 30);
-  EXPECT_FALSE(second->config.deterministic);
+  EXPECT_EQ(second->config.deterministic, "false");
 }
 
 TEST(ConfigTest, ListsComeFromRepeatedFlagsSequencesAndCommas) {

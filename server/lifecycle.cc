@@ -91,7 +91,7 @@ FleetOptions FleetOptionsOf(const Config& config) {
   options.worker_threads = config.worker_threads;
   options.worker_args = config.worker_arg;
   options.dtype = config.dtype == "auto" ? "" : config.dtype;
-  options.deterministic = config.deterministic;
+  if (config.deterministic != "auto") options.deterministic = config.deterministic == "true";
   options.kv_bytes = config.kv_memory;
   return options;
 }

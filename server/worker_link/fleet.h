@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -43,7 +44,7 @@ struct FleetOptions {
   std::string tls_key_file;
 
   std::string dtype;  // "", "float32", "float16" or "bfloat16"
-  bool deterministic = true;
+  std::optional<bool> deterministic;  // nullopt: where it costs nothing, on CPUs
   uint64_t kv_bytes = 0;  // KV pages per worker and text model; 0: the worker chooses
 
   // A worker that dies is started again after min_backoff, doubled up to max_backoff while it keeps

@@ -167,10 +167,11 @@ void Fleet::Member::OnHello(const WorkerHello& hello) {
   context_.observer->OnWorkerUp(place_.id, hello.device);
   context_.events->AddWorker(place_.id, session);
   const FleetOptions& options = *context_.options;
+  const bool deterministic = options.deterministic.value_or(hello.device == "cpu");
   for (const FleetModel& model : *context_.models) {
     if (failed_.contains(model.id)) continue;
     loading_.push_back(model.id);
-    session->Load({model.id, model.path, options.dtype, options.deterministic, options.kv_bytes});
+    session->Load({model.id, model.path, options.dtype, deterministic, options.kv_bytes});
   }
 }
 
