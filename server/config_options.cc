@@ -79,7 +79,8 @@ std::vector<ConfigOption> MakeOptions() {
        "deterministic",
        "WHEN",
        &Config::deterministic,
-       "a request's output never depends on what else runs; auto: on CPUs, where that costs nothing, "
+       "a request's output never depends on what else runs; auto: on CPUs, where that costs "
+       "nothing, "
        "but not on GPUs, where rows would run one by one",
        0,
        0,

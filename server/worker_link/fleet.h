@@ -43,9 +43,9 @@ struct FleetOptions {
   std::string tls_certificate_file;
   std::string tls_key_file;
 
-  std::string dtype;  // "", "float32", "float16" or "bfloat16"
+  std::string dtype;                  // "", "float32", "float16" or "bfloat16"
   std::optional<bool> deterministic;  // nullopt: where it costs nothing, on CPUs
-  uint64_t kv_bytes = 0;  // KV pages per worker and text model; 0: the worker chooses
+  uint64_t kv_bytes = 0;              // KV pages per worker and text model; 0: the worker chooses
 
   // A worker that dies is started again after min_backoff, doubled up to max_backoff while it keeps
   // dying within stable_after.
