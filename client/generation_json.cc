@@ -52,6 +52,7 @@ ordered_json UsageJson(const hanmo::v1::Usage& usage) {
   json["steps_redone"] = usage.steps_redone();
   json["pictures"] = usage.pictures();
   json["device_seconds"] = Seconds(usage.device_time());
+  json["peak_bytes"] = usage.peak_bytes();
   return json;
 }
 

@@ -120,8 +120,10 @@ void AddStepCost(const hanmo::v1::StepCost& cost, std::string* text) {
   std::string step = StepName(cost.kind());
   if (cost.width() > 0) absl::StrAppend(&step, " ", cost.width(), "x", cost.height());
   AddLine("step cost",
-          absl::StrFormat("%s: %.1f ms a row, %.1f ms for the %d at the knee (%d measured)", step,
-                          1e3 * Seconds(cost.one_row()), 1e3 * Seconds(cost.knee_time()),
+          absl::StrFormat("%s: %.1f ms and %.1f MB a row, %.1f ms and %.1f MB for the %d at the "
+                          "knee (%d measured)",
+                          step, 1e3 * Seconds(cost.one_row()), 1e-6 * cost.one_row_bytes(),
+                          1e3 * Seconds(cost.knee_time()), 1e-6 * cost.knee_bytes(),
                           cost.knee_rows(), cost.steps()),
           text);
 }
@@ -189,7 +191,9 @@ ordered_json DescriptionJson(const DescribeModelResponse& model) {
                                   {"height", cost.height()},
                                   {"one_row_seconds", Seconds(cost.one_row())},
                                   {"knee_rows", cost.knee_rows()},
+                                  {"one_row_bytes", cost.one_row_bytes()},
                                   {"knee_seconds", Seconds(cost.knee_time())},
+                                  {"knee_bytes", cost.knee_bytes()},
                                   {"steps", cost.steps()}});
   }
   return json;

@@ -107,9 +107,8 @@ std::vector<ConfigOption> MakeOptions() {
        "NAME",
        &Config::policy,
        "who goes first: hanmo (short requests as far as long ones can bear it, deadlines, fair "
-       "shares), fcfs (in order of arrival), static (likewise, and a batch is closed until its "
-       "last "
-       "sample has ended)",
+       "shares), fcfs (in order of arrival), static (likewise, in batches of equal pictures, or of "
+       "texts, that are closed until the last has ended)",
        0,
        0,
        {"hanmo", "fcfs", "static"}},

@@ -9,6 +9,7 @@
 #include <torch/headeronly/version.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "absl/strings/numbers.h"
@@ -35,6 +36,28 @@ uint64_t ReadKilobytes(const char* path, absl::string_view key) {
   const std::string text = ReadKey(path, key);
   if (!absl::SimpleAtoi(text.substr(0, text.find(' ')), &kilobytes)) return 0;
   return kilobytes << 10;
+}
+
+uint64_t ReadNumber(const std::string& path, uint64_t otherwise) {
+  std::ifstream file(path);
+  uint64_t number = 0;
+  return file >> number ? number : otherwise;
+}
+
+// Version 2 of control groups; without one, or without a limit, everything stays as it is.
+void LimitToControlGroup(DeviceMemory* memory) {
+  const std::string group = "/sys/fs/cgroup" + ReadKey("/proc/self/cgroup", "0:");
+  const uint64_t limit = ReadNumber(group + "/memory.max", UINT64_MAX);
+  if (limit >= memory->total) return;
+  uint64_t used = ReadNumber(group + "/memory.current", 0);
+  std::ifstream stat(group + "/memory.stat");
+  uint64_t bytes = 0;
+  for (std::string key; stat >> key >> bytes;) {
+    // Files that were read: dropped when the memory is needed.
+    if (key == "inactive_file") used -= std::min(used, bytes);
+  }
+  memory->total = limit;
+  memory->free = std::min(memory->free, limit - std::min(limit, used));
 }
 
 // libtorch_cuda.so lies beside libtorch_cpu.so; opening it registers its operators.
@@ -92,20 +115,24 @@ absl::StatusOr<ComputeDevice> ComputeDevice::Open(const std::string& name) {
 DeviceMemory ComputeDevice::memory() const {
   DeviceMemory memory;
   if (device_.is_cpu()) {
-    memory.total_bytes = ReadKilobytes("/proc/meminfo", "MemTotal");
-    memory.free_bytes = ReadKilobytes("/proc/meminfo", "MemAvailable");
+    memory.total = ReadKilobytes("/proc/meminfo", "MemTotal");
+    memory.free = ReadKilobytes("/proc/meminfo", "MemAvailable");
+    LimitToControlGroup(&memory);
+    // What was freed and is kept for the next step.
+    memory.free += mallinfo2().fordblks;
     std::ifstream statm("/proc/self/statm");
     uint64_t size = 0, resident = 0;
     statm >> size >> resident;
-    memory.used_bytes = resident * sysconf(_SC_PAGESIZE);
+    memory.used = resident * sysconf(_SC_PAGESIZE);
     return memory;
   }
   CatchTorch([&] {
     auto* allocator = c10::getDeviceAllocator(at::kCUDA);
     const auto [free, total] = allocator->getMemoryInfo(device_.index());
-    memory.total_bytes = total;
-    memory.free_bytes = free;
-    memory.used_bytes = allocator->getDeviceStats(device_.index()).reserved_bytes[0].current;
+    const auto stats = allocator->getDeviceStats(device_.index());
+    memory.total = total;
+    memory.used = stats.reserved_bytes[0].current;
+    memory.free = free + memory.used - stats.allocated_bytes[0].current;
     return absl::OkStatus();
   }).IgnoreError();
   return memory;

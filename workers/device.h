@@ -8,14 +8,9 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "server/batcher/worker.h"
 
 namespace hanmo {
-
-struct DeviceMemory {
-  uint64_t total_bytes = 0;
-  uint64_t free_bytes = 0;
-  uint64_t used_bytes = 0;  // by this process
-};
 
 class ComputeDevice {
  public:
@@ -29,6 +24,7 @@ class ComputeDevice {
   std::string name() const { return device_.str(); }
   // Of the processor or GPU, for people.
   const std::string& model() const { return model_; }
+  // On a CPU within the limits of the process's control group, as a container has them.
   DeviceMemory memory() const;
   // The type a model is served in unless another is asked for: float32 on a CPU, for parity with
   // diffusers and transformers; bfloat16 on a GPU.

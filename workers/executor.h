@@ -34,8 +34,8 @@ class Executor {
 
   // Makes a sample known. Whatever is wrong with it is reported in the result of its first step.
   virtual void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) = 0;
-  // One row result per row, in order, or a status for all of them. Times, memory in use and the
-  // step's budget are the service's.
+  // One row result per row, in order, or a status for all of them. Times, the device's memory and
+  // the step's budget are the service's.
   StepResult Run(const Step& step) { return RunInSlices(step, nullptr); }
   // The same, telling `listener` (null: nobody) at the yield points of picture steps. From there
   // everything here may be called but Unload, Load and Detach of the step's own model; the samples
@@ -44,8 +44,8 @@ class Executor {
   virtual StepResult RunInSlices(const Step& step, YieldListener* listener) = 0;
   // Of the samples that have something to save; the others are left out.
   virtual std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) = 0;
-  // Bytes of the device's memory that this process uses.
-  virtual uint64_t memory_used() const { return 0; }
+  // As it is now. May take a tenth of a millisecond.
+  virtual DeviceMemory memory() const { return {}; }
   // Unknown handles are ignored.
   virtual void Drop(const std::vector<SampleHandle>& samples) = 0;
 

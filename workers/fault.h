@@ -33,7 +33,7 @@ class FaultyExecutor final : public Executor {
   void Unload(ModelId model) override { executor_->Unload(model); }
   void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;
   StepResult RunInSlices(const Step& step, YieldListener* listener) override;
-  uint64_t memory_used() const override { return executor_->memory_used(); }
+  DeviceMemory memory() const override { return executor_->memory(); }
   std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
   void Detach() override;

@@ -8,6 +8,7 @@
 #include "workers/device.h"
 #include "workers/serving.h"
 #include "workers/torch_executor.h"
+#include "workers/working_memory.h"
 
 namespace {
 
@@ -40,6 +41,7 @@ int main(int argc, char** argv) {
   KeepOrderOfSummation();
   LimitSpinning(argv);
   hanmo::ConfigureAllocator();
+  hanmo::CountTensorMemory();
   const hanmo::WorkerOptions options = hanmo::ParseWorkerFlags(argc, argv);
   if (options.fd >= 0) hanmo::DieWithParent();
   absl::StatusOr<hanmo::ComputeDevice> device = hanmo::ComputeDevice::Open(options.device);

@@ -13,6 +13,9 @@
 namespace hanmo {
 namespace {
 
+// Reading the memory in use takes longer than a short step may.
+constexpr absl::Duration kMemoryInterval = absl::Milliseconds(100);
+
 // Of a clock that never jumps; its zero means nothing.
 absl::Duration Uptime() {
   return absl::FromChrono(std::chrono::steady_clock::now().time_since_epoch());
@@ -180,7 +183,6 @@ void WorkerService::Execute(Command command) {
       wire::RunResponse response;
       response.mutable_step_done()->set_step(request.resume().step());
       response.mutable_step_done()->set_already_done(true);
-      response.mutable_step_done()->set_memory_used_bytes(executor_->memory_used());
       command.stream->Write(response);
       return;
     }
@@ -199,6 +201,7 @@ void WorkerService::Load(const Command& command) {
   const absl::Duration start = Uptime();
   absl::StatusOr<LoadedModel> loaded = executor_->Load(FromWire(load));
   if (loaded.ok()) loaded->load_seconds = absl::ToDoubleSeconds(Uptime() - start);
+  memory_read_ = -absl::InfiniteDuration();
   wire::RunResponse response;
   ToWire(load.model(), loaded, response.mutable_loaded());
   command.stream->Write(response);
@@ -278,7 +281,11 @@ void WorkerService::Answer(Stream* stream, StepResult result, absl::Duration sta
   const absl::Duration end = Uptime();
   result.device_time = end - start;
   result.idle_time = last_step_end_.has_value() ? start - *last_step_end_ : absl::ZeroDuration();
-  result.memory_used_bytes = executor_->memory_used();
+  if (end - memory_read_ >= kMemoryInterval) {
+    memory_ = executor_->memory();
+    memory_read_ = end;
+  }
+  result.memory = memory_;
   last_step_end_ = end;
   wire::RunResponse response;
   ToWire(std::move(result), response.mutable_step_done());

@@ -78,6 +78,8 @@ class WorkerService final : public wire::Worker::Service {
   const std::function<void()> stream_ended_;
   // Of the compute thread only.
   std::optional<absl::Duration> last_step_end_;
+  DeviceMemory memory_;  // as of memory_read_
+  absl::Duration memory_read_ = -absl::InfiniteDuration();
   SlicedStep* suspended_ = nullptr;
 
   absl::Mutex mu_;

@@ -45,7 +45,7 @@ absl::Status TextPipeline::MakeCache() {
   const int64_t context_pages = PagesFor(config.n_positions);
   int64_t pages = options_.kv_bytes / page_bytes;
   if (options_.kv_bytes == 0) {
-    uint64_t room = options_.device->memory().free_bytes / kFreeMemoryShare;
+    uint64_t room = options_.device->memory().free / kFreeMemoryShare;
     if (options_.device->device().is_cpu()) room = std::min(room, kMaxCpuKvBytes);
     pages = std::min<int64_t>(kDefaultSamples * context_pages, room / page_bytes);
   }

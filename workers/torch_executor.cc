@@ -12,6 +12,7 @@
 #include "workers/picture_pipeline.h"
 #include "workers/text_pipeline.h"
 #include "workers/torch_status.h"
+#include "workers/working_memory.h"
 
 namespace hanmo {
 namespace {
@@ -33,12 +34,10 @@ std::string KeyOf(const LoadCommand& load) {
 }  // namespace
 
 WorkerHello TorchExecutor::Describe() const {
-  const DeviceMemory memory = device_.memory();
   WorkerHello hello;
   hello.device = device_.name();
   hello.device_name = device_.model();
-  hello.memory_bytes = memory.total_bytes;
-  hello.memory_free_bytes = memory.free_bytes;
+  hello.memory = device_.memory();
   hello.build = device_.build();
   return hello;
 }
@@ -123,7 +122,10 @@ StepResult TorchExecutor::RunInSlices(const Step& step, YieldListener* listener)
     result.status = CatchTorch([&] {
       c10::InferenceMode inference;
       const YieldScope scope(device_.device().is_cpu() ? listener : nullptr);
-      return found->second.pipeline->Run(step, &result.rows);
+      const WorkingMemory memory(device_);
+      const absl::Status status = found->second.pipeline->Run(step, &result.rows);
+      result.peak_bytes = memory.peak_bytes();
+      return status;
     });
   }
   if (!result.status.ok()) result.rows.clear();

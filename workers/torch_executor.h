@@ -27,7 +27,7 @@ class TorchExecutor final : public Executor {
   void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;
   // On a CPU; elsewhere nobody is told: operators are only queued, and a step is short.
   StepResult RunInSlices(const Step& step, YieldListener* listener) override;
-  uint64_t memory_used() const override { return device_.memory().used_bytes; }
+  DeviceMemory memory() const override { return device_.memory(); }
   std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
   void Detach() override;

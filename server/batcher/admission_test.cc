@@ -386,6 +386,21 @@ TEST_F(AdmissionTest, WhoRidesTogetherSharesTheDeviceTime) {
   EXPECT_EQ(sink(other).usage.device_time, absl::Milliseconds(10));
 }
 
+TEST_F(AdmissionTest, WhoRidesTogetherSharesTheMemory) {
+  Start();
+  workers_[0]->SetMemory(1000, 1 << 20);
+  PictureJob guided = Picture(4, 1), plain = Picture(4, 2);
+  guided.guidance = 5;
+  plain.guidance = 1;
+  const RequestId two_rows = Submit(guided), one_row = Submit(plain);
+  const RequestId text = Submit(Text(3, 2));
+  RunToIdle();
+  // Two samples take 2,000 bytes for three rows; in the decoder each has one.
+  EXPECT_EQ(sink(two_rows).usage.peak_bytes, 2000u * 2 / 3);
+  EXPECT_EQ(sink(one_row).usage.peak_bytes, 1000u);
+  EXPECT_EQ(sink(text).usage.peak_bytes, 1000u + 1) << "a page of one byte";
+}
+
 TEST_F(AdmissionTest, TellsTheLatenciesOfTexts) {
   struct Latencies : BatcherObserver {
     void OnPrefill(ModelId, absl::Duration time, uint32_t) override { prefill.push_back(time); }

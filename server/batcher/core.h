@@ -214,7 +214,8 @@ class Batcher::Core {
   // `*result` are those of the whole step.
   bool FinishSlice(ActiveWorker& worker, InFlight* sent, StepResult* result);
   void FinishStep(ActiveWorker& worker, const InFlight& sent, StepResult& result);
-  void Learn(ActiveWorker& worker, const InFlight& sent, StepLoad load, absl::Duration time);
+  void Learn(ActiveWorker& worker, const InFlight& sent, StepLoad load, const StepResult& result);
+  void ChargeMemory(Sample* sample, const InFlight& sent, StepLoad load, uint64_t peak_bytes);
   void FinishRow(Sample* sample, StepKind kind, const Row& sent, RowResult& row);
   void FinishEncode(Sample* sample, const RowResult& row);
   void FinishDenoise(Sample* sample, RowResult& row);

@@ -84,6 +84,19 @@ absl::Duration CostCurve::Predict(StepLoad load) const {
   return absl::Seconds(RowSeconds(load.rows) + per_token_ * load.prefill_tokens);
 }
 
+void CostCurve::LearnBytes(uint32_t rows, uint64_t bytes) {
+  if (rows > kMaxRows) return;
+  cells_[rows].bytes = std::max(cells_[rows].bytes, bytes);
+  most_weighed_ = std::max(most_weighed_, rows);
+}
+
+uint64_t CostCurve::PredictBytes(uint32_t rows) const {
+  if (most_weighed_ == 0) return 0;
+  if (rows > most_weighed_) return cells_[most_weighed_].bytes * rows / most_weighed_;
+  while (cells_[rows].bytes == 0) ++rows;
+  return cells_[rows].bytes;
+}
+
 uint32_t CostCurve::Knee(uint32_t most) const {
   if (most_measured_ == 0) return 0;
   const uint32_t known = std::min(most, most_measured_);
@@ -100,21 +113,40 @@ uint32_t CostCurve::Knee(uint32_t most) const {
   return steps_ % kProbe == kProbe - 1 ? std::min(most, 2 * knee) : knee;
 }
 
-absl::Duration StepCosts::Predict(const CostKey& key, StepLoad load) const {
-  if (const CostCurve* curve = Find(key)) return curve->Predict(load);
+const CostCurve* StepCosts::Nearest(const CostKey& key, double* times) const {
+  *times = 1;
+  if (const CostCurve* curve = Find(key)) return curve;
   const double pixels = double{1} * key.width * key.height;
-  if (pixels == 0) return absl::ZeroDuration();
+  if (pixels == 0) return nullptr;
   const CostCurve* nearest = nullptr;
-  double factor = 0;
   for (const auto& [other, curve] : curves_) {
     if (other.model != key.model || other.kind != key.kind || other.width == 0) continue;
     const double ratio = pixels / (double{1} * other.width * other.height);
-    if (nearest == nullptr || std::abs(std::log(ratio)) < std::abs(std::log(factor))) {
+    if (nearest == nullptr || std::abs(std::log(ratio)) < std::abs(std::log(*times))) {
       nearest = &curve;
-      factor = ratio;
+      *times = ratio;
     }
   }
-  return nearest == nullptr ? absl::ZeroDuration() : nearest->Predict(load) * factor;
+  return nearest;
+}
+
+absl::Duration StepCosts::Predict(const CostKey& key, StepLoad load) const {
+  double times = 1;
+  const CostCurve* curve = Nearest(key, &times);
+  if (curve == nullptr) return absl::ZeroDuration();
+  return times == 1 ? curve->Predict(load) : curve->Predict(load) * times;
+}
+
+uint64_t StepCosts::PredictBytes(const CostKey& key, uint32_t rows) const {
+  double times = 1;
+  const CostCurve* curve = Nearest(key, &times);
+  if (curve == nullptr) return 0;
+  return static_cast<uint64_t>(static_cast<double>(curve->PredictBytes(rows)) * times);
+}
+
+uint32_t StepCosts::RowsWithin(const CostKey& key, uint64_t bytes, uint32_t most) const {
+  while (most > 1 && PredictBytes(key, most) > bytes) --most;
+  return most;
 }
 
 uint32_t StepCosts::Knee(const CostKey& key, uint32_t most) const {
@@ -148,8 +180,8 @@ std::vector<StepCosts::Description> StepCosts::Describe(ModelId model, uint32_t 
   for (const auto& [key, curve] : curves_) {
     if (key.model != model) continue;
     const uint32_t knee = std::max<uint32_t>(1, curve.Knee(most));
-    described.push_back(
-        {key, knee, curve.Predict({1, 0}), curve.Predict({knee, 0}), curve.steps()});
+    described.push_back({key, knee, curve.Predict({1, 0}), curve.Predict({knee, 0}),
+                         curve.PredictBytes(1), curve.PredictBytes(knee), curve.steps()});
   }
   // The most measured first.
   std::sort(described.begin(), described.end(), [](const auto& a, const auto& b) {

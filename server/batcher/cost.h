@@ -1,4 +1,5 @@
-// What a step costs, learned from the steps that ran: nobody profiles anything beforehand.
+// What a step costs in time and memory, learned from the steps that ran: nobody profiles anything
+// beforehand.
 //
 // Std and abseil only; not thread-safe.
 #ifndef HANMO_SERVER_BATCHER_COST_H_
@@ -56,13 +57,19 @@ class CostCurve {
   // known.
   uint32_t Knee(uint32_t most) const;
 
+  // Working memory of a step. More rows than measured are taken to need it in proportion; 0 while
+  // nothing is known.
+  void LearnBytes(uint32_t rows, uint64_t bytes);
+  uint64_t PredictBytes(uint32_t rows) const;
+
   uint64_t steps() const { return steps_; }
 
  private:
   struct Cell {
     float seconds = 0;
     uint16_t count = 0;
-    uint64_t last = 0;  // step in which it was learned
+    uint64_t last = 0;   // step in which it was learned
+    uint64_t bytes = 0;  // the most
   };
 
   double RowSeconds(double rows) const;
@@ -71,6 +78,7 @@ class CostCurve {
   uint64_t steps_ = 0;
   std::array<Cell, kMaxRows + 1> cells_{};  // by rows, of steps without prefill
   uint32_t most_measured_ = 0;
+  uint32_t most_weighed_ = 0;  // rows whose memory is known
   // Sums of the weighted least squares, and its solution.
   double weight_ = 0, x_ = 0, xx_ = 0, y_ = 0, xy_ = 0;
   double base_ = 0;
@@ -90,6 +98,14 @@ class StepCosts {
   absl::Duration Predict(const CostKey& key, StepLoad load) const;
   uint32_t Knee(const CostKey& key, uint32_t most) const;
 
+  // Working memory likewise; steps with prompt tokens are not counted.
+  void LearnBytes(const CostKey& key, StepLoad load, uint64_t bytes) {
+    if (bytes > 0 && load.prefill_tokens == 0) curves_[key].LearnBytes(load.rows, bytes);
+  }
+  uint64_t PredictBytes(const CostKey& key, uint32_t rows) const;
+  // As many rows as need no more than `bytes`, from 1 to `most`.
+  uint32_t RowsWithin(const CostKey& key, uint64_t bytes, uint32_t most) const;
+
   // Time of one sample alone on the device, from Begin to its end; zero while nothing is known.
   absl::Duration Lone(ModelId model, const PictureJob& job) const;
   absl::Duration Lone(ModelId model, const TextJob& job) const;
@@ -101,6 +117,8 @@ class StepCosts {
     uint32_t knee = 0;  // rows
     absl::Duration one_row;
     absl::Duration knee_rows;
+    uint64_t one_row_bytes = 0;
+    uint64_t knee_rows_bytes = 0;
     uint64_t steps = 0;  // measured
   };
   // One entry per key with its predicted times, the most measured first; for people.
@@ -111,6 +129,10 @@ class StepCosts {
     auto found = curves_.find(key);
     return found == curves_.end() ? nullptr : &found->second;
   }
+
+  // The curve of the key or of the nearest size, and how many times its costs the key's are; null
+  // while nothing is known.
+  const CostCurve* Nearest(const CostKey& key, double* times) const;
 
   absl::flat_hash_map<CostKey, CostCurve> curves_;
   absl::flat_hash_map<ModelId, double> lengths_;

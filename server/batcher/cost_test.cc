@@ -85,6 +85,29 @@ TEST(CostCurveTest, TriesAgainWhatWasBadOnce) {
   EXPECT_GT(rows, 8u);
 }
 
+TEST(CostCurveTest, MemoryGrowsWithTheRows) {
+  CostCurve curve;
+  EXPECT_EQ(curve.PredictBytes(4), 0u);
+  curve.LearnBytes(2, 700);
+  curve.LearnBytes(2, 500);
+  EXPECT_EQ(curve.PredictBytes(1), 700u) << "no more than two rows need";
+  EXPECT_EQ(curve.PredictBytes(2), 700u) << "the most";
+  EXPECT_EQ(curve.PredictBytes(8), 2800u);
+  curve.LearnBytes(8, 1600);
+  EXPECT_EQ(curve.PredictBytes(3), 1600u);
+  EXPECT_EQ(curve.PredictBytes(1000), 200'000u);
+}
+
+TEST(StepCostsTest, TellsHowManyRowsFit) {
+  StepCosts costs;
+  const CostKey small{7, StepKind::kDenoise, 256, 256}, large{7, StepKind::kDenoise, 512, 512};
+  EXPECT_EQ(costs.RowsWithin(small, 1, 16), 16u) << "nothing is known";
+  costs.LearnBytes(small, {2, 0}, 200);
+  EXPECT_EQ(costs.RowsWithin(small, 850, 16), 8u);
+  EXPECT_EQ(costs.RowsWithin(large, 850, 16), 2u) << "four times the pixels";
+  EXPECT_EQ(costs.RowsWithin(large, 10, 16), 1u);
+}
+
 TEST(StepCostsTest, ScalesSizesNeverSeenByTheirPixels) {
   StepCosts costs;
   for (int i = 0; i < 3; ++i) {

@@ -30,11 +30,13 @@ double LoadOf(const Sample& sample) {
   return 1e-3 + absl::ToDoubleSeconds(request.cost) / static_cast<double>(request.samples.size());
 }
 
-bool SameSize(const Sample& a, const Sample& b) {
+// One call of a diffusers pipeline has one of each of these for all its pictures.
+bool SameCall(const Sample& a, const Sample& b) {
   const PictureJob* x = a.picture();
   const PictureJob* y = b.picture();
   if (x == nullptr || y == nullptr) return x == y;
-  return x->width == y->width && x->height == y->height;
+  return x->width == y->width && x->height == y->height && x->steps == y->steps &&
+         x->guidance == y->guidance && x->sampler == y->sampler;
 }
 
 }  // namespace
@@ -114,13 +116,16 @@ void Batcher::Core::BeginSamples(ModelQueue& queue) {
     }
   }
   if (!returning.empty()) return;
+  // A batch of equal ones has to look further.
+  const size_t most_passed_over =
+      options_.policy.policy == Policy::kStatic ? SIZE_MAX : kPassedOver;
   size_t passed_over = 0;
   for (auto it = queue.waiting.begin(); it != queue.waiting.end();) {
     ActiveRequest* request = it->second;
     const Sample& next = *request->samples[request->next_to_begin];
     if (!BeginOne(request->samples[request->next_to_begin].get(), queue)) {
       // Texts that come later have no better claim; pictures may be of another size.
-      if (next.text() != nullptr || ++passed_over > kPassedOver) break;
+      if (next.text() != nullptr || ++passed_over > most_passed_over) break;
       ++it;
       continue;
     }
@@ -195,7 +200,7 @@ bool Batcher::Core::WouldRun(const ActiveWorker& worker, const Sample& sample) c
 bool Batcher::Core::Gathers(const ActiveWorker& worker, const Sample& sample) const {
   if (worker.closed) return false;
   return std::all_of(worker.aboard.begin(), worker.aboard.end(), [&](const Sample* other) {
-    return other->request->model == sample.request->model && SameSize(*other, sample);
+    return other->request->model == sample.request->model && SameCall(*other, sample);
   });
 }
 

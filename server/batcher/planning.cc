@@ -14,6 +14,9 @@ constexpr double kWorthCutting = 1.5;
 // Shorter slices would cost more than they bring.
 constexpr absl::Duration kShortestSlice = absl::Milliseconds(5);
 
+// Of the memory that is free, a step's share: the rest is for what is not counted, and for others.
+constexpr double kMemoryShare = 0.9;
+
 bool Prefills(const Sample& sample) { return sample.planned_cached < sample.known_tokens; }
 
 // The batch that takes the sample further; nothing while it must wait for a result.
@@ -112,11 +115,15 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
 
 uint32_t Batcher::Core::MostRows(const ActiveWorker& worker, const BatchKey& key) const {
   const CostKey cost{key.model, key.kind, key.width, key.height};
-  const uint32_t most = 2 * options_.max_picture_batch;  // all of them guided
+  uint32_t most = 2 * options_.max_picture_batch;  // all of them guided
   // A fixed size is what static batching has.
-  if (options_.policy.policy == Policy::kStatic) return most;
-  const uint32_t knee = worker.costs->Knee(cost, most);
-  return knee == 0 ? 2 * options_.cold_picture_batch : std::min(knee, most);
+  if (options_.policy.policy != Policy::kStatic) {
+    const uint32_t knee = worker.costs->Knee(cost, most);
+    most = knee == 0 ? 2 * options_.cold_picture_batch : std::min(knee, most);
+  }
+  if (worker.memory_free == 0) return most;
+  const auto budget = static_cast<uint64_t>(kMemoryShare * static_cast<double>(worker.memory_free));
+  return worker.costs->RowsWithin(cost, budget, most);
 }
 
 void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {

@@ -314,6 +314,29 @@ TEST_F(PlanningTest, ASlowReadersPagesGoToThoseWhoRun) {
   ExpectTokens(parked, slow, 20);
 }
 
+TEST_F(PlanningTest, StaticBatchesAreOfEqualsAndClosed) {
+  options_.policy.policy = Policy::kStatic;
+  Start();
+  const auto picture = [](uint32_t steps, uint64_t seed, float guidance = 1) {
+    PictureJob job = Picture(steps, seed);
+    job.guidance = guidance;
+    return job;
+  };
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    Submit(picture(4, seed));
+    Submit(picture(6, 10 + seed));
+    Submit(picture(4, 20 + seed, 5));
+  }
+  Steps(2);
+  Submit(picture(4, 4));  // too late
+  RunToIdle();
+  std::vector<size_t> decoded;
+  for (const Step& step : workers_[0]->steps()) {
+    if (step.kind == StepKind::kVaeDecode) decoded.push_back(step.rows.size());
+  }
+  EXPECT_THAT(decoded, ::testing::ElementsAre(3, 3, 3, 1));
+}
+
 TEST_F(PlanningTest, IdleCostsNothing) {
   Start();
   Tick();

@@ -22,9 +22,9 @@ enum class Policy {
   kHanmo,
   // In order of arrival; batches up to the knee, joined at any step.
   kFcfs,
-  // In order of arrival; a batch of pictures takes what is there, up to its fixed size, and is
-  // closed
-  // until its last sample has ended.
+  // In order of arrival; a batch takes what is there, up to its fixed size, and is closed until its
+  // last sample has ended. Pictures of one batch have equal size, steps, guidance and sampler: so
+  // do servers batch that call a pipeline.
   kStatic,
 };
 

@@ -296,6 +296,28 @@ TEST_F(RecoveryTest, ABatchThatNeverFitsEndsUpOneByOne) {
   for (RequestId id = 1; id <= 4; ++id) ExpectTokens(id, jobs[id - 1], 10);
 }
 
+TEST_F(RecoveryTest, BatchesStayWithinTheMemoryThatIsFree) {
+  options_.policy.policy = Policy::kStatic;  // batches as large as they may be
+  Start();
+  workers_[0]->SetMemory(100, 450);
+  Submit(Picture(6, 1));
+  RunToIdle();
+  NewSteps(*workers_[0]);
+  for (int i = 0; i < 8; ++i) Submit(Picture(6, 100 + i));
+  RunToIdle();
+  size_t most = 0;
+  for (const Step& step : NewSteps(*workers_[0])) most = std::max(most, step.rows.size());
+  EXPECT_EQ(most, 4u) << "of 450 bytes a tenth is left for others";
+  workers_[0]->SetMemory(100, 900);
+  Submit(Picture(6, 1));
+  RunToIdle();
+  for (int i = 0; i < 8; ++i) Submit(Picture(6, 200 + i));
+  RunToIdle();
+  most = 0;
+  for (const Step& step : NewSteps(*workers_[0])) most = std::max(most, step.rows.size());
+  EXPECT_EQ(most, 8u) << "there is more now";
+}
+
 TEST_F(RecoveryTest, ABatchTooLargeForTheMemoryIsHalvedAndThatIsRemembered) {
   options_.policy.policy = Policy::kStatic;  // batches as large as they may be
   Start();

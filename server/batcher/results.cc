@@ -34,6 +34,7 @@ void Batcher::Core::Handle(message::StepDone& done) {
   in_flight.pop_front();
   worker->outlived = std::max(worker->outlived, sent.sent_after);
   worker->answered = now_;
+  worker->memory_free = done.result.memory.free;
   if (!sent.follows) done.result.idle_time = absl::ZeroDuration();
   Touch(*worker);
   if (sent.step.id != done.result.step) {
@@ -89,13 +90,14 @@ bool Batcher::Core::FinishSlice(ActiveWorker& worker, InFlight* sent, StepResult
 void Batcher::Core::FinishStep(ActiveWorker& worker, const InFlight& sent, StepResult& result) {
   StepLoad load = sent.load;
   for (const RowResult& row : result.rows) load.rows += row.drafted;
-  Learn(worker, sent, load, result.device_time);
+  Learn(worker, sent, load, result);
   const absl::Duration share = result.device_time / static_cast<int64_t>(result.rows.size());
   for (size_t i = 0; i < result.rows.size(); ++i) {
     RowResult& row = result.rows[i];
     Sample* sample = Find(row.sample, worker);
     if (sample == nullptr) continue;  // cancelled, or begun anew
     sample->request->usage.device_time += share;
+    ChargeMemory(sample, sent, load, result.peak_bytes);
     if (!row.status.ok()) {
       EndRequest(sample->request, row.status);
     } else if (!row.skipped) {
@@ -108,14 +110,30 @@ void Batcher::Core::FinishStep(ActiveWorker& worker, const InFlight& sent, StepR
 }
 
 void Batcher::Core::Learn(ActiveWorker& worker, const InFlight& sent, StepLoad load,
-                          absl::Duration time) {
+                          const StepResult& result) {
+  const absl::Duration time = result.device_time;
   worker.costs->Learn(sent.cost, load, time);
+  worker.costs->LearnBytes(sent.cost, load, result.peak_bytes);
   models_[sent.step.model].learned = true;
   absl::Duration& share =
       sent.step.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
   share += time - sent.predicted;
   // The knee may have moved: more samples may run together.
   if (sent.step.kind == StepKind::kDenoise) models_[sent.step.model].stirred = true;
+}
+
+void Batcher::Core::ChargeMemory(Sample* sample, const InFlight& sent, StepLoad load,
+                                 uint64_t peak_bytes) {
+  ActiveRequest& request = *sample->request;
+  if (request.weighed_step != sent.step.id) request.step_bytes = 0;
+  request.weighed_step = sent.step.id;
+  const PictureJob* picture = sample->picture();
+  const bool two = picture != nullptr && sent.step.kind != StepKind::kVaeDecode;
+  const uint64_t rows = two ? RowsOf(*picture) : 1;
+  const uint64_t of = std::max<uint64_t>(load.rows, sent.step.rows.size());
+  request.step_bytes += peak_bytes * rows / of +
+                        sample->table.pages.size() * sample->home->capacity.page_bytes;
+  request.usage.peak_bytes = std::max(request.usage.peak_bytes, request.step_bytes);
 }
 
 // The last call of each branch may end the sample and its request.

@@ -110,6 +110,9 @@ struct ActiveRequest {
   uint64_t last_death = 0;                           // the latest that found it in a step
   uint32_t position = UINT32_MAX;                    // last told to the sink
   Usage usage;
+  // Its share of the step under evaluation.
+  uint64_t weighed_step = 0;
+  uint64_t step_bytes = 0;
 
   bool queued() const { return next_to_begin == 0; }
   bool waiting() const { return next_to_begin < samples.size(); }
@@ -173,6 +176,7 @@ struct ActiveWorker {
   // Shapes that ran out of memory: samples in one step at most.
   absl::flat_hash_map<CostKey, size_t> most_samples;
   absl::Time answered = absl::InfinitePast();  // when the last result came
+  uint64_t memory_free = 0;                    // bytes, as last told; 0: unknown
   uint64_t next_step = 1;
   // Deaths of other workers that it certainly outlived.
   uint64_t outlived = 0;

@@ -62,6 +62,13 @@ struct RowResult {
   Pixels preview;
 };
 
+// Of a worker's device, in bytes.
+struct DeviceMemory {
+  uint64_t total = 0;
+  uint64_t free = 0;  // what the worker could still allocate; 0: unknown
+  uint64_t used = 0;  // by the worker
+};
+
 // Answers one Run or one Resume.
 struct StepResult {
   uint64_t step = 0;
@@ -71,7 +78,8 @@ struct StepResult {
   bool already_done = false;   // a Resume that came too late: nothing ran, and `rows` is empty
   absl::Duration device_time;  // of this slice
   absl::Duration idle_time;    // the device stood still before it, though there was work
-  uint64_t memory_used_bytes = 0;
+  uint64_t peak_bytes = 0;     // working memory of the whole step, beyond what there was before
+  DeviceMemory memory;         // after it
 };
 
 struct SavePoint {

@@ -272,6 +272,7 @@ void GenerationCall::FillTimings() {
   usage->set_steps_redone(usage_.steps_redone);
   usage->set_pictures(usage_.pictures);
   SetDuration(usage_.device_time, usage->mutable_device_time());
+  usage->set_peak_bytes(usage_.peak_bytes);
   hanmo::v1::Timings* timings = response_.mutable_timings();
   SetDuration(usage_.queue_time, timings->mutable_queue());
   SetDuration(std::min(first_output_, completed_) - arrival_, timings->mutable_first_output());

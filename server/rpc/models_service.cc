@@ -78,6 +78,8 @@ void DescribeCost(const StepCosts::Description& cost, hanmo::v1::StepCost* proto
   proto->set_knee_rows(cost.knee);
   SetDuration(cost.knee_rows, proto->mutable_knee_time());
   proto->set_steps(cost.steps);
+  proto->set_one_row_bytes(cost.one_row_bytes);
+  proto->set_knee_bytes(cost.knee_rows_bytes);
 }
 
 }  // namespace

@@ -79,6 +79,8 @@ MetricFamilies::MetricFamilies(Registry* registry)
           MakeGauge(registry, "hanmo_step_cost_seconds",
                     "Device time of a step, as learned: of one row, and of as many as "
                     "the knee of the curve has")),
+      step_cost_bytes(MakeGauge(registry, "hanmo_step_cost_bytes",
+                                "Working memory of a step, as learned, for the same two sizes")),
       knee_rows(MakeGauge(registry, "hanmo_step_knee_rows",
                           "Rows of a step at the knee of the learned curve, beyond which larger "
                           "batches bring little")),

@@ -187,7 +187,7 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
   const ModelSeries& s = models_[step.model];
   s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
   s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
-  workers_[worker].memory_used->Set(static_cast<double>(result.memory_used_bytes));
+  workers_[worker].memory_used->Set(static_cast<double>(result.memory.used));
   if (result.idle_time > absl::ZeroDuration()) {
     workers_[worker].idle->Increment(absl::ToDoubleSeconds(result.idle_time));
   }
@@ -249,8 +249,10 @@ void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) 
     families_->knee_rows.Add(label).Set(cost.knee);
     label["rows"] = "1";
     families_->step_cost_seconds.Add(label).Set(absl::ToDoubleSeconds(cost.one_row));
+    families_->step_cost_bytes.Add(label).Set(static_cast<double>(cost.one_row_bytes));
     label["rows"] = "knee";
     families_->step_cost_seconds.Add(label).Set(absl::ToDoubleSeconds(cost.knee_rows));
+    families_->step_cost_bytes.Add(label).Set(static_cast<double>(cost.knee_rows_bytes));
   }
   absl::MutexLock lock(&mu_);
   costs_[model] = std::move(costs);

@@ -64,7 +64,7 @@ TEST_F(MetricsTest, StepsGoToTheHistogramOfTheirKind) {
   step.rows.resize(3);
   StepResult result;
   result.device_time = absl::Milliseconds(80);
-  result.memory_used_bytes = 12345;
+  result.memory.used = 12345;
   metrics_.OnStep(1, step, result);
   const std::string text = Text();
   EXPECT_THAT(text, HasSubstr("hanmo_vae_decode_seconds_count{model=\"painter\"} 1"));

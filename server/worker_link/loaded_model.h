@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "server/batcher/request.h"
+#include "server/batcher/worker.h"
 
 namespace hanmo {
 
@@ -14,8 +15,7 @@ namespace hanmo {
 struct WorkerHello {
   std::string device;       // "cpu", "cuda:0", ...
   std::string device_name;  // of the processor or GPU
-  uint64_t memory_bytes = 0;
-  uint64_t memory_free_bytes = 0;
+  DeviceMemory memory;
   uint32_t pid = 0;
   std::string build;  // of the numerics: equal builds give equal bytes
 };

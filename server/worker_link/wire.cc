@@ -197,8 +197,8 @@ void ToWire(const WorkerHello& hello, wire::HelloReply* out) {
   out->set_protocol_version(kWorkerProtocolVersion);
   out->set_device(hello.device);
   out->set_device_name(hello.device_name);
-  out->set_memory_bytes(hello.memory_bytes);
-  out->set_memory_free_bytes(hello.memory_free_bytes);
+  out->set_memory_bytes(hello.memory.total);
+  out->set_memory_free_bytes(hello.memory.free);
   out->set_pid(hello.pid);
   out->set_build(hello.build);
 }
@@ -270,7 +270,9 @@ void ToWire(StepResult result, wire::StepDone* out) {
   for (RowResult& row : result.rows) RowToWire(std::move(row), out->add_rows());
   out->set_device_seconds(absl::ToDoubleSeconds(result.device_time));
   out->set_idle_seconds(absl::ToDoubleSeconds(result.idle_time));
-  out->set_memory_used_bytes(result.memory_used_bytes);
+  out->set_memory_used_bytes(result.memory.used);
+  out->set_memory_free_bytes(result.memory.free);
+  out->set_peak_bytes(result.peak_bytes);
   out->set_suspended(result.suspended);
   out->set_already_done(result.already_done);
 }
@@ -297,8 +299,8 @@ WorkerHello FromWire(const wire::HelloReply& in) {
   WorkerHello out;
   out.device = in.device();
   out.device_name = in.device_name();
-  out.memory_bytes = in.memory_bytes();
-  out.memory_free_bytes = in.memory_free_bytes();
+  out.memory.total = in.memory_bytes();
+  out.memory.free = in.memory_free_bytes();
   out.pid = in.pid();
   out.build = in.build();
   return out;
@@ -383,7 +385,9 @@ StepResult FromWire(wire::StepDone in) {
   for (wire::RowResult& row : *in.mutable_rows()) out.rows.push_back(RowFromWire(row));
   out.device_time = absl::Seconds(in.device_seconds());
   out.idle_time = absl::Seconds(in.idle_seconds());
-  out.memory_used_bytes = in.memory_used_bytes();
+  out.memory.used = in.memory_used_bytes();
+  out.memory.free = in.memory_free_bytes();
+  out.peak_bytes = in.peak_bytes();
   out.suspended = in.suspended();
   out.already_done = in.already_done();
   return out;

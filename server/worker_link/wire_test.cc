@@ -151,7 +151,8 @@ TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {
   result.step = 4;
   result.device_time = absl::Milliseconds(250);
   result.idle_time = absl::Microseconds(30);
-  result.memory_used_bytes = 1ull << 33;
+  result.memory = {0, 3ull << 33, 1ull << 33};
+  result.peak_bytes = 1ull << 34;
   RowResult text;
   text.sample = 1;
   text.drafted = 5;
@@ -175,7 +176,9 @@ TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {
   EXPECT_TRUE(got.status.ok());
   EXPECT_EQ(got.device_time, absl::Milliseconds(250));
   EXPECT_EQ(got.idle_time, absl::Microseconds(30));
-  EXPECT_EQ(got.memory_used_bytes, 1ull << 33);
+  EXPECT_EQ(got.memory.used, 1ull << 33);
+  EXPECT_EQ(got.memory.free, 3ull << 33);
+  EXPECT_EQ(got.peak_bytes, 1ull << 34);
   ASSERT_EQ(got.rows.size(), 4u);
   ASSERT_EQ(got.rows[0].tokens.size(), 2u);
   EXPECT_EQ(got.rows[0].drafted, 5u);

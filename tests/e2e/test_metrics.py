@@ -124,6 +124,8 @@ def test_what_steps_cost_is_told(start_server):
     told = {"model": PAINTER, "step": "denoise", "size": "64x64"}
     assert 0.1 * measured < m.sum("hanmo_step_cost_seconds", rows="1", **told) < 10 * measured
     assert m.sum("hanmo_step_knee_rows", **told) >= 1
+    assert cost.knee_bytes >= cost.one_row_bytes > 100_000
+    assert m.sum("hanmo_step_cost_bytes", rows="knee", **told) == cost.knee_bytes
     assert m.sum("hanmo_device_idle_seconds_total") > 0
 
 

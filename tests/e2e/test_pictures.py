@@ -229,6 +229,7 @@ def test_usage_and_timings(server):
     usage, timings = response.usage, response.timings
     assert (usage.pictures, usage.steps, usage.steps_redone) == (2, 10, 0)
     assert usage.completion_tokens == 0
+    assert 100_000 < usage.peak_bytes < 1_000_000_000
     seconds = [
         d.ToTimedelta().total_seconds()
         for d in (timings.queue, timings.first_output, timings.total, usage.device_time)

@@ -104,7 +104,9 @@ TEST(SamplerParityTest, EndsWhereDiffusersEnds) {
   // there: goldens recorded on an AMD are met bit for bit on an AMD, as these on an Intel.
   const bool rounds_as_recorded = worst_sigma == 0;
   EXPECT_LE(worst_sigma, 1e-6);
-  if (rounds_as_recorded) EXPECT_LE(worst_latent, 1e-6);
+  if (rounds_as_recorded) {
+    EXPECT_LE(worst_latent, 1e-6);
+  }
   for (const auto& [sampler, counts] : equal_of_all) {
     RecordProperty(sampler, absl::StrCat(counts.first, " of ", counts.second, " bit-equal"));
     printf("%-9s %d of %d latents bit-equal\n", sampler.c_str(), counts.first, counts.second);

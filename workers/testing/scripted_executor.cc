@@ -25,7 +25,7 @@ WorkerHello ScriptedExecutor::Describe() const {
   WorkerHello hello;
   hello.device = device_;
   hello.device_name = "scripted";
-  hello.memory_bytes = 1 << 30;
+  hello.memory.total = 1 << 30;
   hello.build = "scripted 1";
   return hello;
 }

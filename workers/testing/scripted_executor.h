@@ -23,7 +23,7 @@ class ScriptedExecutor final : public Executor {
   void Unload(ModelId model) override {}
   void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;
   StepResult RunInSlices(const Step& step, YieldListener* listener) override;
-  uint64_t memory_used() const override { return samples_.size(); }
+  DeviceMemory memory() const override { return {0, 0, samples_.size()}; }
   std::vector<SavePoint> Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
   void Detach() override { samples_.clear(); }

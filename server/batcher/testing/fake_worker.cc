@@ -216,6 +216,8 @@ StepResult FakeWorker::ExecuteWhole(const Step& step) {
   StepResult result;
   result.step = step.id;
   result.device_time = absl::Milliseconds(10);
+  result.peak_bytes = bytes_per_row_ * step.rows.size();
+  result.memory.free = memory_free_;
   for (const Row& row : step.rows) {
     auto found = samples_.find(row.sample);
     if (found != samples_.end() && deadly_seed_ == SeedOf(found->second.job)) dead_ = true;

@@ -45,6 +45,11 @@ class FakeWorker final : public WorkerLink {
   void FailNextStep(absl::Status status) { next_status_ = std::move(status); }
   // Steps of more rows than this fail as a whole: the device is out of memory.
   void FailAbove(size_t rows) { max_rows_ = rows; }
+  // Steps take so much working memory for each of their rows, and afterwards so much is free.
+  void SetMemory(uint64_t bytes_per_row, uint64_t free) {
+    bytes_per_row_ = bytes_per_row;
+    memory_free_ = free;
+  }
   // Picture steps with a budget are suspended until they have had this many slices, 3 unless told,
   // each of 10 ms whatever the budget.
   void SetSlices(uint32_t slices) { slices_ = slices; }
@@ -161,6 +166,8 @@ class FakeWorker final : public WorkerLink {
   std::optional<uint64_t> failing_seed_;
   absl::Status next_status_;
   size_t max_rows_ = SIZE_MAX;
+  uint64_t bytes_per_row_ = 0;
+  uint64_t memory_free_ = 0;
 };
 
 }  // namespace hanmo::testing

@@ -1,0 +1,67 @@
+#include "workers/working_memory.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+namespace hanmo {
+namespace {
+
+constexpr uint64_t kMegabyte = 1 << 20;
+
+at::Tensor Megabytes(int64_t count) { return at::empty({count << 20}, at::kByte); }
+
+class WorkingMemoryTest : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { CountTensorMemory(); }
+
+  // Blocks are a little larger than asked for.
+  static void ExpectMegabytes(const WorkingMemory& memory, uint64_t count) {
+    EXPECT_GE(memory.peak_bytes(), count * kMegabyte);
+    EXPECT_LT(memory.peak_bytes(), count * kMegabyte + kMegabyte / 16);
+  }
+
+  const ComputeDevice cpu_ = *ComputeDevice::Open("cpu");
+};
+
+TEST_F(WorkingMemoryTest, IsTheMostAtOnce) {
+  const at::Tensor before = Megabytes(3);
+  const WorkingMemory memory(cpu_);
+  ExpectMegabytes(memory, 0);
+  {
+    const at::Tensor a = Megabytes(2), b = Megabytes(4);
+  }
+  const at::Tensor c = Megabytes(5);
+  ExpectMegabytes(memory, 6);
+}
+
+TEST_F(WorkingMemoryTest, ScopesDoNotSeeEachOthersPeaks) {
+  const WorkingMemory outer(cpu_);
+  { const at::Tensor a = Megabytes(2); }
+  {
+    const WorkingMemory inner(cpu_);
+    ExpectMegabytes(inner, 0);
+    { const at::Tensor b = Megabytes(8); }
+    ExpectMegabytes(inner, 8);
+  }
+  ExpectMegabytes(outer, 2);
+  const at::Tensor c = Megabytes(3);
+  ExpectMegabytes(outer, 3);
+}
+
+TEST_F(WorkingMemoryTest, FreedElsewhereIsNotNegative) {
+  at::Tensor before = Megabytes(3);
+  const WorkingMemory memory(cpu_);
+  before.reset();
+  const at::Tensor c = Megabytes(1);
+  ExpectMegabytes(memory, 0);
+}
+
+TEST(DeviceMemoryTest, TellsWhatThereIs) {
+  const DeviceMemory memory = ComputeDevice::Open("cpu")->memory();
+  EXPECT_GT(memory.used, kMegabyte);
+  EXPECT_GT(memory.free, kMegabyte);
+  EXPECT_GE(memory.total, memory.used);
+}
+
+}  // namespace
+}  // namespace hanmo
