@@ -67,9 +67,9 @@ WorkingMemory::~WorkingMemory() {
 }
 
 uint64_t WorkingMemory::peak_bytes() const {
-  const uint64_t most =
-      device_.is_cpu() ? static_cast<uint64_t>(peak.load(std::memory_order_relaxed))
-                       : Cuda()->getDeviceStats(device_.index()).allocated_bytes[0].peak;
+  const uint64_t most = device_.is_cpu()
+                            ? static_cast<uint64_t>(peak.load(std::memory_order_relaxed))
+                            : Cuda()->getDeviceStats(device_.index()).allocated_bytes[0].peak;
   return most - std::min(most, start_);
 }
 

@@ -8,8 +8,8 @@
 
 namespace hanmo {
 
-// From now on the memory of tensors on the CPU is counted, which a GPU's allocator does anyway; until
-// then WorkingMemory sees 0 there. Call before the first tensor; not thread-safe.
+// From now on the memory of tensors on the CPU is counted, which a GPU's allocator does anyway;
+// until then WorkingMemory sees 0 there. Call before the first tensor; not thread-safe.
 void CountTensorMemory();
 
 // The most that tensors take at once in its scope, beyond what there is at its start. Scopes may

@@ -36,11 +36,15 @@ TEST_F(WorkingMemoryTest, IsTheMostAtOnce) {
 
 TEST_F(WorkingMemoryTest, ScopesDoNotSeeEachOthersPeaks) {
   const WorkingMemory outer(cpu_);
-  { const at::Tensor a = Megabytes(2); }
+  {
+    const at::Tensor a = Megabytes(2);
+  }
   {
     const WorkingMemory inner(cpu_);
     ExpectMegabytes(inner, 0);
-    { const at::Tensor b = Megabytes(8); }
+    {
+      const at::Tensor b = Megabytes(8);
+    }
     ExpectMegabytes(inner, 8);
   }
   ExpectMegabytes(outer, 2);

@@ -131,8 +131,8 @@ void Batcher::Core::ChargeMemory(Sample* sample, const InFlight& sent, StepLoad 
   const bool two = picture != nullptr && sent.step.kind != StepKind::kVaeDecode;
   const uint64_t rows = two ? RowsOf(*picture) : 1;
   const uint64_t of = std::max<uint64_t>(load.rows, sent.step.rows.size());
-  request.step_bytes += peak_bytes * rows / of +
-                        sample->table.pages.size() * sample->home->capacity.page_bytes;
+  request.step_bytes +=
+      peak_bytes * rows / of + sample->table.pages.size() * sample->home->capacity.page_bytes;
   request.usage.peak_bytes = std::max(request.usage.peak_bytes, request.step_bytes);
 }
 

@@ -49,8 +49,7 @@ struct Usage {
   uint32_t steps_redone = 0;  // lost with a worker or a parked sample's place and done again
   uint32_t pictures = 0;
   absl::Duration device_time;  // this request's share of the steps it rode in
-  uint64_t peak_bytes =
-      0;  // the most device memory that one of its steps took; see Usage in the proto
+  uint64_t peak_bytes = 0;     // of device memory, of one of its steps; as hanmo.v1.Usage
   absl::Duration queue_time;   // from arrival to its first step
   uint32_t deaths = 0;         // times it was in a step when a worker died
   uint32_t granted_steps = 0;  // fewer than asked for, with the client's consent; 0: all of them
