@@ -44,22 +44,6 @@ uint64_t ReadNumber(const std::string& path, uint64_t otherwise) {
   return file >> number ? number : otherwise;
 }
 
-// Version 2 of control groups; without one, or without a limit, everything stays as it is.
-void LimitToControlGroup(DeviceMemory* memory) {
-  const std::string group = "/sys/fs/cgroup" + ReadKey("/proc/self/cgroup", "0:");
-  const uint64_t limit = ReadNumber(group + "/memory.max", UINT64_MAX);
-  if (limit >= memory->total) return;
-  uint64_t used = ReadNumber(group + "/memory.current", 0);
-  std::ifstream stat(group + "/memory.stat");
-  uint64_t bytes = 0;
-  for (std::string key; stat >> key >> bytes;) {
-    // Files that were read: dropped when the memory is needed.
-    if (key == "inactive_file") used -= std::min(used, bytes);
-  }
-  memory->total = limit;
-  memory->free = std::min(memory->free, limit - std::min(limit, used));
-}
-
 // libtorch_cuda.so lies beside libtorch_cpu.so; opening it registers its operators.
 absl::Status OpenCudaLibrary() {
   Dl_info info = {};
@@ -117,7 +101,7 @@ DeviceMemory ComputeDevice::memory() const {
   if (device_.is_cpu()) {
     memory.total = ReadKilobytes("/proc/meminfo", "MemTotal");
     memory.free = ReadKilobytes("/proc/meminfo", "MemAvailable");
-    LimitToControlGroup(&memory);
+    LimitToControlGroup("/sys/fs/cgroup" + ReadKey("/proc/self/cgroup", "0:"), &memory);
     // What was freed and is kept for the next step.
     memory.free += mallinfo2().fordblks;
     std::ifstream statm("/proc/self/statm");
@@ -141,6 +125,20 @@ DeviceMemory ComputeDevice::memory() const {
 std::string ComputeDevice::build() const {
   return absl::StrCat("torch ", TORCH_VERSION, " ", device_.is_cpu() ? "cpu " : "cuda ",
                       device_.is_cpu() ? at::get_cpu_capability() : model_);
+}
+
+void LimitToControlGroup(const std::string& folder, DeviceMemory* memory) {
+  const uint64_t limit = ReadNumber(folder + "/memory.max", UINT64_MAX);
+  if (limit >= memory->total) return;
+  uint64_t used = ReadNumber(folder + "/memory.current", 0);
+  std::ifstream stat(folder + "/memory.stat");
+  uint64_t bytes = 0;
+  for (std::string key; stat >> key >> bytes;) {
+    // Files that were read: dropped when the memory is needed.
+    if (key == "inactive_file") used -= std::min(used, bytes);
+  }
+  memory->total = limit;
+  memory->free = std::min(memory->free, limit - std::min(limit, used));
 }
 
 void SetComputeThreads(int threads) { at::set_num_threads(threads); }

@@ -39,6 +39,10 @@ class ComputeDevice {
   std::string model_;
 };
 
+// Lowers total and free memory to the limit of the control group (version 2) whose files are in
+// `folder`; without a limit below them everything stays as it is.
+void LimitToControlGroup(const std::string& folder, DeviceMemory* memory);
+
 // Sets how many threads the operators called from this thread use. libtorch keeps it per thread, so
 // call it on the compute thread.
 void SetComputeThreads(int threads);

@@ -3,6 +3,10 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <utility>
+
 namespace hanmo {
 namespace {
 
@@ -65,6 +69,29 @@ TEST(DeviceMemoryTest, TellsWhatThereIs) {
   EXPECT_GT(memory.used, kMegabyte);
   EXPECT_GT(memory.free, kMegabyte);
   EXPECT_GE(memory.total, memory.used);
+}
+
+TEST(DeviceMemoryTest, StaysWithinTheControlGroup) {
+  const std::string folder = ::testing::TempDir() + "control_group";
+  std::filesystem::create_directories(folder);
+  const auto write = [&](const char* name, const char* text) {
+    std::ofstream(folder + "/" + name) << text;
+  };
+  const auto limited = [&] {
+    DeviceMemory memory{1000, 800, 100};
+    LimitToControlGroup(folder, &memory);
+    return std::pair(memory.total, memory.free);
+  };
+  EXPECT_EQ(limited(), std::pair(uint64_t{1000}, uint64_t{800})) << "no files, no limit";
+  write("memory.current", "350\n");
+  write("memory.stat", "anon 200\ninactive_file 150\n");
+  write("memory.max", "max\n");
+  EXPECT_EQ(limited(), std::pair(uint64_t{1000}, uint64_t{800}));
+  write("memory.max", "500\n");
+  EXPECT_EQ(limited(), std::pair(uint64_t{500}, uint64_t{300})) << "what was only read can go";
+  write("memory.max", "100\n");
+  EXPECT_EQ(limited(), std::pair(uint64_t{100}, uint64_t{0}));
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

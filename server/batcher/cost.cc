@@ -85,7 +85,7 @@ absl::Duration CostCurve::Predict(StepLoad load) const {
 }
 
 void CostCurve::LearnBytes(uint32_t rows, uint64_t bytes) {
-  if (rows > kMaxRows) return;
+  if (rows > kMaxRows || bytes == 0) return;
   cells_[rows].bytes = std::max(cells_[rows].bytes, bytes);
   most_weighed_ = std::max(most_weighed_, rows);
 }

@@ -57,8 +57,8 @@ class CostCurve {
   // known.
   uint32_t Knee(uint32_t most) const;
 
-  // Working memory of a step. More rows than measured are taken to need it in proportion; 0 while
-  // nothing is known.
+  // Working memory of a step; 0 bytes say nothing. More rows than measured are taken to need it in
+  // proportion; 0 while nothing is known.
   void LearnBytes(uint32_t rows, uint64_t bytes);
   uint64_t PredictBytes(uint32_t rows) const;
 
@@ -100,7 +100,7 @@ class StepCosts {
 
   // Working memory likewise; steps with prompt tokens are not counted.
   void LearnBytes(const CostKey& key, StepLoad load, uint64_t bytes) {
-    if (bytes > 0 && load.prefill_tokens == 0) curves_[key].LearnBytes(load.rows, bytes);
+    if (load.prefill_tokens == 0) curves_[key].LearnBytes(load.rows, bytes);
   }
   uint64_t PredictBytes(const CostKey& key, uint32_t rows) const;
   // As many rows as need no more than `bytes`, from 1 to `most`.

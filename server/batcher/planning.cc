@@ -224,7 +224,7 @@ void Batcher::Core::AddPictureRows(Lane& lane, size_t most_samples, uint32_t mos
   const StepKind kind = sent.step.kind;
   for (Sample* sample : rows_) {
     if (sent.step.rows.size() == most_samples) return;
-    const uint32_t rows = kind == StepKind::kVaeDecode ? 1 : RowsOf(*sample->picture());
+    const uint32_t rows = RowsIn(kind, *sample);
     if (sent.load.rows > 0 && sent.load.rows + rows > most_rows) return;
     sent.load.rows += rows;
     Row row;

@@ -299,23 +299,23 @@ TEST_F(RecoveryTest, ABatchThatNeverFitsEndsUpOneByOne) {
 TEST_F(RecoveryTest, BatchesStayWithinTheMemoryThatIsFree) {
   options_.policy.policy = Policy::kStatic;  // batches as large as they may be
   Start();
+  uint64_t seed = 0;
+  const auto largest_batch = [&] {
+    Submit(Picture(6, ++seed));  // after it the memory is known
+    RunToIdle();
+    NewSteps(*workers_[0]);
+    for (int i = 0; i < 8; ++i) Submit(Picture(6, ++seed));
+    RunToIdle();
+    size_t most = 0;
+    for (const Step& step : NewSteps(*workers_[0])) most = std::max(most, step.rows.size());
+    return most;
+  };
   workers_[0]->SetMemory(100, 450);
-  Submit(Picture(6, 1));
-  RunToIdle();
-  NewSteps(*workers_[0]);
-  for (int i = 0; i < 8; ++i) Submit(Picture(6, 100 + i));
-  RunToIdle();
-  size_t most = 0;
-  for (const Step& step : NewSteps(*workers_[0])) most = std::max(most, step.rows.size());
-  EXPECT_EQ(most, 4u) << "of 450 bytes a tenth is left for others";
+  EXPECT_EQ(largest_batch(), 4u) << "of 450 bytes a tenth is left for others";
+  workers_[0]->SetMemory(100, 0);
+  EXPECT_EQ(largest_batch(), 4u) << "nothing new is told";
   workers_[0]->SetMemory(100, 900);
-  Submit(Picture(6, 1));
-  RunToIdle();
-  for (int i = 0; i < 8; ++i) Submit(Picture(6, 200 + i));
-  RunToIdle();
-  most = 0;
-  for (const Step& step : NewSteps(*workers_[0])) most = std::max(most, step.rows.size());
-  EXPECT_EQ(most, 8u) << "there is more now";
+  EXPECT_EQ(largest_batch(), 8u) << "there is more now";
 }
 
 TEST_F(RecoveryTest, ABatchTooLargeForTheMemoryIsHalvedAndThatIsRemembered) {

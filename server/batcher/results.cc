@@ -34,7 +34,7 @@ void Batcher::Core::Handle(message::StepDone& done) {
   in_flight.pop_front();
   worker->outlived = std::max(worker->outlived, sent.sent_after);
   worker->answered = now_;
-  worker->memory_free = done.result.memory.free;
+  if (done.result.memory.free > 0) worker->memory_free = done.result.memory.free;
   if (!sent.follows) done.result.idle_time = absl::ZeroDuration();
   Touch(*worker);
   if (sent.step.id != done.result.step) {
@@ -127,12 +127,10 @@ void Batcher::Core::ChargeMemory(Sample* sample, const InFlight& sent, StepLoad 
   ActiveRequest& request = *sample->request;
   if (request.weighed_step != sent.step.id) request.step_bytes = 0;
   request.weighed_step = sent.step.id;
-  const PictureJob* picture = sample->picture();
-  const bool two = picture != nullptr && sent.step.kind != StepKind::kVaeDecode;
-  const uint64_t rows = two ? RowsOf(*picture) : 1;
-  const uint64_t of = std::max<uint64_t>(load.rows, sent.step.rows.size());
-  request.step_bytes +=
-      peak_bytes * rows / of + sample->table.pages.size() * sample->home->capacity.page_bytes;
+  // Rows that read prompts are not among the load's.
+  const uint64_t rows = std::max<uint64_t>(load.rows, sent.step.rows.size());
+  request.step_bytes += peak_bytes * RowsIn(sent.step.kind, *sample) / rows +
+                        sample->table.pages.size() * sample->home->capacity.page_bytes;
   request.usage.peak_bytes = std::max(request.usage.peak_bytes, request.step_bytes);
 }
 

@@ -201,6 +201,12 @@ struct ModelQueue {
   bool changed = false;  // queued or running changed in this tick
 };
 
+// Rows of the network that the sample takes in a step of its kind.
+inline uint32_t RowsIn(StepKind kind, const Sample& sample) {
+  const PictureJob* picture = sample.picture();
+  return picture == nullptr || kind == StepKind::kVaeDecode ? 1 : RowsOf(*picture);
+}
+
 // The order of everything: rank, then who came first.
 inline bool GoesBefore(const Sample* a, const Sample* b) {
   return std::make_tuple(a->request->rank, a->request->id, a->index) <
