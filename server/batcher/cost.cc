@@ -69,7 +69,9 @@ void CostCurve::Learn(StepLoad load, absl::Duration time) {
   cell.seconds = static_cast<float>(Averaged(cell.seconds, seconds, cell.count));
   cell.count = std::min<uint16_t>(cell.count + 1, 1000);
   cell.last = steps_;
-  if (cell.count >= kEnough) most_measured_ = std::max(most_measured_, load.rows);
+  if (cell.count < kEnough) return;
+  fewest_measured_ = most_measured_ == 0 ? load.rows : std::min(fewest_measured_, load.rows);
+  most_measured_ = std::max(most_measured_, load.rows);
 }
 
 double CostCurve::RowSeconds(double rows) const {
@@ -104,7 +106,8 @@ uint32_t CostCurve::Knee(uint32_t most) const {
   for (uint32_t rows = 1; rows <= known; ++rows) {
     best = std::max(best, rows / std::max(1e-9, RowSeconds(rows)));
   }
-  uint32_t knee = 1;
+  // One picture with guidance has two rows: where there are only such, fewer are no batch.
+  uint32_t knee = std::min(fewest_measured_, known);
   while (knee < known && knee / std::max(1e-9, RowSeconds(knee)) < kNearBest * best) ++knee;
   // Where the largest batch measured still pays, a larger one is worth a try.
   const bool climbing = knee > known / 2 && known < most;

@@ -51,10 +51,10 @@ class CostCurve {
   // Zero while nothing is known.
   absl::Duration Predict(StepLoad load) const;
 
-  // The fewest rows whose throughput is within a tenth of the best at up to `most` rows: more would
-  // only add latency. Never above twice the most rows measured so far, so a curve is explored while
-  // larger batches pay, and now and then twice as much, to notice when they do. 0 while nothing is
-  // known.
+  // The fewest rows, of those that occur, whose throughput is within a tenth of the best at up to
+  // `most` rows: more would only add latency. Never above twice the most rows measured so far, so a
+  // curve is explored while larger batches pay, and now and then twice as much, to notice when they
+  // do. 0 while nothing is known.
   uint32_t Knee(uint32_t most) const;
 
   // Working memory of a step; 0 bytes say nothing. More rows than measured are taken to need it in
@@ -76,9 +76,9 @@ class CostCurve {
   void Fit(double rows, double seconds);
 
   uint64_t steps_ = 0;
-  std::array<Cell, kMaxRows + 1> cells_{};  // by rows, of steps without prefill
-  uint32_t most_measured_ = 0;
-  uint32_t most_weighed_ = 0;  // rows whose memory is known
+  std::array<Cell, kMaxRows + 1> cells_{};            // by rows, of steps without prefill
+  uint32_t fewest_measured_ = 0, most_measured_ = 0;  // rows
+  uint32_t most_weighed_ = 0;                         // rows whose memory is known
   // Sums of the weighted least squares, and its solution.
   double weight_ = 0, x_ = 0, xx_ = 0, y_ = 0, xy_ = 0;
   double base_ = 0;

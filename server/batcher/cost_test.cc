@@ -72,6 +72,16 @@ TEST(CostCurveTest, ExploresWhileLargerBatchesPay) {
   EXPECT_EQ(curve.Knee(16), 4u);
 }
 
+TEST(CostCurveTest, ExploresFromTwoRowsWhereNobodyHasFewer) {
+  CostCurve curve;
+  for (int i = 0; i < 3; ++i) curve.Learn({2, 0}, absl::Milliseconds(12));
+  EXPECT_EQ(curve.Knee(16), 4u) << "a second picture with guidance";
+  for (int i = 0; i < 3; ++i) curve.Learn({4, 0}, absl::Milliseconds(24));
+  EXPECT_EQ(curve.Knee(16), 2u) << "it does not pay";
+  for (int i = 0; i < 3; ++i) curve.Learn({1, 0}, absl::Milliseconds(6));
+  EXPECT_EQ(curve.Knee(16), 1u) << "now there are others";
+}
+
 TEST(CostCurveTest, TriesAgainWhatWasBadOnce) {
   CostCurve curve = Measured(10, 10, {1, 2});
   // At two rows something else ran, too.
