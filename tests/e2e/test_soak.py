@@ -22,7 +22,7 @@ REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED
 # on the way, and nobody tells the client of a cut connection anything.
 TRUE_ENDS = {
     OK: {"OK"},
-    CANCELLED: {None, "OK", "CANCELLED"},
+    CANCELLED: {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED"},
     LATE: {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED"},
     CUT: {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED"},
     REFUSED: {"RESOURCE_EXHAUSTED"},
@@ -78,7 +78,7 @@ def assert_ended_once_and_truly(seen, ends):
         found = ends.get(f"r{number}", [None])
         true = len(found) == 1 and found[0] in TRUE_ENDS.get(one.code, ())
         # Nobody is told of an end that he had no part in.
-        if one.code in (LATE, REFUSED):
+        if one.code in (LATE, REFUSED) or found[0] == "DEADLINE_EXCEEDED":
             true = true and one.fate == "deadline"
         if not true or not one.kept:
             wrong.append((number, one, found))
