@@ -15,6 +15,7 @@ constexpr uint64_t kFresh = 256;   // steps after which an average is out of dat
 constexpr uint64_t kProbe = 32;    // every so many steps twice the knee is tried
 constexpr double kOutlier = 4;     // a step counts as this many times the expected time at most
 constexpr double kNearBest = 0.9;  // of the best throughput, at the knee
+constexpr double kPays = 1.03;     // throughput of the last doubling for which another is tried
 
 double Averaged(double average, double value, uint32_t count) {
   return average + (value - average) * std::max(kNewest, 1.0 / (count + 1));
@@ -102,16 +103,16 @@ uint64_t CostCurve::PredictBytes(uint32_t rows) const {
 uint32_t CostCurve::Knee(uint32_t most) const {
   if (most_measured_ == 0) return 0;
   const uint32_t known = std::min(most, most_measured_);
+  const auto throughput = [this](uint32_t rows) { return rows / std::max(1e-9, RowSeconds(rows)); };
   double best = 0;
-  for (uint32_t rows = 1; rows <= known; ++rows) {
-    best = std::max(best, rows / std::max(1e-9, RowSeconds(rows)));
-  }
+  for (uint32_t rows = 1; rows <= known; ++rows) best = std::max(best, throughput(rows));
   // One picture with guidance has two rows: where there are only such, fewer are no batch.
   uint32_t knee = std::min(fewest_measured_, known);
-  while (knee < known && knee / std::max(1e-9, RowSeconds(knee)) < kNearBest * best) ++knee;
-  // Where the largest batch measured still pays, a larger one is worth a try.
-  const bool climbing = knee > known / 2 && known < most;
-  if (climbing) return std::min(most, 2 * known);
+  while (knee < known && throughput(knee) < kNearBest * best) ++knee;
+  // Where the largest batch measured still pays, a larger one is worth a try. A little is enough:
+  // over four doublings it adds up.
+  const bool pays = throughput(known) > kPays * throughput(std::max<uint32_t>(1, known / 2));
+  if (known < most && (knee > known / 2 || pays)) return std::min(most, 2 * known);
   // What was bad once, on a busy machine say, may be good now.
   return steps_ % kProbe == kProbe - 1 ? std::min(most, 2 * knee) : knee;
 }

@@ -82,6 +82,19 @@ TEST(CostCurveTest, ExploresFromTwoRowsWhereNobodyHasFewer) {
   EXPECT_EQ(curve.Knee(16), 1u) << "now there are others";
 }
 
+TEST(CostCurveTest, ExploresWhileEachDoublingBringsALittle) {
+  // 1.06 x the throughput at each doubling: 1.26 x at 16 rows.
+  CostCurve curve;
+  double milliseconds = 10;
+  uint32_t rows = 1;
+  for (; rows < 16; rows *= 2, milliseconds *= 2 / 1.06) {
+    for (int i = 0; i < 3; ++i) curve.Learn({rows, 0}, absl::Milliseconds(milliseconds));
+    EXPECT_EQ(curve.Knee(16), 2 * rows);
+  }
+  for (int i = 0; i < 3; ++i) curve.Learn({rows, 0}, absl::Milliseconds(milliseconds));
+  EXPECT_THAT(curve.Knee(16), ::testing::AllOf(::testing::Gt(4u), ::testing::Lt(12u)));
+}
+
 TEST(CostCurveTest, TriesAgainWhatWasBadOnce) {
   CostCurve curve = Measured(10, 10, {1, 2});
   // At two rows something else ran, too.
