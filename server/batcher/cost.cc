@@ -8,14 +8,14 @@
 namespace hanmo {
 namespace {
 
-constexpr double kForget = 0.99;   // weight of a step against the next one, for the line
-constexpr double kNewest = 0.15;   // weight of the newest step in an average
-constexpr uint16_t kEnough = 2;    // steps that make an average
-constexpr uint64_t kFresh = 256;   // steps after which an average is out of date
-constexpr uint64_t kProbe = 32;    // every so many steps twice the knee is tried
-constexpr double kOutlier = 4;     // a step counts as this many times the expected time at most
-constexpr double kNearBest = 0.9;  // of the best throughput, at the knee
-constexpr double kPays = 1.03;     // throughput of the last doubling for which another is tried
+constexpr double kForget = 0.99;    // weight of a step against the next one, for the line
+constexpr double kNewest = 0.15;    // weight of the newest step in an average
+constexpr uint16_t kEnough = 2;     // steps that make an average
+constexpr uint64_t kFresh = 256;    // steps after which an average is out of date
+constexpr uint64_t kProbe = 32;     // every so many steps twice the knee is tried
+constexpr double kOutlier = 4;      // a step counts as this many times the expected time at most
+constexpr double kNearBest = 0.97;  // of the best throughput, at the knee
+constexpr double kPays = 1.03;      // throughput of the last doubling for which another is tried
 
 double Averaged(double average, double value, uint32_t count) {
   return average + (value - average) * std::max(kNewest, 1.0 / (count + 1));

@@ -51,10 +51,10 @@ class CostCurve {
   // Zero while nothing is known.
   absl::Duration Predict(StepLoad load) const;
 
-  // The fewest rows, of those that occur, whose throughput is within a tenth of the best at up to
-  // `most` rows: more would only add latency. Never above twice the most rows measured so far, so a
-  // curve is explored while larger batches pay, and now and then twice as much, to notice when they
-  // do. 0 while nothing is known.
+  // The fewest rows, of those that occur, whose throughput is within three hundredths of the best
+  // at up to `most` rows: more would only add latency. Never above twice the most rows measured so
+  // far, so a curve is explored while larger batches pay, and now and then twice as much, to notice
+  // when they do. 0 while nothing is known.
   uint32_t Knee(uint32_t most) const;
 
   // Working memory of a step; 0 bytes say nothing. More rows than measured are taken to need it in

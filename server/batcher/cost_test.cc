@@ -60,8 +60,8 @@ TEST(CostCurveTest, ASaturatedDeviceTakesOneRow) {
 }
 
 TEST(CostCurveTest, AnIdleDeviceTakesMore) {
-  // 10 + n: the throughput at 16 rows is 0.615 a millisecond, nine tenths of it at 13.
-  EXPECT_EQ(Measured(10, 1, {1, 2, 4, 8, 16}).Knee(16), 13u);
+  // 10 + n: the throughput at 16 rows is 0.615 a millisecond, 0.97 of it at 15.
+  EXPECT_EQ(Measured(10, 1, {1, 2, 4, 8, 16}).Knee(16), 15u);
 }
 
 TEST(CostCurveTest, ExploresWhileLargerBatchesPay) {
@@ -83,7 +83,7 @@ TEST(CostCurveTest, ExploresFromTwoRowsWhereNobodyHasFewer) {
 }
 
 TEST(CostCurveTest, ExploresWhileEachDoublingBringsALittle) {
-  // 1.06 x the throughput at each doubling: 1.26 x at 16 rows.
+  // 1.06 x the throughput at each doubling: 1.26 x at 16 rows, 1.22 x at 12.
   CostCurve curve;
   double milliseconds = 10;
   uint32_t rows = 1;
@@ -92,7 +92,7 @@ TEST(CostCurveTest, ExploresWhileEachDoublingBringsALittle) {
     EXPECT_EQ(curve.Knee(16), 2 * rows);
   }
   for (int i = 0; i < 3; ++i) curve.Learn({rows, 0}, absl::Milliseconds(milliseconds));
-  EXPECT_THAT(curve.Knee(16), ::testing::AllOf(::testing::Gt(4u), ::testing::Lt(12u)));
+  EXPECT_THAT(curve.Knee(16), ::testing::AllOf(::testing::Gt(8u), ::testing::Lt(16u)));
 }
 
 TEST(CostCurveTest, TriesAgainWhatWasBadOnce) {

@@ -189,7 +189,7 @@ bool Batcher::Core::WouldRun(const ActiveWorker& worker, const Sample& sample) c
   uint32_t rows = 0;
   for (const Sample* other : worker.aboard) {
     const PictureJob* picture = other->picture();
-    if (picture == nullptr || other->planned_decode || other->parked()) continue;
+    if (picture == nullptr || other->denoised() || other->parked()) continue;
     if (picture->width != job.width || picture->height != job.height) continue;
     if (GoesBefore(&sample, other)) break;
     rows += RowsOf(*picture);

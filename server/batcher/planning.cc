@@ -38,7 +38,7 @@ std::optional<BatchKey> NextBatch(const Sample& sample) {
   if (sample.steps_total == 0 || sample.planned_decode) return std::nullopt;
   key.width = picture.width;
   key.height = picture.height;
-  key.kind = sample.planned_steps < sample.steps_total ? StepKind::kDenoise : StepKind::kVaeDecode;
+  key.kind = sample.denoised() ? StepKind::kVaeDecode : StepKind::kDenoise;
   return key;
 }
 
@@ -98,8 +98,12 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
     const bool alone = lane.key.alone != 0;
     // Beside a step in slices there are only texts that may have company.
     if (worker.sliced && (!is_text || alone)) continue;
-    // A suspect is cleared by a few steps alone, and then it can share.
-    candidates_.push_back({lane.key.kind, alone ? kUrgentEnd : lane.ready.front()->request->rank});
+    // A suspect is cleared by a few steps alone, and then it can share. Whoever waits for its
+    // prompt to be encoded has begun to be in the next batch, which would run without it: that
+    // takes many times as long as an encoder.
+    const bool first = alone || lane.key.kind == StepKind::kTextEncode;
+    const Rank rank = lane.ready.front()->request->rank;
+    candidates_.push_back({lane.key.kind, first ? std::min(rank, kUrgentEnd) : rank});
     lanes_.push_back(&lane);
   }
   // A slice more before the last one is answered, as long as the step should not have ended by
@@ -240,7 +244,7 @@ void Batcher::Core::AddPictureRows(Lane& lane, size_t most_samples, uint32_t mos
       }
     }
     // Its place in the next batches is free for another.
-    if (sample->planned_decode) models_[sample->request->model].stirred = true;
+    if (sample->denoised()) models_[sample->request->model].stirred = true;
     Line(sample);
     NoteStarted(sample->request);
     sent.step.rows.push_back(std::move(row));

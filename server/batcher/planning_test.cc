@@ -99,6 +99,39 @@ TEST_F(PlanningTest, PicturesOfOneSizeShareStepsWhateverElseDiffers) {
   EXPECT_EQ(denoise, 8u + 3u);
 }
 
+TEST_F(PlanningTest, WhoJoinsIsEncodedBeforeTheOthersGoOn) {
+  options_.policy.policy = Policy::kFcfs;  // the one that runs goes first
+  options_.steps_in_flight = 1;
+  Start();
+  Submit(Picture(20, 1));
+  Steps(4);
+  NewSteps(*workers_[0]);
+  Submit(Picture(20, 2));
+  Steps(3);
+  std::vector<std::pair<StepKind, size_t>> steps;
+  for (const Step& step : NewSteps(*workers_[0])) steps.emplace_back(step.kind, step.rows.size());
+  EXPECT_THAT(steps, ElementsAre(std::make_pair(StepKind::kTextEncode, 1),
+                                 std::make_pair(StepKind::kDenoise, 2),
+                                 std::make_pair(StepKind::kDenoise, 2)));
+}
+
+TEST_F(PlanningTest, WhoIsDenoisedHoldsNoPlace) {
+  options_.policy.policy = Policy::kFcfs;
+  options_.steps_in_flight = 1;
+  options_.max_picture_batch = 1;
+  Start();
+  PictureJob guided = Picture(2);
+  guided.guidance = 5;
+  Submit(guided);
+  Submit(guided);
+  RunToIdle();
+  std::vector<StepKind> kinds;
+  for (const Step& step : workers_[0]->steps()) kinds.push_back(step.kind);
+  EXPECT_THAT(kinds, ElementsAre(StepKind::kTextEncode, StepKind::kDenoise, StepKind::kDenoise,
+                                 StepKind::kTextEncode, StepKind::kVaeDecode, StepKind::kDenoise,
+                                 StepKind::kDenoise, StepKind::kVaeDecode));
+}
+
 TEST_F(PlanningTest, BatchesHaveACap) {
   options_.max_picture_batch = 3;
   Start();

@@ -67,7 +67,7 @@ void Batcher::Core::FailStep(ActiveWorker& worker, const InFlight& sent,
 void Batcher::Core::HalveBatch(ActiveWorker& worker, const InFlight& sent) {
   // Of steps that were under way together the first one counts.
   size_t& most = worker.most_samples.try_emplace(sent.cost, SIZE_MAX).first->second;
-  most = std::min(most, sent.step.rows.size() / 2);
+  most = std::min(most, (sent.step.rows.size() + 1) / 2);
 }
 
 size_t Batcher::Core::MostSamples(const ActiveWorker& worker, const CostKey& key) const {

@@ -83,6 +83,8 @@ struct Sample {
   const PictureJob* picture() const { return std::get_if<PictureJob>(&job); }
   bool parked() const { return parked_since != absl::InfiniteFuture(); }
   bool suspect() const { return suspect_until > 0; }
+  // A picture's last denoising step is sent.
+  bool denoised() const { return steps_total > 0 && planned_steps >= steps_total; }
 
   // Two numbers that grow with everything done, or sent.
   uint64_t Progress() const { return emitted.size() + steps_seen + (encoded ? 1 : 0); }
