@@ -19,6 +19,8 @@ namespace hanmo {
 struct Config {
   std::string listen = "127.0.0.1:8001";
   std::string metrics_listen = "127.0.0.1:8002";
+  std::string health_listen;
+  std::string admin_listen;
   uint64_t max_message_bytes = 32 << 20;
   uint32_t max_concurrent_streams = 256;
   uint64_t grpc_memory = 256 << 20;
@@ -32,6 +34,8 @@ struct Config {
   std::string tls_client_ca;
 
   std::string model_repository;
+  std::vector<std::string> load = {"*"};
+  uint64_t model_memory = 0;
 
   uint32_t workers = 1;
   uint32_t worker_threads = 0;

@@ -34,6 +34,11 @@ std::vector<ConfigOption> MakeOptions() {
        "address of the gRPC port; port 0 takes a free one; unix:PATH works too"},
       {kNetwork, "metrics-listen", "HOST:PORT", &Config::metrics_listen,
        "address of GET /metrics; empty serves none"},
+      {kNetwork, "health-listen", "HOST:PORT", &Config::health_listen,
+       "one more port for health checks alone, without TLS, as kubelets need; empty opens none"},
+      {kNetwork, "admin-listen", "HOST:PORT", &Config::admin_listen,
+       "port of hanmo.v1.Admin, which loads and unloads models and drains; empty opens none; with "
+       "the certificates of the gRPC port"},
       {kNetwork, "max-message-bytes", "BYTES", &Config::max_message_bytes,
        "largest request; larger ones end with RESOURCE_EXHAUSTED", 64 << 10, 1 << 30},
       {kNetwork, "max-concurrent-streams", "N", &Config::max_concurrent_streams,
@@ -59,6 +64,13 @@ std::vector<ConfigOption> MakeOptions() {
 
       {kModels, "model-repository", "DIR", &Config::model_repository,
        "folder whose sub-folders are models, or one model's folder; required"},
+      {kModels, "load", "NAME[:VERSION]", &Config::load,
+       "model to load at the start, its newest version or this one; * is all of them; may be "
+       "repeated"},
+      {kModels, "model-memory", "BYTES", &Config::model_memory,
+       "weights on one worker at most; beyond it the model that nobody has asked for the longest "
+       "is loaded again by its next request; 0 sets no limit",
+       0, 1024 * kGiB},
 
       // One worker per device: it holds the weights once and uses all cores in each step; two
       // workers of half the threads double the memory.

@@ -9,7 +9,6 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
-#include "server/repository.h"
 
 namespace hanmo {
 namespace {
@@ -19,14 +18,6 @@ constexpr size_t kMaxWaitingPixelBytes = 512 << 20;
 constexpr size_t kMaxWaitingTextBytes = 64 << 20;
 // What is left of the calls after an abort only has to be sent.
 constexpr absl::Duration kFarewell = absl::Seconds(1);
-
-std::vector<Metrics::ModelLabel> Labels(const std::vector<Model>& models) {
-  std::vector<Metrics::ModelLabel> labels;
-  for (const Model& model : models) {
-    labels.push_back({model.spec.name, model.spec.kind == ModelKind::kText ? "text" : "picture"});
-  }
-  return labels;
-}
 
 LogLevel LevelOf(const std::string& name) {
   if (name == "debug") return LogLevel::kDebug;
@@ -108,8 +99,9 @@ class Server::FleetEvents final : public FleetObserver {
   explicit FleetEvents(Server* server) : server_(*server) {}
 
   void OnModelLoaded(WorkerId worker, ModelId model, const LoadedModel& loaded) override {
-    server_.metrics_.ModelLoaded(model, absl::Seconds(loaded.load_seconds));
+    server_.metrics_.ModelLoaded(NameOf(model), absl::Seconds(loaded.load_seconds));
     server_.models_.SetLoaded(worker, model, loaded);
+    server_.control_.ModelLoaded();
     server_.log_.Write(LogLevel::kInfo, "model loaded",
                        {{"model", NameOf(model)},
                         {"worker", int64_t{worker}},
@@ -123,22 +115,25 @@ class Server::FleetEvents final : public FleetObserver {
         LogLevel::kError, "model failed",
         {{"model", NameOf(model)}, {"worker", int64_t{worker}}, {"reason", status.message()}});
   }
+  void OnModelUnloaded(WorkerId worker, ModelId model) override {
+    server_.control_.ModelUnloaded(worker, model);
+  }
   void OnWorkerUp(WorkerId worker, const std::string& device) override {
     server_.metrics_.WorkerUp(worker);
+    server_.control_.WorkerUp(worker);
     server_.log_.Write(LogLevel::kInfo, "worker up",
                        {{"worker", int64_t{worker}}, {"device", device}});
   }
   void OnWorkerLost(WorkerId worker, const std::string& reason) override {
     server_.metrics_.WorkerLost(worker);
     server_.models_.RemoveWorker(worker);
+    server_.control_.WorkerLost(worker);
     server_.log_.Write(LogLevel::kWarning, "worker lost",
                        {{"worker", int64_t{worker}}, {"reason", reason}});
   }
 
  private:
-  absl::string_view NameOf(ModelId model) const {
-    return server_.models_.models()[model].spec.name;
-  }
+  std::string NameOf(ModelId model) const { return server_.models_.Status(model).name; }
 
   Server& server_;
 };
@@ -161,39 +156,25 @@ std::vector<std::string> ExpandDevices(const Config& config) {
   return expanded;
 }
 
-Server::Server(const Config& config, std::vector<Model> models, const std::string& version)
+Server::Server(const Config& config, const std::string& version)
     : config_(config),
       log_(LevelOf(config.log_level), FormatOf(config.log_format)),
-      models_(std::move(models)),
-      metrics_(Labels(models_.models()), WorkerCount(config), version),
+      metrics_(WorkerCount(config), version),
       media_pool_(config.media_threads, kMaxWaitingPixelBytes),
       tokenize_pool_(1, kMaxWaitingTextBytes),
       loop_(BatcherOptionsOf(config), &metrics_),
       context_{&models_,     &loop_.batcher(),
                &media_pool_, &tokenize_pool_,
                &metrics_,    &log_,
-               &calls_,      config.preview_bytes_per_second} {}
+               &calls_,      config.preview_bytes_per_second},
+      control_({config.model_repository, config.model_memory}, &models_, &loop_.batcher(),
+               &metrics_, &log_) {}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
                                                       const std::string& version) {
-  auto scan = ScanRepository(config.model_repository);
-  if (!scan.ok()) return scan.status();
-  std::vector<Model> models;
-  for (ModelSpec& spec : scan->models) models.push_back(OpenModel(std::move(spec)));
-
-  std::unique_ptr<Server> server(new Server(config, std::move(models), version));
-  for (const std::string& skipped : scan->skipped) {
-    server->log_.Write(LogLevel::kWarning, "folder skipped", {{"reason", skipped}});
-  }
-  for (const Model& model : server->models_.models()) {
-    if (model.spec.status.ok()) continue;
-    server->log_.Write(LogLevel::kError, "model failed",
-                       {{"model", model.spec.name}, {"reason", model.spec.status.message()}});
-  }
-  if (server->models_.models().empty()) {
-    server->log_.Write(LogLevel::kWarning, "the model repository has no models",
-                       {{"folder", config.model_repository}});
-  }
+  std::unique_ptr<Server> server(new Server(config, version));
+  auto models = server->control_.ServeRepository(config.load);
+  if (!models.ok()) return models.status();
   server->PublishStates();
   if (!config.metrics_listen.empty()) {
     auto metrics_server = MetricsServer::Start(config.metrics_listen, server->metrics_);
@@ -203,29 +184,44 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
   auto rpc = RpcServer::Start(config, server->context_);
   if (!rpc.ok()) return rpc.status();
   server->rpc_ = *std::move(rpc);
-  if (auto status = server->StartFleet(); !status.ok()) return status;
+  if (auto status = server->StartFleet(*std::move(models)); !status.ok()) return status;
+  if (auto status = server->StartAdmin(); !status.ok()) return status;
   return server;
 }
 
-absl::Status Server::StartFleet() {
+absl::Status Server::StartFleet(std::vector<FleetModel> models) {
   models_.Watch([this] {
     PublishStates();
-    rpc_->health().Notify();
+    rpc_->NotifyHealth();
+    control_.ModelChanged();
   });
-  std::vector<FleetModel> fleet_models;
-  for (const Model& model : models_.models()) {
-    if (!model.spec.status.ok()) continue;
-    fleet_models.push_back({model.spec.id, model.spec.name, model.spec.path});
-  }
+  metrics_.WatchOverload([this] { rpc_->NotifyHealth(); });
   fleet_events_ = std::make_unique<FleetEvents>(this);
-  fleet_ = std::make_unique<Fleet>(FleetOptionsOf(config_), std::move(fleet_models),
-                                   &loop_.batcher(), fleet_events_.get());
-  return fleet_->Start();
+  fleet_ = std::make_unique<Fleet>(FleetOptionsOf(config_), std::move(models), &loop_.batcher(),
+                                   fleet_events_.get());
+  if (auto status = fleet_->Start(); !status.ok()) return status;
+  control_.Start(fleet_.get());
+  return absl::OkStatus();
+}
+
+absl::Status Server::StartAdmin() {
+  if (config_.admin_listen.empty()) return absl::OkStatus();
+  admin_ =
+      std::make_unique<AdminService>(&control_, &models_, &calls_, [this] { StopAccepting(); });
+  auto port = GrpcPort::Listen(config_, "admin-listen", config_.admin_listen,
+                               GrpcPort::Security::kAsConfigured, {admin_.get()});
+  if (!port.ok()) return port.status();
+  admin_port_ = *std::move(port);
+  return absl::OkStatus();
 }
 
 void Server::PublishStates() {
-  for (const Model& model : models_.models()) {
-    metrics_.SetModelState(model.spec.id, PhaseName(models_.phase(model.spec.id)));
+  for (const ModelListing& listing : models_.List()) {
+    ModelPhase phase = ModelPhase::kUnloaded;
+    for (const ModelListing::Version& version : listing.versions) {
+      if (version.spec.version == listing.chosen) phase = version.phase;
+    }
+    metrics_.SetModelState(listing.name, PhaseName(phase));
   }
 }
 
@@ -233,24 +229,39 @@ std::string Server::metrics_address() const {
   return metrics_server_ == nullptr ? "" : metrics_server_->address();
 }
 
-void Server::Drain() {
+std::string Server::admin_address() const {
+  return admin_port_ == nullptr ? "" : admin_port_->address();
+}
+
+void Server::StopAccepting() {
+  absl::MutexLock lock(&stopping_);
+  if (refusing_) return;
   log_.Write(LogLevel::kInfo, "draining");
   // Without a delay nobody who was told NOT_SERVING may still be served.
   if (config_.shutdown_delay <= absl::ZeroDuration()) loop_.batcher().Drain();
-  rpc_->health().Drain();
+  rpc_->DrainHealth();
   absl::SleepFor(config_.shutdown_delay);
   loop_.batcher().Drain();
+  refusing_ = true;
+}
+
+void Server::Drain() {
+  StopAccepting();
   if (!calls_.AwaitNone(config_.shutdown_timeout)) {
     log_.Write(LogLevel::kWarning, "requests outlived the shutdown timeout and are aborted");
     loop_.batcher().Abort();
     calls_.AwaitNone(kFarewell);
   }
+  if (admin_port_ != nullptr) admin_port_->Shutdown(kFarewell);
   rpc_->Shutdown(kFarewell);
   log_.Write(LogLevel::kInfo, "stopped");
 }
 
 Server::~Server() {
   // Calls first, as they need the batcher's loop to end; then what feeds results to it.
+  control_.Stop();
+  if (admin_port_ != nullptr) admin_port_->Shutdown(absl::ZeroDuration());
+  admin_.reset();
   if (rpc_ != nullptr) rpc_->Shutdown(absl::ZeroDuration());
   fleet_.reset();
 }

@@ -8,11 +8,15 @@
 #include <memory>
 #include <string>
 
+#include "absl/base/thread_annotations.h"
 #include "absl/status/statusor.h"
+#include "absl/synchronization/mutex.h"
 #include "server/batcher/batcher.h"
 #include "server/batcher/batcher_loop.h"
 #include "server/config.h"
 #include "server/media/task_pool.h"
+#include "server/model_control.h"
+#include "server/rpc/admin_service.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/model_table.h"
 #include "server/rpc/rpc_server.h"
@@ -31,8 +35,10 @@ class Server {
   ~Server();
 
   const std::string& address() const { return rpc_->address(); }
-  // Empty without a metrics port.
+  // Each empty without such a port.
   std::string metrics_address() const;
+  std::string health_address() const { return rpc_->health_address(); }
+  std::string admin_address() const;
 
   // Drains as the configuration says; blocks until it is done. Once.
   void Drain();
@@ -40,10 +46,14 @@ class Server {
  private:
   class FleetEvents;
 
-  Server(const Config& config, std::vector<Model> models, const std::string& version);
+  Server(const Config& config, const std::string& version);
 
-  absl::Status StartFleet();
+  absl::Status StartFleet(std::vector<FleetModel> models);
+  absl::Status StartAdmin();
   void PublishStates();
+  // NOT_SERVING, the delay, and from then on new requests are refused. Once; later calls wait for
+  // the first one.
+  void StopAccepting() ABSL_LOCKS_EXCLUDED(stopping_);
 
   const Config config_;
   Log log_;
@@ -55,9 +65,14 @@ class Server {
   TaskPool tokenize_pool_;
   BatcherLoop loop_;
   CallContext context_;
+  ModelControl control_;
+  absl::Mutex stopping_;
+  bool refusing_ ABSL_GUARDED_BY(stopping_) = false;
   std::unique_ptr<RpcServer> rpc_;
   std::unique_ptr<FleetEvents> fleet_events_;
   std::unique_ptr<Fleet> fleet_;
+  std::unique_ptr<AdminService> admin_;
+  std::unique_ptr<GrpcPort> admin_port_;
 };
 
 // "auto" becomes every GPU that the system shows, else the CPU; each device `workers` times.

@@ -80,6 +80,12 @@ int Serve(const Config& config) {
   if (!(*server)->metrics_address().empty()) {
     std::printf("metrics on %s\n", (*server)->metrics_address().c_str());
   }
+  if (!(*server)->health_address().empty()) {
+    std::printf("health on %s\n", (*server)->health_address().c_str());
+  }
+  if (!(*server)->admin_address().empty()) {
+    std::printf("admin on %s\n", (*server)->admin_address().c_str());
+  }
   std::fflush(stdout);
 
   int received = 0;

@@ -4,8 +4,10 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <set>
 #include <sstream>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/ascii.h"
@@ -297,6 +299,38 @@ ModelSpec ReadModel(const fs::path& folder, const std::string& name) {
   return spec;
 }
 
+// The number that a version's folder is named by; 0 for any other name.
+uint32_t VersionOf(const fs::path& folder) {
+  const std::string name = folder.filename().string();
+  uint32_t version = 0;
+  if (name.size() > 9 || name[0] == '0' ||
+      !std::all_of(name.begin(), name.end(), absl::ascii_isdigit) ||
+      !absl::SimpleAtoi(name, &version)) {
+    return 0;
+  }
+  return version;
+}
+
+// The model's versions by number; none where the folder is no model.
+std::vector<ModelSpec> ReadModels(const fs::path& folder, const std::string& name) {
+  std::vector<ModelSpec> models;
+  if (IsModelFolder(folder) || LooksLikeCheckpoint(folder)) {
+    models.push_back(ReadModel(folder, name));
+    return models;
+  }
+  std::error_code error;
+  for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
+    const uint32_t version = VersionOf(it->path());
+    std::error_code ignored;
+    if (version == 0 || !it->is_directory(ignored)) continue;
+    models.push_back(ReadModel(it->path(), name));
+    models.back().version = version;
+  }
+  std::sort(models.begin(), models.end(),
+            [](const ModelSpec& a, const ModelSpec& b) { return a.version < b.version; });
+  return models;
+}
+
 absl::StatusOr<RepositoryScan> ScanFolder(const std::string& folder) {
   RepositoryScan scan;
   std::error_code error;
@@ -304,21 +338,23 @@ absl::StatusOr<RepositoryScan> ScanFolder(const std::string& folder) {
     const std::string name = it->path().filename().string();
     std::error_code ignored;
     if (!it->is_directory(ignored) || name[0] == '.') continue;
-    if (!IsModelFolder(it->path()) && !LooksLikeCheckpoint(it->path())) {
+    std::vector<ModelSpec> models = ReadModels(it->path(), name);
+    if (models.empty()) {
       scan.skipped.push_back(absl::StrCat(name, ": model_index.json and config.json are missing"));
     } else if (!IsModelName(name)) {
       scan.skipped.push_back(
           absl::StrCat(name, ": a model's name must be 1 to 128 of [A-Za-z0-9._-]"));
     } else {
-      scan.models.push_back(ReadModel(it->path(), name));
+      std::move(models.begin(), models.end(), std::back_inserter(scan.models));
     }
   }
   if (error) {
     return absl::InvalidArgumentError(
         absl::StrCat("model repository ", folder, ": ", error.message()));
   }
-  std::sort(scan.models.begin(), scan.models.end(),
-            [](const ModelSpec& a, const ModelSpec& b) { return a.name < b.name; });
+  std::sort(scan.models.begin(), scan.models.end(), [](const ModelSpec& a, const ModelSpec& b) {
+    return std::tie(a.name, a.version) < std::tie(b.name, b.version);
+  });
   std::sort(scan.skipped.begin(), scan.skipped.end());
   for (size_t i = 0; i < scan.models.size(); ++i) scan.models[i].id = static_cast<ModelId>(i);
   return scan;
@@ -354,6 +390,25 @@ absl::StatusOr<RepositoryScan> ScanRepository(const std::string& folder) {
   RepositoryScan scan;
   scan.models.push_back(ReadModel(root, name));
   return scan;
+}
+
+absl::StatusOr<std::vector<ModelSpec>> ReadVersions(const std::string& folder,
+                                                    const std::string& name) {
+  if (!IsModelName(name)) {
+    return absl::InvalidArgumentError("name: must be 1 to 128 of [A-Za-z0-9._-]");
+  }
+  std::error_code error;
+  const fs::path root = fs::canonical(folder, error);
+  std::vector<ModelSpec> models;
+  if (!error && IsModelFolder(root)) {
+    if (root.filename() == name) models.push_back(ReadModel(root, name));
+  } else if (!error && fs::is_directory(root / name, error)) {
+    models = ReadModels(root / name, name);
+  }
+  if (models.empty()) {
+    return absl::NotFoundError(absl::StrCat("name: the repository has no model \"", name, "\""));
+  }
+  return models;
 }
 
 }  // namespace hanmo

@@ -1,5 +1,8 @@
-// The model repository: a folder whose sub-folders are checkpoints as they are published. Read once
-// at start; requests name models, never paths.
+// The model repository: a folder whose sub-folders are checkpoints as they are published, or hold
+// several versions of one. Requests name models, never paths.
+//
+//   repository/taiyi/model_index.json ...            one version, number 1
+//   repository/poet/3/config.json ..., poet/4/...    versions 3 and 4
 #ifndef HANMO_SERVER_REPOSITORY_H_
 #define HANMO_SERVER_REPOSITORY_H_
 
@@ -43,8 +46,9 @@ struct PictureModelSpec {
 };
 
 struct ModelSpec {
-  ModelId id = 0;    // index in RepositoryScan::models
-  std::string name;  // the folder's: 1 to 128 of [A-Za-z0-9._-]
+  ModelId id = 0;        // index in RepositoryScan::models, until it is loaded
+  std::string name;      // the folder's: 1 to 128 of [A-Za-z0-9._-]
+  uint32_t version = 1;  // the sub-folder's name: 1 to 999,999,999
   std::string path;
   // Not OK: the folder cannot be served; the message names the file and the key.
   absl::Status status;
@@ -55,7 +59,7 @@ struct ModelSpec {
 };
 
 struct RepositoryScan {
-  std::vector<ModelSpec> models;     // by name
+  std::vector<ModelSpec> models;     // by name and version
   std::vector<std::string> skipped;  // entries that are no models, each with the reason
 };
 
@@ -68,6 +72,11 @@ bool IsModelName(absl::string_view name);
 // Reads `folder`, or the one model that it is. A broken model folder is a model whose status says
 // why. NOT_FOUND or INVALID_ARGUMENT when `folder` itself cannot be read.
 absl::StatusOr<RepositoryScan> ScanRepository(const std::string& folder);
+
+// The versions of one model as they are now, by number. NOT_FOUND when `folder` has no such model,
+// INVALID_ARGUMENT when `name` is no model's name.
+absl::StatusOr<std::vector<ModelSpec>> ReadVersions(const std::string& folder,
+                                                    const std::string& name);
 
 }  // namespace hanmo
 

@@ -75,6 +75,37 @@ TEST_F(RepositoryTest, ListsModelsByNameAndSkipsOtherFolders) {
                                          HasSubstr("recipes: model_index.json")));
 }
 
+TEST_F(RepositoryTest, FoldersOfNumbersAreVersions) {
+  for (const char* version : {"10", "2", "007", "0", "new", "1234567890"}) {
+    Write(std::string("gpt2/") + version + "/config.json", kGpt2);
+  }
+  Write("gpt2/2/weights/3/config.json", kGpt2);
+  auto scan = ScanRepository(root_.string());
+  ASSERT_TRUE(scan.ok()) << scan.status();
+  ASSERT_EQ(scan->models.size(), 2u);
+  EXPECT_EQ(scan->models[0].version, 2u);
+  EXPECT_EQ(scan->models[1].version, 10u);
+  EXPECT_EQ(scan->models[1].name, "gpt2");
+  EXPECT_TRUE(scan->models[1].status.ok());
+
+  Write("gpt2/11/config.json", "{");
+  const auto versions = ReadVersions(root_.string(), "gpt2");
+  ASSERT_TRUE(versions.ok()) << versions.status();
+  ASSERT_EQ(versions->size(), 3u);
+  EXPECT_FALSE(versions->back().status.ok()) << "a broken version is one, with its reason";
+}
+
+TEST_F(RepositoryTest, OnlyNamesOfTheRepositoryAreRead) {
+  Write("gpt2/config.json", kGpt2);
+  Write("../outside/config.json", kGpt2);
+  EXPECT_TRUE(ReadVersions(root_.string(), "gpt2").ok());
+  EXPECT_TRUE(absl::IsNotFound(ReadVersions(root_.string(), "other").status()));
+  for (const char* name : {"", ".", "..", "../outside", "/etc", "gpt2/", "gpt2/../../outside",
+                           "gpt2\\..", "%2e%2e", "gpt2\n", ".hidden"}) {
+    EXPECT_TRUE(absl::IsInvalidArgument(ReadVersions(root_.string(), name).status())) << name;
+  }
+}
+
 TEST_F(RepositoryTest, ReadsTextModel) {
   Write("m/config.json", kGpt2);
   const ModelSpec spec = Only();

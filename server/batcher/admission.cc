@@ -116,6 +116,7 @@ void Batcher::Core::Admit(message::Submit& submit) {
   request->position = static_cast<uint32_t>(queue.waiting.size()) - 1;
   requests_.emplace(request->id, std::move(owned));
   request->sink->OnQueued(request->position, wait);
+  if (queue.wanted) std::exchange(queue.wanted, nullptr)();
 }
 
 absl::Duration Batcher::Core::Wait(const ModelQueue& queue, absl::Duration work) const {
@@ -313,13 +314,15 @@ void Batcher::Core::Handle(message::Abort&) {
 void Batcher::Core::Handle(message::ModelFailed& failed) {
   ModelQueue& queue = models_[failed.model];
   queue.failed = true;
+  EndRequests(failed.model, absl::UnavailableError("the model failed and is not served any more"));
+}
+
+void Batcher::Core::EndRequests(ModelId model, const absl::Status& status) {
   std::vector<ActiveRequest*> lost;
   for (const auto& [id, request] : requests_) {
-    if (request->model == failed.model) lost.push_back(request.get());
+    if (request->model == model) lost.push_back(request.get());
   }
-  for (ActiveRequest* request : lost) {
-    EndRequest(request, absl::UnavailableError("the model failed and is not served any more"));
-  }
+  for (ActiveRequest* request : lost) EndRequest(request, status);
 }
 
 void Batcher::Core::EndRequest(ActiveRequest* request, const absl::Status& status) {

@@ -11,6 +11,9 @@ namespace {
 // Describing the costs walks all of them.
 constexpr absl::Duration kTellCosts = absl::Seconds(1);
 
+// Of a limit of the queue, where an overload ends.
+constexpr double kRelieved = 0.75;
+
 }  // namespace
 
 void Inbox::Put(Message message) {
@@ -54,6 +57,16 @@ void Batcher::ModelReady(WorkerId worker, ModelId model, ModelCapacity capacity)
 }
 void Batcher::WorkerLost(WorkerId worker) { core_->inbox().Put(message::WorkerLost{worker}); }
 void Batcher::ModelFailed(ModelId model) { core_->inbox().Put(message::ModelFailed{model}); }
+void Batcher::RemoveModel(ModelId model, std::function<void()> removed) {
+  core_->inbox().Put(message::RemoveModel{model, std::move(removed)});
+}
+void Batcher::InheritCosts(ModelId from, ModelId to) {
+  core_->inbox().Put(message::InheritCosts{from, to});
+}
+void Batcher::RestModel(ModelId model, std::function<void(bool)> done,
+                        std::function<void()> wanted) {
+  core_->inbox().Put(message::RestModel{model, std::move(done), std::move(wanted)});
+}
 void Batcher::StepDone(WorkerId worker, StepResult result) {
   core_->inbox().Put(message::StepDone{worker, std::move(result)});
 }
@@ -109,7 +122,17 @@ absl::Time Batcher::Core::NextDeadline() const {
   return next;
 }
 
+void Batcher::Core::TellOverload() {
+  const double limit = overloaded_ ? kRelieved : 1;
+  const bool full = queued_ >= limit * options_.max_queued_requests ||
+                    QueuedWork() >= limit * options_.max_queued_work;
+  if (full == overloaded_) return;
+  overloaded_ = full;
+  observer_.OnOverload(full);
+}
+
 void Batcher::Core::Report() {
+  TellOverload();
   for (auto& [model, queue] : models_) {
     if (queue.moved) TellPositions(queue);
     if (queue.changed) observer_.OnLoad(model, queue.queued, queue.running);

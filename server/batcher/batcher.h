@@ -91,6 +91,15 @@ class Batcher {
   void WorkerLost(WorkerId worker);
   // `model` will not come back: its requests end with UNAVAILABLE.
   void ModelFailed(ModelId model);
+  // Forgets the model, on all workers; its requests, if there still are any, end with UNAVAILABLE.
+  // `removed` is called on the batcher's thread when no command will name the model any more.
+  void RemoveModel(ModelId model, std::function<void()> removed);
+  // `to` is another version of `from`: what is known of its costs holds until more is.
+  void InheritCosts(ModelId from, ModelId to);
+  // Takes the model from all workers, unless it has requests; its requests wait until it is ready
+  // again. `done` tells whether it did; then `wanted` is called once, when a request comes. Both on
+  // the batcher's thread.
+  void RestModel(ModelId model, std::function<void(bool)> done, std::function<void()> wanted);
   void StepDone(WorkerId worker, StepResult result);
   void Saved(WorkerId worker, SavePoint save_point);
 

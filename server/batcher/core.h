@@ -58,6 +58,19 @@ struct WorkerLost {
 struct ModelFailed {
   ModelId model;
 };
+struct RemoveModel {
+  ModelId model;
+  std::function<void()> removed;
+};
+struct InheritCosts {
+  ModelId from;
+  ModelId to;
+};
+struct RestModel {
+  ModelId model;
+  std::function<void(bool)> done;
+  std::function<void()> wanted;
+};
 struct StepDone {
   WorkerId worker;
   StepResult result;
@@ -72,6 +85,7 @@ struct Abort {};
 
 using Message = std::variant<message::Submit, message::Cancel, message::Wake, message::AddWorker,
                              message::ModelReady, message::WorkerLost, message::ModelFailed,
+                             message::RemoveModel, message::InheritCosts, message::RestModel,
                              message::StepDone, message::Saved, message::Drain, message::Abort>;
 
 // Messages from any thread to the batcher's.
@@ -110,6 +124,7 @@ class Batcher::Core {
   void Handle(message::Drain&);
   void Handle(message::Abort&);
   void Handle(message::ModelFailed& failed);
+  void EndRequests(ModelId model, const absl::Status& status);
   void Admit(message::Submit& submit);
   void Refuse(message::Submit& submit, Rejection reason, const absl::Status& status);
   void ExpireDeadlines();
@@ -137,6 +152,11 @@ class Batcher::Core {
   // --- placement.cc
   void Handle(message::AddWorker& added);
   void Handle(message::ModelReady& ready);
+  void Handle(message::RemoveModel& remove);
+  void Handle(message::InheritCosts& inherit);
+  void Handle(message::RestModel& rest);
+  // Nothing of the model is aboard any worker.
+  void TakeFromWorkers(ModelId model);
   void Handle(message::Wake& wake);
   void BeginSamples(ModelQueue& queue);
   bool BeginOne(Sample* sample, ModelQueue& queue);
@@ -236,6 +256,7 @@ class Batcher::Core {
   void Suspect(Sample* sample);
 
   void HandleMessages();
+  void TellOverload();
   void Report();
   ActiveWorker* FindWorker(WorkerId worker);
 
@@ -246,6 +267,7 @@ class Batcher::Core {
   BatcherObserver& observer_;
   absl::Time now_ = absl::InfinitePast();  // of the tick under way
   bool draining_ = false;
+  bool overloaded_ = false;
   uint32_t queued_ = 0;         // over all models
   absl::Duration queued_work_;  // predicted, of them
   SampleHandle next_handle_ = 1;

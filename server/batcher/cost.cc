@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <tuple>
+#include <utility>
 
 namespace hanmo {
 namespace {
@@ -177,6 +178,26 @@ absl::Duration StepCosts::Lone(ModelId model, const TextJob& job) const {
 void StepCosts::LearnLength(ModelId model, uint32_t tokens) {
   auto [length, first] = lengths_.try_emplace(model, tokens);
   if (!first) length->second = Averaged(length->second, tokens, 1000);
+}
+
+void StepCosts::Copy(ModelId from, ModelId to) {
+  std::vector<std::pair<CostKey, CostCurve>> copies;
+  for (const auto& [key, curve] : curves_) {
+    if (key.model == from) copies.emplace_back(key, curve);
+  }
+  for (auto& [key, curve] : copies) {
+    key.model = to;
+    curves_.insert_or_assign(key, std::move(curve));
+  }
+  if (auto length = lengths_.find(from); length != lengths_.end()) {
+    const double tokens = length->second;
+    lengths_[to] = tokens;
+  }
+}
+
+void StepCosts::Forget(ModelId model) {
+  absl::erase_if(curves_, [model](const auto& entry) { return entry.first.model == model; });
+  lengths_.erase(model);
 }
 
 std::vector<StepCosts::Description> StepCosts::Describe(ModelId model, uint32_t most) const {

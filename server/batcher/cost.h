@@ -112,6 +112,10 @@ class StepCosts {
   // The length of a finished text: what Lone expects of the next ones.
   void LearnLength(ModelId model, uint32_t tokens);
 
+  // What is known of `from` is taken for `to`, too.
+  void Copy(ModelId from, ModelId to);
+  void Forget(ModelId model);
+
   struct Description {
     CostKey key;
     uint32_t knee = 0;  // rows

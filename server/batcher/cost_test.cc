@@ -168,5 +168,20 @@ TEST(StepCostsTest, ExpectsTextsAsLongAsTheLastOnes) {
   EXPECT_THAT(Seconds(costs.Lone(1, job)), DoubleNear(0.2, 1e-2));
 }
 
+TEST(StepCostsTest, AnotherVersionTakesOverWhatIsKnown) {
+  StepCosts costs;
+  for (int i = 0; i < 3; ++i) {
+    costs.Learn({1, StepKind::kDenoise, 64, 64}, {1, 0}, absl::Milliseconds(10));
+  }
+  costs.LearnLength(1, 30);
+  costs.Copy(1, 7);
+  costs.Forget(1);
+  EXPECT_THAT(Seconds(costs.Predict({7, StepKind::kDenoise, 64, 64}, {1, 0})),
+              DoubleNear(0.010, 1e-4));
+  EXPECT_EQ(costs.Predict({1, StepKind::kDenoise, 64, 64}, {1, 0}), absl::ZeroDuration());
+  EXPECT_EQ(costs.Describe(1, 16).size(), 0u);
+  EXPECT_EQ(costs.Describe(7, 16).size(), 1u);
+}
+
 }  // namespace
 }  // namespace hanmo

@@ -40,6 +40,8 @@ class BatcherObserver {
   // What steps of the model cost, as learned by now; once a second at most.
   virtual void OnCosts(ModelId model, std::vector<StepCosts::Description> costs) {}
   virtual void OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) {}
+  // The queue is full, or is not so any more: that is when a quarter of it is free.
+  virtual void OnOverload(bool overloaded) {}
   virtual void OnTick(absl::Duration time) {}
 };
 

@@ -64,9 +64,41 @@ void Batcher::Core::Handle(message::ModelReady& ready) {
   if (!worker->models.emplace(ready.model, std::move(home)).second) return;
   ModelQueue& queue = models_[ready.model];
   queue.places.insert({worker->load, worker->id});
-  if (queue.costs == nullptr) queue.costs = worker->costs;
+  if (queue.places.size() == 1) queue.costs = worker->costs;
   queue.ever_ready = queue.stirred = true;
   queue.failed = false;
+}
+
+void Batcher::Core::Handle(message::RemoveModel& remove) {
+  EndRequests(remove.model, absl::UnavailableError("the model is not served any more"));
+  TakeFromWorkers(remove.model);
+  for (auto& [id, worker] : workers_) {
+    absl::erase_if(worker->most_samples,
+                   [&](const auto& entry) { return entry.first.model == remove.model; });
+  }
+  for (auto& [device, costs] : costs_) costs.Forget(remove.model);
+  models_.erase(remove.model);
+  remove.removed();
+}
+
+void Batcher::Core::Handle(message::InheritCosts& inherit) {
+  for (auto& [device, costs] : costs_) costs.Copy(inherit.from, inherit.to);
+}
+
+void Batcher::Core::Handle(message::RestModel& rest) {
+  ModelQueue& queue = models_[rest.model];
+  if (queue.queued + queue.running > 0) return rest.done(false);
+  TakeFromWorkers(rest.model);
+  queue.wanted = std::move(rest.wanted);
+  // It may never have been on a worker.
+  queue.ever_ready = true;
+  if (queue.costs == nullptr) queue.costs = &costs_[""];
+  rest.done(true);
+}
+
+void Batcher::Core::TakeFromWorkers(ModelId model) {
+  for (auto& [id, worker] : workers_) worker->models.erase(model);
+  models_[model].places.clear();
 }
 
 void Batcher::Core::Handle(message::Wake& wake) {

@@ -46,6 +46,7 @@ void Batcher::Core::Handle(message::StepDone& done) {
     return Handle(done);
   }
   if (FinishSlice(*worker, &sent, &done.result)) return;
+  if (!models_.contains(sent.step.model)) return;  // it was removed meanwhile
   observer_.OnStep(worker->id, sent.step, done.result);
   if (!done.result.status.ok()) {
     FailStep(*worker, sent, done.result.status);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <memory>
 #include <optional>
@@ -199,8 +200,9 @@ struct ModelQueue {
   absl::Time costs_told = absl::InfinitePast();
   bool ever_ready = false;
   bool failed = false;
-  bool moved = false;    // positions changed in this tick
-  bool changed = false;  // queued or running changed in this tick
+  std::function<void()> wanted;  // set while it is taken from the workers
+  bool moved = false;            // positions changed in this tick
+  bool changed = false;          // queued or running changed in this tick
 };
 
 // Rows of the network that the sample takes in a step of its kind.

@@ -14,6 +14,11 @@ void Calls::End() {
   --calls_;
 }
 
+int Calls::count() {
+  absl::MutexLock lock(&mu_);
+  return calls_;
+}
+
 bool Calls::AwaitNone(absl::Duration patience) {
   absl::MutexLock lock(&mu_);
   return mu_.AwaitWithTimeout(absl::Condition(this, &Calls::none), patience);

@@ -21,6 +21,7 @@ class Calls {
  public:
   void Begin() ABSL_LOCKS_EXCLUDED(mu_);
   void End() ABSL_LOCKS_EXCLUDED(mu_);
+  int count() ABSL_LOCKS_EXCLUDED(mu_);
   // False when calls are still under way at the end of `patience`.
   bool AwaitNone(absl::Duration patience) ABSL_LOCKS_EXCLUDED(mu_);
 

@@ -65,7 +65,7 @@ void GenerationCall::Begin(const grpc::ByteBuffer& request) {
   }
   if (!status.ok()) {
     // For the metrics and the log, as far as the request tells them.
-    plan_.model = server_.models->Find(proto_.model());
+    plan_.model = server_.models->Find(proto_.model(), proto_.version());
     if (IsRequestId(proto_.request_id())) plan_.request_id = proto_.request_id();
   }
   if (!plan_.request_id.empty()) rpc_->AddInitialMetadata("x-request-id", plan_.request_id);
@@ -95,6 +95,7 @@ void GenerationCall::Tokenize() {
 absl::Status GenerationCall::PrepareOutputs() {
   response_.set_request_id(plan_.request_id);
   response_.set_model(plan_.model->spec.name);
+  response_.set_version(plan_.model->spec.version);
   const auto& samples = plan_.request.samples;
   for (uint32_t index = 0; index < samples.size(); ++index) {
     hanmo::v1::Output* output = response_.add_outputs();

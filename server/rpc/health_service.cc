@@ -77,10 +77,16 @@ HealthService::State HealthService::StateOf(const std::string& service) const {
     return ready && !draining_ ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
   };
   if (service.empty() || service == "hanmo.v1.Generation") return serving(models_.ready());
+  if (service == "readiness") return serving(models_.ready() && !metrics_.overloaded());
   if (service == "hanmo.v1.Models") return serving(true);
-  const Model* model = models_.Find(service);
-  if (model == nullptr) return HealthCheckResponse::SERVICE_UNKNOWN;
-  return serving(models_.phase(model->spec.id) == ModelPhase::kReady);
+  if (service == "liveness") return HealthCheckResponse::SERVING;
+  const ModelRef model = models_.Find(service);
+  if (model == nullptr) {
+    return models_.Knows(service) ? HealthCheckResponse::NOT_SERVING
+                                  : HealthCheckResponse::SERVICE_UNKNOWN;
+  }
+  const ModelPhase phase = models_.phase(model->spec.id);
+  return serving(phase == ModelPhase::kReady || phase == ModelPhase::kIdle);
 }
 
 void HealthService::Notify() {

@@ -2,10 +2,12 @@
 //
 //   ""                      SERVING once every model that can be loaded has been, and one is ready
 //   "hanmo.v1.Generation"   the same
-//   "hanmo.v1.Models"       SERVING as soon as the server answers: the name for liveness probes
-//   a model's name          SERVING while a worker has it ready
+//   "hanmo.v1.Models"       SERVING as soon as the server answers
+//   a model's name          SERVING while a worker has it ready, or would load it for a request
+//   "readiness"             as "", and the queue is not full: for who may choose another server
+//   "liveness"              SERVING as long as the server answers, also while it drains
 //
-// All turn NOT_SERVING when the server drains.
+// All but the last turn NOT_SERVING when the server drains.
 #ifndef HANMO_SERVER_RPC_HEALTH_SERVICE_H_
 #define HANMO_SERVER_RPC_HEALTH_SERVICE_H_
 
@@ -18,6 +20,7 @@
 #include "absl/synchronization/mutex.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/rpc/model_table.h"
+#include "server/telemetry/metrics.h"
 
 namespace hanmo {
 
@@ -25,8 +28,9 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
  public:
   using State = grpc::health::v1::HealthCheckResponse::ServingStatus;
 
-  // `models` outlives the service.
-  explicit HealthService(const ModelTable& models) : models_(models) {}
+  // The arguments outlive the service.
+  HealthService(const ModelTable& models, const Metrics& metrics)
+      : models_(models), metrics_(metrics) {}
   ~HealthService() override;
 
   // SERVICE_UNKNOWN when there is no such service or model. Thread-safe, as is all below.
@@ -53,6 +57,7 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   void Remove(const Watcher* watcher) ABSL_LOCKS_EXCLUDED(mu_);
 
   const ModelTable& models_;
+  const Metrics& metrics_;
   std::atomic<bool> draining_{false};
   std::atomic<bool> ended_{false};
   absl::Mutex mu_;

@@ -47,7 +47,7 @@ TEST_F(ModelTableTest, RecoversWhenAWorkerComesBack) {
   table_.SetLoaded(0, 0, {});
   table_.SetLoaded(1, 0, {});
   table_.SetLoaded(0, 1, {});
-  EXPECT_EQ(table_.Status(0).workers, 2u);
+  EXPECT_EQ(table_.Status(0).workers.size(), 2u);
   table_.RemoveWorker(0);
   EXPECT_EQ(table_.phase(0), ModelPhase::kReady);  // worker 1 still has it
   EXPECT_EQ(table_.phase(1), ModelPhase::kRecovering);

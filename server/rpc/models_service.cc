@@ -20,6 +20,10 @@ hanmo::v1::ModelState StateOf(ModelPhase phase) {
       return hanmo::v1::MODEL_STATE_RECOVERING;
     case ModelPhase::kFailed:
       return hanmo::v1::MODEL_STATE_FAILED;
+    case ModelPhase::kIdle:
+      return hanmo::v1::MODEL_STATE_IDLE;
+    case ModelPhase::kUnloaded:
+      return hanmo::v1::MODEL_STATE_UNLOADED;
   }
   return hanmo::v1::MODEL_STATE_UNSPECIFIED;
 }
@@ -88,11 +92,21 @@ grpc::ServerUnaryReactor* ModelsService::ListModels(grpc::CallbackServerContext*
                                                     const grpc::ByteBuffer* request,
                                                     grpc::ByteBuffer* response) {
   hanmo::v1::ListModelsResponse reply;
-  for (const Model& model : models_.models()) {
+  for (const ModelListing& listing : models_.List()) {
+    if (listing.versions.empty()) continue;
     hanmo::v1::ModelSummary* summary = reply.add_models();
-    summary->set_name(model.spec.name);
-    summary->add_tasks(TaskOf(model.spec));
-    summary->set_state(StateOf(models_.phase(model.spec.id)));
+    summary->set_name(listing.name);
+    summary->add_tasks(TaskOf(listing.versions.back().spec));
+    summary->set_state(hanmo::v1::MODEL_STATE_UNLOADED);
+    for (const ModelListing::Version& version : listing.versions) {
+      hanmo::v1::ModelVersion* proto = summary->add_versions();
+      proto->set_version(version.spec.version);
+      proto->set_state(StateOf(version.phase));
+      for (const std::string& label : version.labels) proto->add_labels(label);
+      if (version.spec.version != listing.chosen) continue;
+      proto->set_is_default(true);
+      summary->set_state(proto->state());
+    }
   }
   return Reply(rpc, absl::OkStatus(), reply, response);
 }
@@ -105,7 +119,7 @@ grpc::ServerUnaryReactor* ModelsService::DescribeModel(grpc::CallbackServerConte
   if (auto status = ParseMessage(*request, &proto); !status.ok()) {
     return Reply(rpc, status, reply, response);
   }
-  const auto found = FindModel(models_, proto.name(), "name");
+  const auto found = FindModel(models_, proto.name(), proto.version(), "name");
   if (!found.ok()) return Reply(rpc, found.status(), reply, response);
   const Model& model = **found;
   const ModelStatus status = models_.Status(model.spec.id);
@@ -116,7 +130,9 @@ grpc::ServerUnaryReactor* ModelsService::DescribeModel(grpc::CallbackServerConte
   reply.set_architecture(model.spec.architecture);
   reply.set_dtype(status.loaded.dtype);
   reply.set_weight_bytes(status.loaded.weight_bytes);
-  reply.set_workers(status.workers);
+  reply.set_workers(static_cast<uint32_t>(status.workers.size()));
+  reply.set_version(model.spec.version);
+  for (const std::string& label : models_.Labels(model.spec)) reply.add_labels(label);
   if (model.spec.status.ok()) {
     if (model.spec.kind == ModelKind::kText) {
       DescribeText(model, reply.mutable_text());

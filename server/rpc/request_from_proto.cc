@@ -212,7 +212,7 @@ absl::Status SetPicturePrompts(const GenerateRequest& proto, GenerationPlan* pla
 
 absl::StatusOr<GenerationPlan> PlanFromProto(const GenerateRequest& proto,
                                              const ModelTable& models) {
-  auto model = FindModel(models, proto.model(), "model");
+  auto model = FindModel(models, proto.model(), proto.version(), "model");
   if (!model.ok()) return model.status();
   const ModelSpec& spec = (*model)->spec;
   if (models.phase(spec.id) == ModelPhase::kFailed) {
@@ -244,11 +244,21 @@ absl::StatusOr<GenerationPlan> PlanFromProto(const GenerateRequest& proto,
   return plan;
 }
 
-absl::StatusOr<const Model*> FindModel(const ModelTable& models, const std::string& name,
-                                       absl::string_view field) {
+absl::StatusOr<ModelRef> FindModel(const ModelTable& models, const std::string& name,
+                                   const std::string& version, absl::string_view field) {
   if (name.empty()) return FieldError(field, "is required");
-  const Model* model = models.Find(name);
+  ModelRef model = models.Find(name, version);
   if (model != nullptr) return model;
+  if (models.Knows(name)) {
+    if (version.empty()) {
+      return absl::FailedPreconditionError(
+          absl::StrCat(field, ": no version of model \"", name, "\" is loaded"));
+    }
+    return absl::NotFoundError(
+        IsModelName(version)
+            ? absl::StrCat("version: model \"", name, "\" has no version \"", version, "\" loaded")
+            : "version: must be a version's number or a label");
+  }
   // Only a plausible name is worth repeating.
   return absl::NotFoundError(IsModelName(name)
                                  ? absl::StrCat(field, ": there is no model named \"", name, "\"")

@@ -21,7 +21,7 @@ inline constexpr size_t kMaxRequestIdBytes = 128;
 
 // A checked request on its way to the batcher, with what the answer needs later.
 struct GenerationPlan {
-  const Model* model = nullptr;
+  ModelRef model;
   std::string request_id;
   // Texts: sampling is complete; prompts are set by SetPrompts.
   Request request;
@@ -44,9 +44,11 @@ struct GenerationPlan {
 absl::StatusOr<GenerationPlan> PlanFromProto(const hanmo::v1::GenerateRequest& proto,
                                              const ModelTable& models);
 
-// The model of that name; NOT_FOUND, or INVALID_ARGUMENT for `field` when the name is empty.
-absl::StatusOr<const Model*> FindModel(const ModelTable& models, const std::string& name,
-                                       absl::string_view field);
+// The model of that name and version (a number, a label, or empty). INVALID_ARGUMENT for `field`
+// when the name is empty, NOT_FOUND when there is no such model or version, FAILED_PRECONDITION
+// when no version of it is loaded.
+absl::StatusOr<ModelRef> FindModel(const ModelTable& models, const std::string& name,
+                                   const std::string& version, absl::string_view field);
 
 // Bytes of text that SetPrompts will tokenize: it takes about a microsecond for each few.
 size_t PromptBytes(const hanmo::v1::GenerateRequest& proto);

@@ -1,4 +1,4 @@
-// The gRPC port: services, credentials, limits.
+// What clients reach: the gRPC port with its services, and one for health checks alone.
 #ifndef HANMO_SERVER_RPC_RPC_SERVER_H_
 #define HANMO_SERVER_RPC_RPC_SERVER_H_
 
@@ -7,10 +7,10 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
-#include "grpcpp/server.h"
 #include "server/config.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/generation_service.h"
+#include "server/rpc/grpc_port.h"
 #include "server/rpc/health_service.h"
 #include "server/rpc/models_service.h"
 
@@ -26,8 +26,16 @@ class RpcServer {
   ~RpcServer();
 
   // The address with the port that was bound.
-  const std::string& address() const { return address_; }
-  HealthService& health() { return health_; }
+  const std::string& address() const { return port_->address(); }
+  // Empty without a port for health alone.
+  std::string health_address() const {
+    return health_port_ == nullptr ? "" : health_port_->address();
+  }
+
+  // On both ports; see HealthService.
+  void NotifyHealth();
+  void DrainHealth();
+  void EndHealthWatches();
 
   // Stops accepting, lets calls finish for `grace`, cancels the rest, waits for their end.
   void Shutdown(absl::Duration grace);
@@ -36,13 +44,13 @@ class RpcServer {
   explicit RpcServer(const CallContext& context)
       : generation_(context),
         models_(*context.models, *context.metrics),
-        health_(*context.models) {}
+        health_(*context.models, *context.metrics),
+        plain_health_(*context.models, *context.metrics) {}
 
   GenerationService generation_;
   ModelsService models_;
-  HealthService health_;
-  std::unique_ptr<grpc::Server> server_;
-  std::string address_;
+  HealthService health_, plain_health_;
+  std::unique_ptr<GrpcPort> port_, health_port_;
 };
 
 }  // namespace hanmo

@@ -47,9 +47,13 @@ TEST_F(RpcServicesTest, ModelsAreListedAndDescribed) {
   hanmo::v1::ListModelsResponse list;
   ASSERT_TRUE(models_->ListModels(&context, {}, &list).ok());
   ASSERT_EQ(list.models_size(), 4);
-  EXPECT_EQ(list.models(0).name(), "poet");
-  EXPECT_EQ(list.models(0).state(), hanmo::v1::MODEL_STATE_READY);
-  EXPECT_EQ(list.models(2).state(), hanmo::v1::MODEL_STATE_FAILED);
+  EXPECT_EQ(list.models(0).name(), "broken");
+  EXPECT_EQ(list.models(0).state(), hanmo::v1::MODEL_STATE_FAILED);
+  EXPECT_EQ(list.models(3).name(), "poet");
+  EXPECT_EQ(list.models(3).state(), hanmo::v1::MODEL_STATE_READY);
+  ASSERT_EQ(list.models(3).versions_size(), 1);
+  EXPECT_EQ(list.models(3).versions(0).version(), 1u);
+  EXPECT_TRUE(list.models(3).versions(0).is_default());
 
   grpc::ClientContext describe_context;
   hanmo::v1::DescribeModelRequest request;
@@ -91,11 +95,11 @@ TEST_F(RpcServicesTest, HealthIsToldByNameAndWatched) {
   front_.models().SetLoaded(0, 0, {});
   ASSERT_TRUE(watch->Read(&response));
   EXPECT_EQ(response.status(), HealthCheckResponse::SERVING);
-  front_.server().health().Drain();
+  front_.server().DrainHealth();
   ASSERT_TRUE(watch->Read(&response));
   EXPECT_EQ(response.status(), HealthCheckResponse::NOT_SERVING);
   EXPECT_EQ(Health("hanmo.v1.Models"), HealthCheckResponse::NOT_SERVING);
-  front_.server().health().EndWatches();
+  front_.server().EndHealthWatches();
   EXPECT_FALSE(watch->Read(&response));
   EXPECT_EQ(watch->Finish().error_code(), StatusCode::UNAVAILABLE);
 }

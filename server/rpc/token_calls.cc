@@ -44,14 +44,16 @@ std::string SpellBytes(const std::string& bytes) {
   return spelled;
 }
 
-absl::StatusOr<const Tokenizer*> TokenizerOf(const ModelTable& models, const std::string& name) {
-  auto model = FindModel(models, name, "model");
+// The model, for its tokenizer.
+absl::StatusOr<ModelRef> ModelWithTokenizer(const ModelTable& models, const std::string& name,
+                                            const std::string& version) {
+  auto model = FindModel(models, name, version, "model");
   if (!model.ok()) return model.status();
   if ((*model)->tokenizer == nullptr) {
     return absl::UnimplementedError(
         absl::StrCat("model: ", (*model)->spec.name, " has no tokenizer"));
   }
-  return (*model)->tokenizer.get();
+  return model;
 }
 
 }  // namespace
@@ -60,21 +62,22 @@ absl::Status TokenizeText(const ModelTable& models, const grpc::ByteBuffer& requ
                           grpc::ByteBuffer* response) {
   hanmo::v1::TokenizeRequest proto;
   if (auto status = ParseMessage(request, &proto); !status.ok()) return status;
-  auto tokenizer = TokenizerOf(models, proto.model());
-  if (!tokenizer.ok()) return tokenizer.status();
+  const auto model = ModelWithTokenizer(models, proto.model(), proto.version());
+  if (!model.ok()) return model.status();
+  const Tokenizer& tokenizer = *(*model)->tokenizer;
   if (proto.text().size() > kMaxTextBytes) {
     return FieldError("text", absl::StrCat("must be at most ", kMaxTextBytes, " bytes, got ",
                                            proto.text().size()));
   }
-  auto ids = (*tokenizer)->Encode(proto.text(), proto.add_special_tokens());
+  auto ids = tokenizer.Encode(proto.text(), proto.add_special_tokens());
   if (!ids.ok()) return ids.status();
   hanmo::v1::TokenizeResponse reply;
   reply.mutable_ids()->Add(ids->begin(), ids->end());
   for (const uint32_t id : *ids) {
-    auto piece = (*tokenizer)->Piece(id);
+    auto piece = tokenizer.Piece(id);
     if (!piece.ok()) return piece.status();
-    reply.add_tokens((*tokenizer)->is_byte_level() && !piece->special ? SpellBytes(piece->bytes)
-                                                                      : std::move(piece->bytes));
+    reply.add_tokens(tokenizer.is_byte_level() && !piece->special ? SpellBytes(piece->bytes)
+                                                                  : std::move(piece->bytes));
   }
   *response = SerializeMessage(reply);
   return absl::OkStatus();
@@ -84,21 +87,21 @@ absl::Status DetokenizeIds(const ModelTable& models, const grpc::ByteBuffer& req
                            grpc::ByteBuffer* response) {
   hanmo::v1::DetokenizeRequest proto;
   if (auto status = ParseMessage(request, &proto); !status.ok()) return status;
-  auto tokenizer = TokenizerOf(models, proto.model());
-  if (!tokenizer.ok()) return tokenizer.status();
+  const auto model = ModelWithTokenizer(models, proto.model(), proto.version());
+  if (!model.ok()) return model.status();
+  const Tokenizer& tokenizer = *(*model)->tokenizer;
   if (proto.ids_size() > kMaxIds) {
     return FieldError("ids", absl::StrCat("must be at most ", kMaxIds, ", got ", proto.ids_size()));
   }
-  const size_t vocabulary = (*tokenizer)->vocab_size();
+  const size_t vocabulary = tokenizer.vocab_size();
   for (int i = 0; i < proto.ids_size(); ++i) {
     if (proto.ids(i) < vocabulary) continue;
     return FieldError(
         absl::StrCat("ids[", i, "]"),
         absl::StrCat("must be below the vocabulary size ", vocabulary, ", got ", proto.ids(i)));
   }
-  auto text = (*tokenizer)
-                  ->Decode({proto.ids().data(), static_cast<size_t>(proto.ids_size())},
-                           proto.skip_special_tokens());
+  auto text = tokenizer.Decode({proto.ids().data(), static_cast<size_t>(proto.ids_size())},
+                               proto.skip_special_tokens());
   if (!text.ok()) return text.status();
   hanmo::v1::DetokenizeResponse reply;
   reply.set_text(*std::move(text));

@@ -86,6 +86,8 @@ MetricFamilies::MetricFamilies(Registry* registry)
                           "batches bring little")),
       waiting(MakeGauge(registry, "hanmo_requests_waiting", "Requests before their first step")),
       running(MakeGauge(registry, "hanmo_requests_running", "Requests between first step and end")),
+      overloaded(MakeGauge(registry, "hanmo_overloaded",
+                           "1 from when the queue is full until a quarter of it is free")),
       model_state(MakeGauge(registry, "hanmo_model_state", "1 for the state a model is in")),
       load_seconds(
           MakeGauge(registry, "hanmo_model_load_seconds", "Time the last load of a model took")),

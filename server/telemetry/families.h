@@ -27,8 +27,8 @@ struct MetricFamilies {
   Counters prefix_hit_tokens, preempted, draft_tokens, draft_tokens_accepted;
   Counters previews_dropped, device_idle_seconds;
   Gauges step_cost_seconds, step_cost_bytes, knee_rows;
-  Gauges waiting, running, model_state, load_seconds, pages_used, pages_total, memory_used,
-      worker_up, build_info;
+  Gauges waiting, running, overloaded, model_state, load_seconds, pages_used, pages_total,
+      memory_used, worker_up, build_info;
 };
 
 // Seconds. The text ones contain vLLM's, which dashboards are built on, and add what a small model

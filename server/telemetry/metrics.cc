@@ -34,6 +34,7 @@ struct Metrics::Families : MetricFamilies {
   using MetricFamilies::MetricFamilies;
   std::array<Counter*, 5> rejected = {};  // by Rejection, then what the front end refused
   Histogram* tick = nullptr;
+  Gauge* overload = nullptr;
   std::array<Counter*, kCodes> unknown_model = {};  // requests by code
 };
 
@@ -70,99 +71,133 @@ Metrics::Metrics(const std::vector<ModelLabel>& models, uint32_t workers,
   for (size_t i = 0; i < reasons.size(); ++i)
     f.rejected[i] = &f.rejections.Add({{"reason", reasons[i]}});
   f.tick = &f.tick_seconds.Add({}, FineBuckets());
+  f.overload = &f.overloaded.Add({});
   for (size_t code = 0; code < kCodes; ++code) {
     const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
     f.unknown_model[code] = &f.requests.Add({{"model", ""}, {"task", ""}, {"code", name}});
   }
-  for (const ModelLabel& model : models) {
-    const prometheus::Labels label = {{"model", model.name}};
-    ModelSeries s;
-    for (size_t code = 0; code < kCodes; ++code) {
-      const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
-      s.requests[code] =
-          &f.requests.Add({{"model", model.name}, {"task", model.task}, {"code", name}});
-    }
-    s.request_seconds = &f.request_seconds.Add(label, RequestBuckets());
-    s.queue = &f.queue_seconds.Add(label, RequestBuckets());
-    s.tokenize = &f.tokenize_seconds.Add(label, FineBuckets());
-    s.prefill = &f.prefill_seconds.Add(label, StepBuckets());
-    s.picture_encode = &f.picture_encode_seconds.Add(label, FineBuckets());
-    s.send = &f.send_seconds.Add(label, FineBuckets());
-    s.first_token = &f.first_token_seconds.Add(label, StepBuckets());
-    s.inter_token = &f.inter_token_seconds.Add(label, TokenBuckets());
-    s.step_seconds[Index(StepKind::kTextEncode)] = &f.text_encode_seconds.Add(label, StepBuckets());
-    s.step_seconds[Index(StepKind::kDenoise)] = &f.step_seconds.Add(label, StepBuckets());
-    s.step_seconds[Index(StepKind::kVaeDecode)] = &f.vae_decode_seconds.Add(label, StepBuckets());
-    s.step_seconds[Index(StepKind::kText)] = s.step_seconds[Index(StepKind::kDenoise)];
-    for (size_t kind = 0; kind < kStepKinds.size(); ++kind) {
-      s.batch_size[kind] =
-          &f.batch_size.Add({{"model", model.name}, {"step", kStepKinds[kind]}}, SizeBuckets());
-    }
-    s.cancelled = &f.cancelled.Add(label);
-    s.missed_waiting = &f.deadline_missed.Add({{"model", model.name}, {"phase", "waiting"}});
-    s.missed_running = &f.deadline_missed.Add({{"model", model.name}, {"phase", "running"}});
-    s.prompt_tokens = &f.prompt_tokens.Add(label);
-    s.completion_tokens = &f.completion_tokens.Add(label);
-    s.pictures = &f.pictures.Add(label);
-    s.steps = &f.steps.Add(label);
-    s.sliced_steps = &f.sliced_steps.Add(label);
-    s.steps_redone = &f.steps_redone.Add(label);
-    s.steps_wasted = &f.steps_wasted.Add(label);
-    s.previews_dropped = &f.previews_dropped.Add(label);
-    s.name = model.name;
-    s.prefix_hit_tokens = &f.prefix_hit_tokens.Add(label);
-    s.preempted = &f.preempted.Add(label);
-    s.draft_tokens = &f.draft_tokens.Add(label);
-    s.draft_tokens_accepted = &f.draft_tokens_accepted.Add(label);
-    s.waiting = &f.waiting.Add(label);
-    s.running = &f.running.Add(label);
-    s.load_seconds = &f.load_seconds.Add(label);
-    for (size_t state = 0; state < std::size(kModelStates); ++state) {
-      s.states[state] =
-          &f.model_state.Add({{"model", model.name}, {"state", std::string(kModelStates[state])}});
-    }
-    for (uint32_t worker = 0; worker < workers && model.task == "text"; ++worker) {
-      const prometheus::Labels place = {{"model", model.name}, {"worker", absl::StrCat(worker)}};
-      s.pages_used.push_back(&f.pages_used.Add(place));
-      s.pages_total.push_back(&f.pages_total.Add(place));
-    }
-    models_.push_back(std::move(s));
-  }
-  costs_.resize(models_.size());
   for (uint32_t worker = 0; worker < workers; ++worker) {
     const prometheus::Labels label = {{"worker", absl::StrCat(worker)}};
     workers_.push_back({&f.worker_restarts.Add(label), &f.device_idle_seconds.Add(label),
                         &f.worker_up.Add(label), &f.memory_used.Add(label)});
   }
+  for (size_t i = 0; i < models.size(); ++i) AddModel(static_cast<ModelId>(i), models[i]);
 }
 
 Metrics::~Metrics() = default;
+
+void Metrics::AddModel(ModelId model, const ModelLabel& label) {
+  absl::MutexLock lock(&models_mu_);
+  std::unique_ptr<ModelSeries>& series = by_name_[label.name];
+  if (series == nullptr) series = MakeSeries(label);
+  by_id_[model] = series.get();
+}
+
+void Metrics::RemoveModel(ModelId model) {
+  {
+    absl::MutexLock lock(&models_mu_);
+    by_id_.erase(model);
+  }
+  absl::MutexLock lock(&mu_);
+  costs_.erase(model);
+}
+
+const Metrics::ModelSeries& Metrics::Series(ModelId model) const {
+  absl::ReaderMutexLock lock(&models_mu_);
+  return *by_id_.at(model);
+}
+
+const Metrics::ModelSeries* Metrics::SeriesOf(const std::string& name) const {
+  absl::ReaderMutexLock lock(&models_mu_);
+  const auto found = by_name_.find(name);
+  return found == by_name_.end() ? nullptr : found->second.get();
+}
+
+std::unique_ptr<Metrics::ModelSeries> Metrics::MakeSeries(const ModelLabel& model) {
+  Families& f = *families_;
+  const prometheus::Labels label = {{"model", model.name}};
+  auto series = std::make_unique<ModelSeries>();
+  ModelSeries& s = *series;
+  for (size_t code = 0; code < kCodes; ++code) {
+    const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
+    s.requests[code] =
+        &f.requests.Add({{"model", model.name}, {"task", model.task}, {"code", name}});
+  }
+  s.request_seconds = &f.request_seconds.Add(label, RequestBuckets());
+  s.queue = &f.queue_seconds.Add(label, RequestBuckets());
+  s.tokenize = &f.tokenize_seconds.Add(label, FineBuckets());
+  s.prefill = &f.prefill_seconds.Add(label, StepBuckets());
+  s.picture_encode = &f.picture_encode_seconds.Add(label, FineBuckets());
+  s.send = &f.send_seconds.Add(label, FineBuckets());
+  s.first_token = &f.first_token_seconds.Add(label, StepBuckets());
+  s.inter_token = &f.inter_token_seconds.Add(label, TokenBuckets());
+  s.step_seconds[Index(StepKind::kTextEncode)] = &f.text_encode_seconds.Add(label, StepBuckets());
+  s.step_seconds[Index(StepKind::kDenoise)] = &f.step_seconds.Add(label, StepBuckets());
+  s.step_seconds[Index(StepKind::kVaeDecode)] = &f.vae_decode_seconds.Add(label, StepBuckets());
+  s.step_seconds[Index(StepKind::kText)] = s.step_seconds[Index(StepKind::kDenoise)];
+  for (size_t kind = 0; kind < kStepKinds.size(); ++kind) {
+    s.batch_size[kind] =
+        &f.batch_size.Add({{"model", model.name}, {"step", kStepKinds[kind]}}, SizeBuckets());
+  }
+  s.cancelled = &f.cancelled.Add(label);
+  s.missed_waiting = &f.deadline_missed.Add({{"model", model.name}, {"phase", "waiting"}});
+  s.missed_running = &f.deadline_missed.Add({{"model", model.name}, {"phase", "running"}});
+  s.prompt_tokens = &f.prompt_tokens.Add(label);
+  s.completion_tokens = &f.completion_tokens.Add(label);
+  s.pictures = &f.pictures.Add(label);
+  s.steps = &f.steps.Add(label);
+  s.sliced_steps = &f.sliced_steps.Add(label);
+  s.steps_redone = &f.steps_redone.Add(label);
+  s.steps_wasted = &f.steps_wasted.Add(label);
+  s.previews_dropped = &f.previews_dropped.Add(label);
+  s.name = model.name;
+  s.prefix_hit_tokens = &f.prefix_hit_tokens.Add(label);
+  s.preempted = &f.preempted.Add(label);
+  s.draft_tokens = &f.draft_tokens.Add(label);
+  s.draft_tokens_accepted = &f.draft_tokens_accepted.Add(label);
+  s.waiting = &f.waiting.Add(label);
+  s.running = &f.running.Add(label);
+  s.load_seconds = &f.load_seconds.Add(label);
+  for (size_t state = 0; state < std::size(kModelStates); ++state) {
+    s.states[state] =
+        &f.model_state.Add({{"model", model.name}, {"state", std::string(kModelStates[state])}});
+  }
+  for (uint32_t worker = 0; worker < workers_.size() && model.task == "text"; ++worker) {
+    const prometheus::Labels place = {{"model", model.name}, {"worker", absl::StrCat(worker)}};
+    s.pages_used.push_back(&f.pages_used.Add(place));
+    s.pages_total.push_back(&f.pages_total.Add(place));
+  }
+  return series;
+}
 
 void Metrics::RequestDone(std::optional<ModelId> model, absl::StatusCode code,
                           absl::Duration total) {
   const size_t index = static_cast<size_t>(code) < kCodes ? static_cast<size_t>(code) : 2;
   if (!model) return families_->unknown_model[index]->Increment();
-  models_[*model].requests[index]->Increment();
-  models_[*model].request_seconds->Observe(absl::ToDoubleSeconds(total));
+  Series(*model).requests[index]->Increment();
+  Series(*model).request_seconds->Observe(absl::ToDoubleSeconds(total));
 }
 
 void Metrics::RefusedInvalid() { families_->rejected[4]->Increment(); }
 
 void Metrics::ObservePhase(ModelId model, FrontPhase phase, absl::Duration time) {
-  const ModelSeries& s = models_[model];
+  const ModelSeries& s = Series(model);
   Histogram* histogram = phase == FrontPhase::kTokenize        ? s.tokenize
                          : phase == FrontPhase::kPictureEncode ? s.picture_encode
                                                                : s.send;
   histogram->Observe(absl::ToDoubleSeconds(time));
 }
 
-void Metrics::ModelLoaded(ModelId model, absl::Duration time) {
-  models_[model].load_seconds->Set(absl::ToDoubleSeconds(time));
+void Metrics::ModelLoaded(const std::string& name, absl::Duration time) {
+  const ModelSeries* series = SeriesOf(name);
+  if (series != nullptr) series->load_seconds->Set(absl::ToDoubleSeconds(time));
 }
 
-void Metrics::SetModelState(ModelId model, absl::string_view state) {
+void Metrics::SetModelState(const std::string& name, absl::string_view state) {
+  const ModelSeries* series = SeriesOf(name);
+  if (series == nullptr) return;
   for (size_t i = 0; i < std::size(kModelStates); ++i) {
-    models_[model].states[i]->Set(kModelStates[i] == state ? 1 : 0);
+    series->states[i]->Set(kModelStates[i] == state ? 1 : 0);
   }
 }
 
@@ -180,11 +215,11 @@ void Metrics::OnRejected(ModelId, Rejection reason) {
 }
 
 void Metrics::OnStarted(ModelId model, absl::Duration queued) {
-  models_[model].queue->Observe(absl::ToDoubleSeconds(queued));
+  Series(model).queue->Observe(absl::ToDoubleSeconds(queued));
 }
 
 void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result) {
-  const ModelSeries& s = models_[step.model];
+  const ModelSeries& s = Series(step.model);
   s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
   s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
   workers_[worker].memory_used->Set(static_cast<double>(result.memory.used));
@@ -203,31 +238,31 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
 }
 
 void Metrics::OnPrefixHit(ModelId model, uint32_t tokens) {
-  Count(models_[model].prefix_hit_tokens, tokens);
+  Count(Series(model).prefix_hit_tokens, tokens);
 }
 
 void Metrics::OnPrefill(ModelId model, absl::Duration time, uint32_t) {
-  models_[model].prefill->Observe(absl::ToDoubleSeconds(time));
+  Series(model).prefill->Observe(absl::ToDoubleSeconds(time));
 }
 
 void Metrics::OnFirstToken(ModelId model, absl::Duration since_arrival) {
-  models_[model].first_token->Observe(absl::ToDoubleSeconds(since_arrival));
+  Series(model).first_token->Observe(absl::ToDoubleSeconds(since_arrival));
 }
 
 void Metrics::OnInterToken(ModelId model, absl::Duration gap) {
-  models_[model].inter_token->Observe(absl::ToDoubleSeconds(gap));
+  Series(model).inter_token->Observe(absl::ToDoubleSeconds(gap));
 }
 
-void Metrics::OnPreempted(ModelId model) { models_[model].preempted->Increment(); }
+void Metrics::OnPreempted(ModelId model) { Series(model).preempted->Increment(); }
 
-void Metrics::OnCancelled(ModelId model) { models_[model].cancelled->Increment(); }
+void Metrics::OnCancelled(ModelId model) { Series(model).cancelled->Increment(); }
 
 void Metrics::OnDeadlineMissed(ModelId model, bool was_running) {
-  (was_running ? models_[model].missed_running : models_[model].missed_waiting)->Increment();
+  (was_running ? Series(model).missed_running : Series(model).missed_waiting)->Increment();
 }
 
 void Metrics::OnDone(ModelId model, absl::StatusCode code, const Usage& usage, absl::Duration) {
-  const ModelSeries& s = models_[model];
+  const ModelSeries& s = Series(model);
   Count(s.prompt_tokens, usage.prompt_tokens);
   Count(s.completion_tokens, usage.completion_tokens);
   Count(s.pictures, usage.pictures);
@@ -237,13 +272,13 @@ void Metrics::OnDone(ModelId model, absl::StatusCode code, const Usage& usage, a
   Count(s.steps_wasted, usage.steps_redone + lost);
 }
 
-void Metrics::PreviewDropped(ModelId model) { models_[model].previews_dropped->Increment(); }
+void Metrics::PreviewDropped(ModelId model) { Series(model).previews_dropped->Increment(); }
 
 void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) {
   // Clients choose the sizes: time series are bounded.
   for (size_t i = 0; i < std::min(costs.size(), kMaxCostSeries); ++i) {
     const StepCosts::Description& cost = costs[i];
-    prometheus::Labels label = {{"model", models_[model].name},
+    prometheus::Labels label = {{"model", Series(model).name},
                                 {"step", kStepKinds[Index(cost.key.kind)]},
                                 {"size", absl::StrCat(cost.key.width, "x", cost.key.height)}};
     families_->knee_rows.Add(label).Set(cost.knee);
@@ -260,19 +295,26 @@ void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) 
 
 std::vector<StepCosts::Description> Metrics::Costs(ModelId model) const {
   absl::MutexLock lock(&mu_);
-  return costs_[model];
+  const auto found = costs_.find(model);
+  return found == costs_.end() ? std::vector<StepCosts::Description>() : found->second;
 }
 
 void Metrics::OnLoad(ModelId model, uint32_t waiting, uint32_t running) {
-  models_[model].waiting->Set(waiting);
-  models_[model].running->Set(running);
+  Series(model).waiting->Set(waiting);
+  Series(model).running->Set(running);
 }
 
 void Metrics::OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) {
-  const ModelSeries& s = models_[model];
+  const ModelSeries& s = Series(model);
   if (worker >= s.pages_used.size()) return;  // a picture model has none
   s.pages_used[worker]->Set(used);
   s.pages_total[worker]->Set(total);
+}
+
+void Metrics::OnOverload(bool overloaded) {
+  overloaded_ = overloaded;
+  families_->overload->Set(overloaded ? 1 : 0);
+  if (overload_changed_) overload_changed_();
 }
 
 void Metrics::OnTick(absl::Duration time) { families_->tick->Observe(absl::ToDoubleSeconds(time)); }

@@ -1,15 +1,19 @@
-// The numbers that the server exports to Prometheus. All time series of a model are made at start,
-// so that counting an event takes no look-up and allocates nothing.
+// The numbers that the server exports to Prometheus. All time series of a model are made before its
+// first event, so that counting one allocates nothing. Versions of a model share its series.
 #ifndef HANMO_SERVER_TELEMETRY_METRICS_H_
 #define HANMO_SERVER_TELEMETRY_METRICS_H_
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
@@ -31,7 +35,13 @@ class Metrics : public BatcherObserver {
 
   // models[i] is the model with id i; `workers` the number of workers.
   Metrics(const std::vector<ModelLabel>& models, uint32_t workers, const std::string& version);
+  Metrics(uint32_t workers, const std::string& version) : Metrics({}, workers, version) {}
   ~Metrics() override;
+
+  // From now on events of the model may come.
+  void AddModel(ModelId model, const ModelLabel& label) ABSL_LOCKS_EXCLUDED(models_mu_);
+  // None will come any more. Its time series stay: they are those of the name.
+  void RemoveModel(ModelId model) ABSL_LOCKS_EXCLUDED(models_mu_, mu_);
 
   // What the exposer serves.
   const std::shared_ptr<prometheus::Registry>& registry() const { return registry_; }
@@ -44,11 +54,18 @@ class Metrics : public BatcherObserver {
 
   void PreviewDropped(ModelId model);
   // As last told by the batcher.
+  bool overloaded() const { return overloaded_; }
+  // `changed` is called after each change of overloaded(), on the batcher's thread. At most once,
+  // before the batcher runs.
+  void WatchOverload(std::function<void()> changed) { overload_changed_ = std::move(changed); }
+
+  // As last told by the batcher.
   std::vector<StepCosts::Description> Costs(ModelId model) const ABSL_LOCKS_EXCLUDED(mu_);
 
-  void ModelLoaded(ModelId model, absl::Duration time);
-  // `state` is one of kModelStates.
-  void SetModelState(ModelId model, absl::string_view state);
+  // Of a name that was added; others are ignored. `state` is one of kModelStates.
+  void ModelLoaded(const std::string& name, absl::Duration time) ABSL_LOCKS_EXCLUDED(models_mu_);
+  void SetModelState(const std::string& name, absl::string_view state)
+      ABSL_LOCKS_EXCLUDED(models_mu_);
   void WorkerUp(WorkerId worker);
   void WorkerLost(WorkerId worker);
 
@@ -68,6 +85,7 @@ class Metrics : public BatcherObserver {
   void OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) override;
   void OnCosts(ModelId model, std::vector<StepCosts::Description> costs) override
       ABSL_LOCKS_EXCLUDED(mu_);
+  void OnOverload(bool overloaded) override;
   void OnTick(absl::Duration time) override;
 
  private:
@@ -75,16 +93,28 @@ class Metrics : public BatcherObserver {
   struct ModelSeries;
   struct WorkerSeries;
 
+  // Of a model that was added and is not removed.
+  const ModelSeries& Series(ModelId model) const ABSL_LOCKS_EXCLUDED(models_mu_);
+  const ModelSeries* SeriesOf(const std::string& name) const ABSL_LOCKS_EXCLUDED(models_mu_);
+  std::unique_ptr<ModelSeries> MakeSeries(const ModelLabel& label);
+
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::unique_ptr<Families> families_;
-  std::vector<ModelSeries> models_;    // by ModelId
   std::vector<WorkerSeries> workers_;  // by WorkerId
 
+  std::atomic<bool> overloaded_{false};
+  std::function<void()> overload_changed_;  // set before the batcher runs
+
+  mutable absl::Mutex models_mu_;
+  std::map<std::string, std::unique_ptr<ModelSeries>> by_name_ ABSL_GUARDED_BY(models_mu_);
+  absl::flat_hash_map<ModelId, const ModelSeries*> by_id_ ABSL_GUARDED_BY(models_mu_);
+
   mutable absl::Mutex mu_;
-  std::vector<std::vector<StepCosts::Description>> costs_ ABSL_GUARDED_BY(mu_);  // by ModelId
+  absl::flat_hash_map<ModelId, std::vector<StepCosts::Description>> costs_ ABSL_GUARDED_BY(mu_);
 };
 
-inline constexpr absl::string_view kModelStates[] = {"loading", "ready", "recovering", "failed"};
+inline constexpr absl::string_view kModelStates[] = {"loading", "ready", "recovering",
+                                                     "failed",  "idle",  "unloaded"};
 
 }  // namespace hanmo
 

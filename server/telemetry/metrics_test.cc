@@ -125,8 +125,8 @@ TEST_F(MetricsTest, GaugesShowTheLastValue) {
   metrics_.OnLoad(0, 4, 2);
   metrics_.OnPages(1, 0, 10, 100);
   metrics_.OnPages(1, 1, 10, 100);  // a picture model has no pages
-  metrics_.SetModelState(0, "loading");
-  metrics_.SetModelState(0, "ready");
+  metrics_.SetModelState("poet", "loading");
+  metrics_.SetModelState("poet", "ready");
   const std::string text = Text();
   EXPECT_THAT(text, HasSubstr("hanmo_requests_waiting{model=\"poet\"} 4"));
   EXPECT_THAT(text, HasSubstr("hanmo_requests_running{model=\"poet\"} 2"));

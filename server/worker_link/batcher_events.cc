@@ -36,7 +36,7 @@ class BatcherEvents final : public WorkerEvents {
 Fleet::Fleet(FleetOptions options, std::vector<FleetModel> models, Batcher* batcher,
              FleetObserver* observer)
     : options_(std::move(options)),
-      models_(std::move(models)),
+      models_(std::make_unique<ModelList>(std::move(models))),
       batcher_events_(std::make_unique<BatcherEvents>(batcher)),
       events_(batcher_events_.get()),
       observer_(observer) {}

@@ -19,7 +19,7 @@ constexpr absl::Duration kTermGrace = absl::Seconds(1);
 Fleet::Fleet(FleetOptions options, std::vector<FleetModel> models, WorkerEvents* events,
              FleetObserver* observer)
     : options_(std::move(options)),
-      models_(std::move(models)),
+      models_(std::make_unique<ModelList>(std::move(models))),
       events_(events),
       observer_(observer) {}
 
@@ -33,7 +33,7 @@ absl::Status Fleet::Start() {
   if (absl::Status status = CheckOptions(); !status.ok()) return status;
   failures_ =
       std::make_unique<FailureBoard>(options_.devices.size() + options_.attach.size(), events_);
-  const Member::Context context = {&options_, &models_, events_, observer_, failures_.get()};
+  const Member::Context context = {&options_, models_.get(), events_, observer_, failures_.get()};
   WorkerId id = 0;
   for (const std::string& device : options_.devices) {
     members_.push_back(std::make_unique<Member>(Member::Place{id++, device, ""}, context));
@@ -43,6 +43,25 @@ absl::Status Fleet::Start() {
   }
   for (auto& member : members_) member->Start();
   return absl::OkStatus();
+}
+
+void Fleet::Load(const FleetModel& model) {
+  models_->Add(model);
+  for (auto& member : members_) member->Load(model);
+}
+
+void Fleet::Forget(ModelId model) {
+  models_->Remove(model);
+  failures_->Forget(model);
+  for (auto& member : members_) member->Forget(model);
+}
+
+std::vector<WorkerId> Fleet::Unload(ModelId model) {
+  std::vector<WorkerId> asked;
+  for (size_t i = 0; i < members_.size(); ++i) {
+    if (members_[i]->Unload(model)) asked.push_back(static_cast<WorkerId>(i));
+  }
+  return asked;
 }
 
 absl::Status Fleet::CheckOptions() const {

@@ -62,6 +62,8 @@ class FleetObserver {
   // The checkpoint is at fault, or it ended the worker three times while it was being loaded; this
   // worker does not try it again.
   virtual void OnModelFailed(WorkerId worker, ModelId model, const absl::Status& status) = 0;
+  // The worker has freed its memory. A worker that is lost meanwhile has, too.
+  virtual void OnModelUnloaded(WorkerId worker, ModelId model) {}
   virtual void OnWorkerUp(WorkerId worker, const std::string& device) {}
   // `reason` says how it ended: exit code, signal, lost connection. Also called when a worker could
   // not be started; of the failed attempts to reach an attached one, only for the first in a row.
@@ -87,14 +89,25 @@ class Fleet {
   // options can't work (no such program, malformed address).
   absl::Status Start();
 
+  // --- After Start, from one thread at a time.
+
+  // Loads one more model into every worker, also those that come later.
+  void Load(const FleetModel& model);
+  // From now on no worker is reported to have the model, nor loads it anew.
+  void Forget(ModelId model);
+  // Frees a forgotten model's memory: no command for it may follow. Returns the workers that will
+  // report OnModelUnloaded, unless they are lost first.
+  std::vector<WorkerId> Unload(ModelId model);
+
  private:
   class Member;
   class FailureBoard;
+  class ModelList;
 
   absl::Status CheckOptions() const;
 
   const FleetOptions options_;
-  const std::vector<FleetModel> models_;
+  const std::unique_ptr<ModelList> models_;
   std::unique_ptr<WorkerEvents> batcher_events_;  // null in tests
   WorkerEvents* const events_;
   FleetObserver* const observer_;

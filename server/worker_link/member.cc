@@ -30,6 +30,26 @@ void Fleet::FailureBoard::Note(ModelId model) {
   if (last) events_->ModelFailed(model);
 }
 
+void Fleet::FailureBoard::Forget(ModelId model) {
+  absl::MutexLock lock(&mu_);
+  failed_.erase(model);
+}
+
+void Fleet::ModelList::Add(const FleetModel& model) {
+  absl::MutexLock lock(&mu_);
+  models_.push_back(model);
+}
+
+void Fleet::ModelList::Remove(ModelId model) {
+  absl::MutexLock lock(&mu_);
+  std::erase_if(models_, [model](const FleetModel& entry) { return entry.id == model; });
+}
+
+std::vector<FleetModel> Fleet::ModelList::All() const {
+  absl::MutexLock lock(&mu_);
+  return models_;
+}
+
 Fleet::Member::Member(Place place, Context context) : place_(std::move(place)), context_(context) {}
 
 void Fleet::Member::Start() {
@@ -86,7 +106,11 @@ std::string Fleet::Member::LiveOnce() {
   was_up_ = false;
   std::string reason = place_.address.empty() ? LiveSpawned() : LiveAttached();
   if (was_up_) BlameModelBeingLoaded(reason);
+  absl::MutexLock lock(&mu_);
+  greeted_ = false;
   loading_.clear();
+  asked_.clear();
+  leaving_.clear();
   return reason;
 }
 
@@ -144,15 +168,23 @@ std::vector<std::string> Fleet::Member::SpawnArguments() const {
 }
 
 void Fleet::Member::BlameModelBeingLoaded(const std::string& reason) {
-  if (loading_.empty()) return;
-  const ModelId model = loading_.front();
-  if (++deaths_while_loading_[model] < kMaxDeathsWhileLoading) return;
+  ModelId model = 0;
+  {
+    absl::MutexLock lock(&mu_);
+    if (loading_.empty()) return;
+    model = loading_.front();
+    if (!asked_.contains(model)) return;  // it is not wanted any more
+    if (++deaths_while_loading_[model] < kMaxDeathsWhileLoading) return;
+  }
   Fail(model, absl::InternalError(absl::StrCat("the worker died ", kMaxDeathsWhileLoading,
                                                " times while loading it, last: ", reason)));
 }
 
 void Fleet::Member::Fail(ModelId model, const absl::Status& status) {
-  if (!failed_.insert(model).second) return;
+  {
+    absl::MutexLock lock(&mu_);
+    if (!failed_.insert(model).second) return;
+  }
   context_.observer->OnModelFailed(place_.id, model, status);
   context_.failures->Note(model);
 }
@@ -166,18 +198,46 @@ void Fleet::Member::OnHello(const WorkerHello& hello) {
   up_ = was_up_ = true;
   context_.observer->OnWorkerUp(place_.id, hello.device);
   context_.events->AddWorker(place_.id, session);
+  absl::MutexLock lock(&mu_);
+  greeted_ = true;
+  deterministic_ = context_.options->deterministic.value_or(hello.device == "cpu");
+  for (const FleetModel& model : context_.models->All()) Ask(model);
+}
+
+void Fleet::Member::Ask(const FleetModel& model) {
+  // It may be in the list that OnHello read, and come by itself, too.
+  if (!greeted_ || failed_.contains(model.id) || !asked_.insert(model.id).second) return;
+  loading_.push_back(model.id);
   const FleetOptions& options = *context_.options;
-  const bool deterministic = options.deterministic.value_or(hello.device == "cpu");
-  for (const FleetModel& model : *context_.models) {
-    if (failed_.contains(model.id)) continue;
-    loading_.push_back(model.id);
-    session->Load({model.id, model.path, options.dtype, deterministic, options.kv_bytes});
-  }
+  session_->Load({model.id, model.path, options.dtype, deterministic_, options.kv_bytes});
+}
+
+void Fleet::Member::Load(const FleetModel& model) {
+  absl::MutexLock lock(&mu_);
+  Ask(model);
+}
+
+void Fleet::Member::Forget(ModelId model) {
+  absl::MutexLock lock(&mu_);
+  failed_.erase(model);
+  deaths_while_loading_.erase(model);
+  if (asked_.erase(model) > 0) leaving_.insert(model);
+}
+
+bool Fleet::Member::Unload(ModelId model) {
+  absl::MutexLock lock(&mu_);
+  if (leaving_.erase(model) == 0) return false;
+  session_->Unload(model);
+  return true;
 }
 
 void Fleet::Member::OnLoaded(ModelId model, const absl::StatusOr<LoadedModel>& loaded) {
-  if (!loading_.empty() && loading_.front() == model) loading_.pop_front();
-  deaths_while_loading_.erase(model);
+  {
+    absl::MutexLock lock(&mu_);
+    if (!loading_.empty() && loading_.front() == model) loading_.pop_front();
+    deaths_while_loading_.erase(model);
+    if (!asked_.contains(model)) return;
+  }
   if (!loaded.ok()) {
     Fail(model, loaded.status());
     return;
@@ -186,9 +246,18 @@ void Fleet::Member::OnLoaded(ModelId model, const absl::StatusOr<LoadedModel>& l
   capacity.page_tokens = loaded->page_tokens;
   capacity.pages = loaded->pages;
   capacity.page_bytes = loaded->page_bytes;
-  context_.events->ModelReady(place_.id, model, capacity);
+  {
+    // After Forget the batcher must not hear of the model.
+    absl::MutexLock lock(&mu_);
+    if (!asked_.contains(model)) return;
+    context_.events->ModelReady(place_.id, model, capacity);
+  }
   // Now it is told to clients: whoever calls then must find the model served.
   context_.observer->OnModelLoaded(place_.id, model, *loaded);
+}
+
+void Fleet::Member::OnUnloaded(ModelId model) {
+  context_.observer->OnModelUnloaded(place_.id, model);
 }
 
 void Fleet::Member::OnStepDone(StepResult result) {

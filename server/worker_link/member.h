@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
@@ -25,12 +26,26 @@ class Fleet::FailureBoard {
  public:
   FailureBoard(size_t workers, WorkerEvents* events) : workers_(workers), events_(events) {}
   void Note(ModelId model) ABSL_LOCKS_EXCLUDED(mu_);
+  void Forget(ModelId model) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   const size_t workers_;
   WorkerEvents* const events_;
   absl::Mutex mu_;
   std::map<ModelId, size_t> failed_ ABSL_GUARDED_BY(mu_);
+};
+
+// The models that every worker should have. Thread-safe.
+class Fleet::ModelList {
+ public:
+  explicit ModelList(std::vector<FleetModel> models) : models_(std::move(models)) {}
+  void Add(const FleetModel& model) ABSL_LOCKS_EXCLUDED(mu_);
+  void Remove(ModelId model) ABSL_LOCKS_EXCLUDED(mu_);
+  std::vector<FleetModel> All() const ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  mutable absl::Mutex mu_;
+  std::vector<FleetModel> models_ ABSL_GUARDED_BY(mu_);
 };
 
 // Its thread repeats: start or dial the worker, wait for its end, report, wait for the back-off.
@@ -45,7 +60,7 @@ class Fleet::Member final : private SessionListener {
   // The arguments outlive the member.
   struct Context {
     const FleetOptions* options;
-    const std::vector<FleetModel>* models;
+    const ModelList* models;
     WorkerEvents* events;
     FleetObserver* observer;
     FailureBoard* failures;
@@ -56,6 +71,10 @@ class Fleet::Member final : private SessionListener {
   ~Member() override = default;
 
   void Start();
+  // See Fleet. Unload tells whether the worker will answer.
+  void Load(const FleetModel& model) ABSL_LOCKS_EXCLUDED(mu_);
+  void Forget(ModelId model) ABSL_LOCKS_EXCLUDED(mu_);
+  bool Unload(ModelId model) ABSL_LOCKS_EXCLUDED(mu_);
   // Asks the worker to end, without waiting.
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);
   // Waits for the end; at `kill_at` a spawned worker is killed.
@@ -68,11 +87,13 @@ class Fleet::Member final : private SessionListener {
   std::string LiveSpawned() ABSL_LOCKS_EXCLUDED(mu_);
   std::string LiveAttached() ABSL_LOCKS_EXCLUDED(mu_);
   std::vector<std::string> SpawnArguments() const;
-  void BlameModelBeingLoaded(const std::string& reason);
-  void Fail(ModelId model, const absl::Status& status);
+  void BlameModelBeingLoaded(const std::string& reason) ABSL_LOCKS_EXCLUDED(mu_);
+  void Fail(ModelId model, const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
+  void Ask(const FleetModel& model) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   void OnHello(const WorkerHello& hello) override;
   void OnLoaded(ModelId model, const absl::StatusOr<LoadedModel>& loaded) override;
+  void OnUnloaded(ModelId model) override;
   void OnStepDone(StepResult result) override;
   void OnSaved(SavePoint save_point) override;
   void OnClosed(const absl::Status& status) override;
@@ -84,11 +105,17 @@ class Fleet::Member final : private SessionListener {
   // Of the session under way; touched by its callbacks, and by the thread between sessions.
   bool up_ = false;
   bool was_up_ = false;
-  std::deque<ModelId> loading_;  // asked for, not answered yet, in order
-  std::set<ModelId> failed_;     // never tried again
-  std::map<ModelId, int> deaths_while_loading_;
 
   absl::Mutex mu_;
+  // Of the session under way.
+  bool greeted_ ABSL_GUARDED_BY(mu_) = false;
+  bool deterministic_ ABSL_GUARDED_BY(mu_) = false;
+  std::deque<ModelId> loading_ ABSL_GUARDED_BY(mu_);  // asked for, not answered yet, in order
+  std::set<ModelId> asked_ ABSL_GUARDED_BY(mu_);      // that it has, or will have
+  std::set<ModelId> leaving_ ABSL_GUARDED_BY(mu_);    // likewise, but forgotten
+  // Of all sessions.
+  std::set<ModelId> failed_ ABSL_GUARDED_BY(mu_);  // never tried again
+  std::map<ModelId, int> deaths_while_loading_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
   bool closed_ ABSL_GUARDED_BY(mu_) = true;

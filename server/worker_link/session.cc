@@ -31,6 +31,12 @@ void Session::Load(const LoadCommand& load) {
   Send(std::move(request));
 }
 
+void Session::Unload(ModelId model) {
+  wire::RunRequest request;
+  request.mutable_unload()->set_model(model);
+  Send(std::move(request));
+}
+
 void Session::Begin(SampleHandle sample, ModelId model, const SampleJob& job,
                     hanmo::Resume resume) {
   wire::RunRequest request;
@@ -119,6 +125,8 @@ void Session::Deliver(wire::RunResponse& response) {
       listener_->OnSaved(FromWire(std::move(*response.mutable_saved())));
       return;
     case wire::RunResponse::kUnloaded:
+      listener_->OnUnloaded(response.unloaded().model());
+      return;
     case wire::RunResponse::EVENT_NOT_SET:
       return;
   }

@@ -29,6 +29,7 @@ class SessionListener {
   // The handshake is done and the versions agree.
   virtual void OnHello(const WorkerHello& hello) = 0;
   virtual void OnLoaded(ModelId model, const absl::StatusOr<LoadedModel>& loaded) = 0;
+  virtual void OnUnloaded(ModelId model) {}
   virtual void OnStepDone(StepResult result) = 0;
   virtual void OnSaved(SavePoint save_point) = 0;
   // Exactly once and last; the listener may be destroyed afterwards. UNAVAILABLE when the worker
@@ -46,6 +47,7 @@ class Session final : public WorkerLink,
 
   // Commands, from any thread; dropped once the stream has ended.
   void Load(const LoadCommand& load);
+  void Unload(ModelId model);
   void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
              hanmo::Resume resume) override;
   void Run(Step step) override;

@@ -11,6 +11,7 @@ from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FILES = (
+    "hanmo/v1/admin.proto",
     "hanmo/v1/generation.proto",
     "hanmo/v1/models.proto",
     "google/rpc/error_details.proto",
@@ -41,6 +42,8 @@ _generate()
 
 from google.rpc import error_details_pb2, status_pb2  # noqa: E402
 from hanmo.v1 import (  # noqa: E402
+    admin_pb2,
+    admin_pb2_grpc,
     generation_pb2,
     generation_pb2_grpc,
     models_pb2,
@@ -49,6 +52,8 @@ from hanmo.v1 import (  # noqa: E402
 
 __all__ = (
     "ROOT",
+    "admin_pb2",
+    "admin_pb2_grpc",
     "error_details_pb2",
     "generation_pb2",
     "generation_pb2_grpc",

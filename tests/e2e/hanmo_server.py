@@ -9,7 +9,7 @@ import subprocess
 import threading
 
 import grpc
-from contract import ROOT, generation_pb2_grpc, models_pb2, models_pb2_grpc
+from contract import ROOT, admin_pb2_grpc, generation_pb2_grpc, models_pb2, models_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from observe import PATIENCE, Metrics, until
 
@@ -31,9 +31,10 @@ def clean_environment(**more):
 
 
 class Server:
-    """Listens on free ports of the loopback when the constructor returns; models may be loading."""
+    """Listens on free ports of the loopback when the constructor returns; models may be loading.
+    `admin` opens the ports for health and for hanmo.v1.Admin, too."""
 
-    def __init__(self, repository, *options, log, credentials=None, environment=None):
+    def __init__(self, repository, *options, log, credentials=None, environment=None, admin=False):
         self.log_file = pathlib.Path(log)
         self._credentials = credentials
         self._channels = []
@@ -42,6 +43,7 @@ class Server:
             "--listen=localhost:0",
             "--metrics-listen=127.0.0.1:0",
             f"--model-repository={repository}",
+            *(("--health-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0") if admin else ()),
             *OPTIONS,
             *options,
         ]
@@ -57,6 +59,9 @@ class Server:
         threading.Thread(target=self._read_output, daemon=True).start()
         self.address = self._expect("listening on ")
         self.metrics_address = self._expect("metrics on ")
+        if admin:
+            self.health_address = self._expect("health on ")
+            self.admin_address = self._expect("admin on ")
         self.channel = self.new_channel()
         self.generation = generation_pb2_grpc.GenerationStub(self.channel)
         self.models = models_pb2_grpc.ModelsStub(self.channel)
@@ -107,6 +112,11 @@ class Server:
             if state == SERVING:
                 return self
         raise AssertionError(f"health of {service!r} ended without SERVING")
+
+    def new_admin(self):
+        channel = grpc.insecure_channel(self.admin_address)
+        self._channels.append(channel)
+        return admin_pb2_grpc.AdminStub(channel)
 
     def describe(self, model):
         request = models_pb2.DescribeModelRequest(name=model)

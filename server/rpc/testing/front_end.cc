@@ -10,10 +10,11 @@
 namespace hanmo::testing {
 namespace {
 
-std::vector<Metrics::ModelLabel> Labels(const std::vector<Model>& models) {
-  std::vector<Metrics::ModelLabel> labels;
-  for (const Model& model : models) {
-    labels.push_back({model.spec.name, model.spec.kind == ModelKind::kText ? "text" : "picture"});
+std::vector<Metrics::ModelLabel> Labels(const std::vector<ModelRef>& models) {
+  std::vector<Metrics::ModelLabel> labels(models.size());
+  for (const ModelRef& model : models) {
+    labels[model->spec.id] = {model->spec.name,
+                              model->spec.kind == ModelKind::kText ? "text" : "picture"};
   }
   return labels;
 }
@@ -33,7 +34,7 @@ std::vector<Model> FourModels() {
 FrontEnd::FrontEnd(std::vector<Model> models, LogLevel log_level)
     : log_(log_level, LogFormat::kText),
       models_(std::move(models)),
-      metrics_(Labels(models_.models()), 1, "test"),
+      metrics_(Labels(models_.Served()), 1, "test"),
       media_pool_(1, 64 << 20),
       tokenize_pool_(1, 64 << 20),
       loop_({}, &metrics_),
@@ -48,14 +49,15 @@ FrontEnd::FrontEnd(std::vector<Model> models, LogLevel log_level)
     std::abort();
   }
   rpc_ = *std::move(rpc);
-  models_.Watch([this] { rpc_->health().Notify(); });
+  models_.Watch([this] { rpc_->NotifyHealth(); });
   loop_.batcher().AddWorker(0, worker_);
-  for (const Model& model : models_.models()) {
-    if (!model.spec.status.ok()) continue;
-    const bool text = model.spec.kind == ModelKind::kText;
+  for (const ModelRef& model : models_.Served()) {
+    if (!model->spec.status.ok()) continue;
+    const bool text = model->spec.kind == ModelKind::kText;
     loop_.batcher().ModelReady(
-        0, model.spec.id, text ? ModelCapacity{.page_tokens = 16, .pages = 4096} : ModelCapacity{});
-    models_.SetLoaded(0, model.spec.id, {});
+        0, model->spec.id,
+        text ? ModelCapacity{.page_tokens = 16, .pages = 4096} : ModelCapacity{});
+    models_.SetLoaded(0, model->spec.id, {});
   }
 }
 

@@ -1,0 +1,324 @@
+"""Models come, change and go while the server runs, and no request notices more than it asked for."""
+
+import json
+import os
+import pathlib
+import shutil
+import threading
+
+import grpc
+import numpy as np
+import pytest
+from calls import POET, error_of, generate, picture_request, text_request, violations, write
+from contract import ROOT, admin_pb2, models_pb2
+from hanmo_server import NOT_SERVING, SERVING
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from observe import PATIENCE, until
+
+CODE = grpc.StatusCode
+WEIGHTS = "model.safetensors"
+
+
+def write_model(folder, other=False):
+    """wenzhong-gpt2-tiny, or another model of its shape: whose tokens stand for other ones."""
+    folder.mkdir(parents=True)
+    for file in (ROOT / "models" / POET).iterdir():
+        if file.name != WEIGHTS:
+            shutil.copy(file, folder)
+    replace_weights(folder, other)
+
+
+def replace_weights(folder, other=False):
+    """As a rename, so that nobody reads half a file."""
+    data = bytearray((ROOT / "models" / POET / WEIGHTS).read_bytes())
+    if other:
+        start = 8 + int.from_bytes(data[:8], "little")
+        header = json.loads(data[8:start])
+        (name,) = (name for name in header if name.endswith("wte.weight"))
+        begin, end = (start + offset for offset in header[name]["data_offsets"])
+        rows = np.frombuffer(data[begin:end], np.uint16).reshape(header[name]["shape"])
+        data[begin:end] = np.roll(rows, 5, axis=0).tobytes()
+    new = folder / (WEIGHTS + ".new")
+    new.write_bytes(data)
+    os.replace(new, folder / WEIGHTS)
+
+
+@pytest.fixture
+def repository(tmp_path):
+    folder = tmp_path / "repository"
+    write_model(folder / "poet" / "1")
+    write_model(folder / "poet" / "2", other=True)
+    return folder
+
+
+def verse(version="", **parameters):
+    request = text_request(
+        model="poet", max_tokens=12, temperature=0.0, ignore_eos=True, **parameters
+    )
+    request.version = version
+    return request
+
+
+def load(admin, name="poet", version=0, timeout=PATIENCE):
+    request = admin_pb2.LoadModelRequest(name=name, version=version)
+    return admin.LoadModel(request, timeout=timeout)
+
+
+def unload(admin, name="poet", version=0):
+    return admin.UnloadModel(
+        admin_pb2.UnloadModelRequest(name=name, version=version), timeout=PATIENCE
+    )
+
+
+def label(admin, name, version):
+    request = admin_pb2.SetLabelRequest(name="poet", label=name, version=version)
+    return admin.SetLabel(request, timeout=PATIENCE)
+
+
+def worker_mib(server):
+    (pid,) = server.worker_pids()
+    return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1]) / 256
+
+
+def test_versions_and_labels(start_server, repository):
+    server = start_server(repository=repository, admin=True)
+    admin = server.new_admin()
+    newest = generate(server, verse())
+    assert newest.version == 2
+    error = error_of(generate, server, verse("1"))
+    assert error.code() == CODE.NOT_FOUND and 'no version "1" loaded' in error.details()
+    error = error_of(label, admin, "stable", 1)
+    assert (
+        error.code() == CODE.FAILED_PRECONDITION
+        and "1 of model poet is not ready" in error.details()
+    )
+
+    assert load(admin, version=1).version == 1
+    older = generate(server, verse("1"))
+    assert older.version == 1 and older.outputs[0].text.text != newest.outputs[0].text.text
+    assert generate(server, verse()).version == 2  # the newest
+    label(admin, "stable", 1)
+    label(admin, "canary", 2)
+    assert [generate(server, verse(v)).version for v in ("", "stable", "canary", "2")] == [
+        1,
+        1,
+        2,
+        2,
+    ]
+    (listed,) = server.models.ListModels(models_pb2.ListModelsRequest(), timeout=PATIENCE).models
+    assert [(v.version, v.state, list(v.labels), v.is_default) for v in listed.versions] == [
+        (1, models_pb2.MODEL_STATE_READY, ["stable"], True),
+        (2, models_pb2.MODEL_STATE_READY, ["canary"], False),
+    ]
+
+    error = error_of(unload, admin, "poet", 1)
+    assert error.code() == CODE.FAILED_PRECONDITION and '"stable"' in error.details()
+    admin.RemoveLabel(admin_pb2.RemoveLabelRequest(name="poet", label="stable"), timeout=PATIENCE)
+    assert list(unload(admin, version=1).versions) == [1]
+    assert generate(server, verse()).version == 2
+    error = error_of(label, admin, "stable", 1)
+    assert error.code() == CODE.FAILED_PRECONDITION
+    error = error_of(load, admin, version=7)
+    assert error.code() == CODE.NOT_FOUND and "it has 1, 2" in error.details()
+
+    admin.RemoveLabel(admin_pb2.RemoveLabelRequest(name="poet", label="canary"), timeout=PATIENCE)
+    unload(admin)
+    error = error_of(generate, server, verse())
+    assert error.code() == CODE.FAILED_PRECONDITION and "no version" in error.details()
+    assert server.check("poet") == NOT_SERVING
+    load(admin)
+    assert write(server, verse()).text == newest.outputs[0].text.text
+
+
+def test_unloading_waits_for_those_under_way(start_server, repository):
+    server = start_server(repository=repository, admin=True)
+    admin = server.new_admin()
+    stream = server.generation.GenerateStream(verse(n=16, seed=1), timeout=PATIENCE)
+    next(stream)
+    gone = admin.UnloadModel.future(admin_pb2.UnloadModelRequest(name="poet"), timeout=PATIENCE)
+    *_, last = stream
+    assert len(last.final.outputs) == 16
+    assert list(gone.result().versions) == [2]
+
+
+def test_hot_reloads_under_load(start_server, repository, pytestconfig):
+    rounds = 1000 if pytestconfig.getoption("--long") else 50
+    server = start_server("--load=poet:1", "--log-level=warning", repository=repository, admin=True)
+    admin = server.new_admin()
+    expected = {}
+    for other in (True, False):
+        replace_weights(repository / "poet" / "1", other)
+        load(admin, version=1)
+        expected[other] = write(server, verse()).text
+    assert expected[True] != expected[False]
+
+    done = threading.Event()
+    seen, failed = set(), []
+
+    def ask(streaming):
+        while not done.is_set():
+            try:
+                if streaming:
+                    *_, last = server.generation.GenerateStream(verse(), timeout=PATIENCE)
+                    seen.add(last.final.outputs[0].text.text)
+                else:
+                    seen.add(write(server, verse()).text)
+            except grpc.RpcError as error:
+                failed.append(error)
+
+    clients = [threading.Thread(target=ask, args=(i % 2 == 1,)) for i in range(4)]
+    for client in clients:
+        client.start()
+    sizes = []
+    for number in range(rounds):
+        other = number % 2 == 0
+        replace_weights(repository / "poet" / "1", other)
+        load(admin, version=1)
+        # Whoever asks from now on gets the new one.
+        assert write(server, verse()).text == expected[other]
+        sizes.append(worker_mib(server))
+    done.set()
+    for client in clients:
+        client.join()
+    print(f"worker MiB: {sizes[0]:.0f}, {sizes[len(sizes) // 2]:.0f}, {sizes[-1]:.0f}")
+    assert not failed, failed[:3]
+    assert seen == set(expected.values())  # never a mixture
+    # Once it has settled; a model takes 9 MB and its pages more.
+    middle, end = (max(part) for part in (sizes[rounds // 4 : rounds // 2], sizes[-rounds // 4 :]))
+    assert end <= 1.05 * middle
+    server.wait_idle()
+
+
+def test_what_cannot_be_loaded_changes_nothing(start_server, repository):
+    server = start_server(repository=repository, admin=True)
+    admin = server.new_admin()
+    before = write(server, verse()).text
+    folder = repository / "poet" / "2"
+    data = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).unlink()
+    (folder / WEIGHTS).write_bytes(data[: len(data) // 2])
+    error = error_of(load, admin)
+    assert error.code() == CODE.FAILED_PRECONDITION and WEIGHTS in error.details()
+    (folder / "config.json").write_text("{")
+    error = error_of(load, admin)
+    assert error.code() == CODE.FAILED_PRECONDITION and "config.json" in error.details()
+    shutil.rmtree(folder)
+    assert error_of(load, admin, "poet", 2).code() == CODE.NOT_FOUND
+    assert write(server, verse()).text == before
+    assert server.check("poet") == SERVING
+    assert len(server.worker_pids()) == 1 and "worker lost" not in server.log()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "../repository/poet",
+        "/etc",
+        "poet/1",
+        "poet\\1",
+        "poet/",
+        "%2e%2e",
+        "a" * 129,
+        "诗",
+    ],
+)
+def test_names_lead_nowhere_else(start_server, repository, name):
+    server = start_server(repository=repository, admin=True)
+    admin = server.new_admin()
+    for call in (load, unload):
+        error = error_of(call, admin, name)
+        assert error.code() == CODE.INVALID_ARGUMENT
+        assert list(violations(error)) == ["name"]
+
+
+def test_a_model_out_of_memory_is_loaded_by_its_next_request(start_server, tmp_path):
+    repository = tmp_path / "repository"
+    write_model(repository / "first")
+    write_model(repository / "second", other=True)
+    server = start_server("--model-memory=12MiB", repository=repository, admin=True)
+
+    def states():
+        request = models_pb2.ListModelsRequest()
+        return {m.state for m in server.models.ListModels(request, timeout=PATIENCE).models}
+
+    # 9 MB each, so one of them had to go.
+    until(
+        lambda: states() == {models_pb2.MODEL_STATE_READY, models_pb2.MODEL_STATE_IDLE}, "one idle"
+    )
+    texts = [
+        write(server, text_request(model=name, max_tokens=8, temperature=0.0)).text
+        for name in ("first", "second", "first", "second")
+    ]
+    assert texts[0] == texts[2] != texts[1] == texts[3]
+    until(lambda: server.log().count("model idle") >= 2, "the log")
+    assert server.check("first") == server.check("second") == SERVING
+
+
+def test_drain_tells_how_far_it_is(start_server):
+    server = start_server(admin=True)
+    call = server.generation.Generate.future(
+        picture_request(steps=60, width=128, height=128), timeout=PATIENCE
+    )
+    until(lambda: server.metrics().sum("hanmo_requests_running") == 1, "a running request")
+    plain = health_pb2_grpc.HealthStub(grpc.insecure_channel(server.health_address))
+
+    def check(service):
+        request = health_pb2.HealthCheckRequest(service=service)
+        return plain.Check(request, timeout=PATIENCE).status
+
+    assert check("readiness") == check("liveness") == SERVING
+    progress = list(server.new_admin().Drain(admin_pb2.DrainRequest(), timeout=PATIENCE))
+    assert call.result().outputs
+    assert progress[0].calls == 1 and not progress[0].refusing
+    assert progress[-1].calls == 0 and progress[-1].refusing
+    assert check("readiness") == NOT_SERVING and check("liveness") == SERVING
+    assert error_of(generate, server, picture_request()).code() == CODE.UNAVAILABLE
+    server.terminate()
+    assert server.wait_exit() == 0
+
+
+def test_a_full_queue_is_not_ready(start_server):
+    server = start_server("--max-queued-requests=2", "--max-running-samples=1", admin=True)
+    calls = [
+        server.generation.Generate.future(
+            picture_request(steps=100, width=128, height=128), timeout=PATIENCE
+        )
+        for _ in range(3)
+    ]
+    until(lambda: server.check("readiness") == NOT_SERVING, "a full queue")
+    assert server.check() == SERVING
+    assert server.metrics().sum("hanmo_overloaded") == 1
+    for call in calls:
+        call.cancel()
+    until(lambda: server.check("readiness") == SERVING, "a queue with room")
+
+
+def test_probes_are_answered_under_load_and_while_loading(start_server, repository, pytestconfig):
+    count = 10_000 if pytestconfig.getoption("--long") else 2_000
+    server = start_server(repository=repository, admin=True)
+    admin = server.new_admin()
+    done = threading.Event()
+
+    def reload():
+        while not done.is_set():
+            load(admin, version=2)
+
+    def ask():
+        while not done.is_set():
+            generate(server, verse())
+
+    others = [threading.Thread(target=work) for work in (reload, ask, ask, ask)]
+    for other in others:
+        other.start()
+    plain = health_pb2_grpc.HealthStub(grpc.insecure_channel(server.health_address))
+    answers = []
+    for i in range(count):
+        request = health_pb2.HealthCheckRequest(service=("liveness", "readiness")[i % 2])
+        answers.append(plain.Check(request, timeout=1).status)
+    done.set()
+    for other in others:
+        other.join()
+    assert answers == [SERVING] * count
