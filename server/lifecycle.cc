@@ -91,6 +91,21 @@ absl::string_view PhaseName(ModelPhase phase) {
   return kModelStates[static_cast<size_t>(phase)];  // in the same order
 }
 
+// Triton's RepositoryModelLoad and RepositoryModelUnload.
+class TritonControl final : public RepositoryControl {
+ public:
+  explicit TritonControl(ModelControl* control) : control_(*control) {}
+  void Load(const std::string& name, Done done) override {
+    control_.Load(name, 0, [done = std::move(done)](const auto& loaded) { done(loaded.status()); });
+  }
+  void Unload(const std::string& name, Done done) override {
+    control_.Unload(name, 0, [done = std::move(done)](const auto& gone) { done(gone.status()); });
+  }
+
+ private:
+  ModelControl& control_;
+};
+
 }  // namespace
 
 // Carries what the workers tell to the models' states, the metrics and the log.
@@ -166,7 +181,8 @@ Server::Server(const Config& config, const std::string& version)
       context_{&models_,     &loop_.batcher(),
                &media_pool_, &tokenize_pool_,
                &metrics_,    &log_,
-               &calls_,      config.preview_bytes_per_second},
+               &calls_,      config.preview_bytes_per_second,
+               version},
       control_({config.model_repository, config.model_memory}, &models_, &loop_.batcher(),
                &metrics_, &log_) {}
 
@@ -208,8 +224,13 @@ absl::Status Server::StartAdmin() {
   if (config_.admin_listen.empty()) return absl::OkStatus();
   admin_ =
       std::make_unique<AdminService>(&control_, &models_, &calls_, [this] { StopAccepting(); });
-  auto port = GrpcPort::Listen(config_, "admin-listen", config_.admin_listen,
-                               GrpcPort::Security::kAsConfigured, {admin_.get()});
+  repository_control_ = std::make_unique<TritonControl>(&control_);
+  admin_context_ = context_;
+  admin_context_.repository_control = repository_control_.get();
+  admin_inference_ = std::make_unique<OpenInferenceService>(admin_context_, rpc_->health());
+  auto port =
+      GrpcPort::Listen(config_, "admin-listen", config_.admin_listen,
+                       GrpcPort::Security::kAsConfigured, {admin_.get(), admin_inference_.get()});
   if (!port.ok()) return port.status();
   admin_port_ = *std::move(port);
   return absl::OkStatus();
@@ -252,7 +273,10 @@ void Server::Drain() {
     loop_.batcher().Abort();
     calls_.AwaitNone(kFarewell);
   }
-  if (admin_port_ != nullptr) admin_port_->Shutdown(kFarewell);
+  if (admin_port_ != nullptr) {
+    admin_inference_->EndStreams();
+    admin_port_->Shutdown(kFarewell);
+  }
   rpc_->Shutdown(kFarewell);
   log_.Write(LogLevel::kInfo, "stopped");
 }

@@ -16,6 +16,7 @@
 #include "server/config.h"
 #include "server/media/task_pool.h"
 #include "server/model_control.h"
+#include "server/open_inference/open_inference_service.h"
 #include "server/rpc/admin_service.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/model_table.h"
@@ -72,6 +73,9 @@ class Server {
   std::unique_ptr<FleetEvents> fleet_events_;
   std::unique_ptr<Fleet> fleet_;
   std::unique_ptr<AdminService> admin_;
+  std::unique_ptr<RepositoryControl> repository_control_;
+  CallContext admin_context_;
+  std::unique_ptr<OpenInferenceService> admin_inference_;
   std::unique_ptr<GrpcPort> admin_port_;
 };
 

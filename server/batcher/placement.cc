@@ -67,6 +67,7 @@ void Batcher::Core::Handle(message::ModelReady& ready) {
   if (queue.places.size() == 1) queue.costs = worker->costs;
   queue.ever_ready = queue.stirred = true;
   queue.failed = false;
+  Touch(*worker);
 }
 
 void Batcher::Core::Handle(message::RemoveModel& remove) {
@@ -97,7 +98,12 @@ void Batcher::Core::Handle(message::RestModel& rest) {
 }
 
 void Batcher::Core::TakeFromWorkers(ModelId model) {
-  for (auto& [id, worker] : workers_) worker->models.erase(model);
+  for (auto& [id, worker] : workers_) {
+    auto home = worker->models.find(model);
+    if (home == worker->models.end()) continue;
+    if (home->second.pages.total() > 0) observer_.OnPages(id, model, 0, 0);
+    worker->models.erase(home);
+  }
   models_[model].places.clear();
 }
 

@@ -42,6 +42,7 @@ void Batcher::Core::Handle(message::WorkerLost& lost) {
   }
   for (const auto& [model, home] : worker.models) {
     models_[model].places.erase({home.listed_load, worker.id});
+    if (home.pages.total() > 0) observer_.OnPages(worker.id, model, 0, 0);
   }
   lost_links_.push_back(std::move(worker.link));
 }

@@ -10,9 +10,13 @@ class SharingTest : public BatcherTest {
  protected:
   struct Observer : BatcherObserver {
     void OnPrefixHit(ModelId, uint32_t tokens) override { hits += tokens; }
-    void OnPages(WorkerId, ModelId, uint32_t now, uint32_t) override { used = now; }
+    void OnPages(WorkerId, ModelId, uint32_t now, uint32_t of) override {
+      used = now;
+      total = of;
+    }
     uint32_t hits = 0;
     uint32_t used = 0;
+    uint32_t total = 0;
   };
 
   SharingTest() { options_.prefix_cache_bytes = 64; }
@@ -35,6 +39,26 @@ class SharingTest : public BatcherTest {
 
   Observer log_;
 };
+
+TEST_F(SharingTest, ADeadWorkerHasNoPagesInUse) {
+  Start();
+  Submit(Text(7, 20));
+  Steps(3);
+  EXPECT_GT(log_.used, 0u);
+  batcher_->WorkerLost(0);
+  Tick();
+  EXPECT_EQ(log_.used, 0u);
+  EXPECT_EQ(log_.total, 0u);
+  AddWorker();
+  RunToIdle();
+  EXPECT_EQ(log_.total, pages_);
+  // Its successor says that it is there, though nothing runs on it.
+  batcher_->WorkerLost(1);
+  Tick();
+  AddWorker();
+  Tick();
+  EXPECT_EQ(log_.total, pages_);
+}
 
 TEST_F(SharingTest, ATextThatBeginsAlikeRunsOnlyTheRest) {
   Start();

@@ -3,9 +3,11 @@
 #define HANMO_SERVER_RPC_CALL_CONTEXT_H_
 
 #include <cstdint>
+#include <string>
 
 #include "server/batcher/batcher.h"
 #include "server/media/task_pool.h"
+#include "server/open_inference/repository_control.h"
 #include "server/rpc/calls.h"
 #include "server/rpc/model_table.h"
 #include "server/telemetry/log.h"
@@ -24,6 +26,8 @@ struct CallContext {
   Calls* calls = nullptr;
   // Of one stream.
   uint64_t preview_bytes_per_second = 0;
+  std::string version;                              // of the server
+  RepositoryControl* repository_control = nullptr;  // null: models stay as they are
 };
 
 }  // namespace hanmo

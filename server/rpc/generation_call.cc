@@ -55,9 +55,17 @@ GenerationCall::GenerationCall(const CallContext& server, grpc::CallbackServerCo
 
 void GenerationCall::Begin(const grpc::ByteBuffer& request) {
   // A client that leaves early enough takes its message along: that is no bad request.
+  hanmo::v1::GenerateRequest proto;
   absl::Status status = request.Valid()
-                            ? ParseMessage(request, &proto_)
+                            ? ParseMessage(request, &proto)
                             : absl::CancelledError("the call ended before its request was there");
+  Begin(std::move(proto), std::move(status));
+}
+
+void GenerationCall::Begin(hanmo::v1::GenerateRequest request, absl::Status status,
+                           absl::Duration timeout) {
+  proto_ = std::move(request);
+  timeout_ = arrival_ + timeout;
   if (status.ok()) {
     auto plan = PlanFromProto(proto_, *server_.models);
     status = plan.status();
@@ -68,7 +76,7 @@ void GenerationCall::Begin(const grpc::ByteBuffer& request) {
     plan_.model = server_.models->Find(proto_.model(), proto_.version());
     if (IsRequestId(proto_.request_id())) plan_.request_id = proto_.request_id();
   }
-  if (!plan_.request_id.empty()) rpc_->AddInitialMetadata("x-request-id", plan_.request_id);
+  if (!plan_.request_id.empty()) Identified(plan_.request_id);
   if (!status.ok()) return OnDone(status, {});
 
   server_.calls->Register(plan_.request_id, shared_from_this());
@@ -79,6 +87,10 @@ void GenerationCall::Begin(const grpc::ByteBuffer& request) {
   if (!server_.tokenize_pool->Submit(bytes, [self] { self->Tokenize(); })) {
     OnDone(absl::ResourceExhaustedError("too many long prompts are waiting to be tokenized"), {});
   }
+}
+
+void GenerationCall::Identified(const std::string& request_id) {
+  rpc_->AddInitialMetadata("x-request-id", request_id);
 }
 
 void GenerationCall::Tokenize() {
@@ -119,7 +131,7 @@ absl::Status GenerationCall::PrepareOutputs() {
 
 void GenerationCall::Submit() {
   plan_.request.arrival = arrival_;
-  plan_.request.deadline = SteadyDeadline(*rpc_, SteadyNow());
+  plan_.request.deadline = std::min(SteadyDeadline(*rpc_, SteadyNow()), timeout_);
   submitted_ = true;
   auto self = shared_from_this();  // the call may be over before Submit returns
   const RequestId id = server_.batcher->Submit(std::move(plan_.request), self);
@@ -162,15 +174,20 @@ void GenerationCall::OnPicture(uint32_t index, Pixels pixels) {
 
 void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
   if (cancelled_) return Fail(absl::CancelledError("cancelled by the client"));
-  const absl::Time start = SteadyNow();
-  auto file = EncodePicture(pixels, plan_.encode);
-  if (!file.ok()) return Fail(file.status());
-  server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kPictureEncode,
-                                SteadyNow() - start);
+  PixelsReady(index, pixels);
+  std::string file;
+  if (wants_files()) {
+    const absl::Time start = SteadyNow();
+    auto encoded = EncodePicture(pixels, plan_.encode);
+    if (!encoded.ok()) return Fail(encoded.status());
+    file = *std::move(encoded);
+    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kPictureEncode,
+                                  SteadyNow() - start);
+  }
   hanmo::v1::Output* output = response_.mutable_outputs(static_cast<int>(index));
   output->mutable_picture()->set_width(pixels.width);
   output->mutable_picture()->set_height(pixels.height);
-  PictureReady(output, *std::move(file));
+  PictureReady(output, std::move(file));
 }
 
 void GenerationCall::EncodePreview(Pixels pixels, std::function<void(std::string)> task) {

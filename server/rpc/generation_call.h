@@ -36,9 +36,15 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
 
   // Parses, checks and submits the request, or ends the call with what is wrong with it.
   void Begin(const grpc::ByteBuffer& request);
+  // The same for a request that came as another message. `read` tells what was wrong with that one;
+  // `request` then has as much of it as there was. `timeout` ends it as a deadline does.
+  void Begin(hanmo::v1::GenerateRequest request, absl::Status read,
+             absl::Duration timeout = absl::InfiniteDuration());
 
   // Ends the request within one step. Thread-safe; does nothing once it has ended.
   void Cancel(const absl::Status& reason);
+  // The client is gone, by its own will or at its deadline: likewise.
+  void ClientLeft();
 
   // --- Sink; see there. ---
   void OnQueued(uint32_t position, absl::Duration wait) override {}
@@ -51,10 +57,14 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   bool full() const override { return false; }
 
  protected:
-  // The client is gone, by its own will or at its deadline.
-  void ClientLeft();
+  // The request has an id; called in Begin. Tells it to the client in the headers.
+  virtual void Identified(const std::string& request_id);
   // New text of a sample with the tokens it came from; either may be empty.
   virtual void TextGrew(uint32_t index, const std::string& text, absl::Span<const Token> tokens) {}
+  // A picture is painted. Called on the media pool, before PictureReady.
+  virtual void PixelsReady(uint32_t index, const Pixels& pixels) {}
+  // Whether pictures are to be encoded at all; PictureReady then gets an empty file.
+  virtual bool wants_files() const { return true; }
   // A picture is encoded: `output` has its fields and `file` its bytes. Called on the media pool.
   virtual void PictureReady(hanmo::v1::Output* output, std::string file) = 0;
   // Once and last: the response is complete when `status` is OK.
@@ -97,6 +107,7 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   // Written in Begin, then constant.
   hanmo::v1::GenerateRequest proto_;
   GenerationPlan plan_;
+  absl::Time timeout_ = absl::InfiniteFuture();  // steady
 
   // The batcher's thread, then whoever completes the call. Pictures write to their own output.
   hanmo::v1::GenerateResponse response_;

@@ -76,7 +76,10 @@ HealthService::State HealthService::StateOf(const std::string& service) const {
   const auto serving = [this](bool ready) {
     return ready && !draining_ ? HealthCheckResponse::SERVING : HealthCheckResponse::NOT_SERVING;
   };
-  if (service.empty() || service == "hanmo.v1.Generation") return serving(models_.ready());
+  if (service.empty() || service == "hanmo.v1.Generation" ||
+      service == "inference.GRPCInferenceService") {
+    return serving(models_.ready());
+  }
   if (service == "readiness") return serving(models_.ready() && !metrics_.overloaded());
   if (service == "hanmo.v1.Models") return serving(true);
   if (service == "liveness") return HealthCheckResponse::SERVING;

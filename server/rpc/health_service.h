@@ -2,6 +2,7 @@
 //
 //   ""                      SERVING once every model that can be loaded has been, and one is ready
 //   "hanmo.v1.Generation"   the same
+//   "inference.GRPCInferenceService"   the same
 //   "hanmo.v1.Models"       SERVING as soon as the server answers
 //   a model's name          SERVING while a worker has it ready, or would load it for a request
 //   "readiness"             as "", and the queue is not full: for who may choose another server

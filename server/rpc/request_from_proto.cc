@@ -245,7 +245,8 @@ absl::StatusOr<GenerationPlan> PlanFromProto(const GenerateRequest& proto,
 }
 
 absl::StatusOr<ModelRef> FindModel(const ModelTable& models, const std::string& name,
-                                   const std::string& version, absl::string_view field) {
+                                   const std::string& version, absl::string_view field,
+                                   absl::string_view version_field) {
   if (name.empty()) return FieldError(field, "is required");
   ModelRef model = models.Find(name, version);
   if (model != nullptr) return model;
@@ -254,10 +255,11 @@ absl::StatusOr<ModelRef> FindModel(const ModelTable& models, const std::string& 
       return absl::FailedPreconditionError(
           absl::StrCat(field, ": no version of model \"", name, "\" is loaded"));
     }
-    return absl::NotFoundError(
+    return absl::NotFoundError(absl::StrCat(
+        version_field, ": ",
         IsModelName(version)
-            ? absl::StrCat("version: model \"", name, "\" has no version \"", version, "\" loaded")
-            : "version: must be a version's number or a label");
+            ? absl::StrCat("model \"", name, "\" has no version \"", version, "\" loaded")
+            : "must be a version's number or a label"));
   }
   // Only a plausible name is worth repeating.
   return absl::NotFoundError(IsModelName(name)

@@ -48,7 +48,8 @@ absl::StatusOr<GenerationPlan> PlanFromProto(const hanmo::v1::GenerateRequest& p
 // when the name is empty, NOT_FOUND when there is no such model or version, FAILED_PRECONDITION
 // when no version of it is loaded.
 absl::StatusOr<ModelRef> FindModel(const ModelTable& models, const std::string& name,
-                                   const std::string& version, absl::string_view field);
+                                   const std::string& version, absl::string_view field,
+                                   absl::string_view version_field = "version");
 
 // Bytes of text that SetPrompts will tokenize: it takes about a microsecond for each few.
 size_t PromptBytes(const hanmo::v1::GenerateRequest& proto);

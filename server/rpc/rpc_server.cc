@@ -7,8 +7,9 @@ namespace hanmo {
 absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Config& config,
                                                             const CallContext& context) {
   std::unique_ptr<RpcServer> server(new RpcServer(context));
-  auto port = GrpcPort::Listen(config, "listen", config.listen, GrpcPort::Security::kAsConfigured,
-                               {&server->generation_, &server->models_, &server->health_});
+  auto port = GrpcPort::Listen(
+      config, "listen", config.listen, GrpcPort::Security::kAsConfigured,
+      {&server->generation_, &server->models_, &server->health_, &server->open_inference_});
   if (!port.ok()) return port.status();
   server->port_ = *std::move(port);
   if (config.health_listen.empty()) return server;
@@ -38,6 +39,7 @@ void RpcServer::EndHealthWatches() {
 
 void RpcServer::Shutdown(absl::Duration grace) {
   EndHealthWatches();
+  open_inference_.EndStreams();
   if (port_ != nullptr) port_->Shutdown(grace);
   // Whoever looks for life finds it to the end.
   if (health_port_ != nullptr) health_port_->Shutdown(absl::ZeroDuration());

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "server/config.h"
+#include "server/open_inference/open_inference_service.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/generation_service.h"
 #include "server/rpc/grpc_port.h"
@@ -32,6 +33,8 @@ class RpcServer {
     return health_port_ == nullptr ? "" : health_port_->address();
   }
 
+  const HealthService& health() const { return health_; }
+
   // On both ports; see HealthService.
   void NotifyHealth();
   void DrainHealth();
@@ -45,11 +48,13 @@ class RpcServer {
       : generation_(context),
         models_(*context.models, *context.metrics),
         health_(*context.models, *context.metrics),
-        plain_health_(*context.models, *context.metrics) {}
+        plain_health_(*context.models, *context.metrics),
+        open_inference_(context, health_) {}
 
   GenerationService generation_;
   ModelsService models_;
   HealthService health_, plain_health_;
+  OpenInferenceService open_inference_;
   std::unique_ptr<GrpcPort> port_, health_port_;
 };
 

@@ -77,6 +77,7 @@ TEST_F(RpcServicesTest, ModelsAreListedAndDescribed) {
 TEST_F(RpcServicesTest, HealthIsToldByNameAndWatched) {
   EXPECT_EQ(Health(""), HealthCheckResponse::SERVING);
   EXPECT_EQ(Health("hanmo.v1.Generation"), HealthCheckResponse::SERVING);
+  EXPECT_EQ(Health("inference.GRPCInferenceService"), HealthCheckResponse::SERVING);
   EXPECT_EQ(Health("hanmo.v1.Models"), HealthCheckResponse::SERVING);
   EXPECT_EQ(Health("poet"), HealthCheckResponse::SERVING);
   EXPECT_EQ(Health("broken"), HealthCheckResponse::NOT_SERVING);

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
@@ -52,6 +53,7 @@ struct Metrics::ModelSeries {
   Gauge *waiting, *running, *load_seconds;
   std::array<Gauge*, std::size(kModelStates)> states;
   std::vector<Gauge*> pages_used, pages_total;  // by WorkerId
+  std::unique_ptr<ModelTotals> totals = std::make_unique<ModelTotals>();
 };
 
 struct Metrics::WorkerSeries {
@@ -176,6 +178,7 @@ void Metrics::RequestDone(std::optional<ModelId> model, absl::StatusCode code,
   if (!model) return families_->unknown_model[index]->Increment();
   Series(*model).requests[index]->Increment();
   Series(*model).request_seconds->Observe(absl::ToDoubleSeconds(total));
+  Series(*model).totals->AddRequest(code == absl::StatusCode::kOk, total, absl::Now());
 }
 
 void Metrics::RefusedInvalid() { families_->rejected[4]->Increment(); }
@@ -186,6 +189,11 @@ void Metrics::ObservePhase(ModelId model, FrontPhase phase, absl::Duration time)
                          : phase == FrontPhase::kPictureEncode ? s.picture_encode
                                                                : s.send;
   histogram->Observe(absl::ToDoubleSeconds(time));
+  if (phase == FrontPhase::kTokenize) {
+    s.totals->AddInput(time);
+  } else {
+    s.totals->AddOutput(time);
+  }
 }
 
 void Metrics::ModelLoaded(const std::string& name, absl::Duration time) {
@@ -216,12 +224,14 @@ void Metrics::OnRejected(ModelId, Rejection reason) {
 
 void Metrics::OnStarted(ModelId model, absl::Duration queued) {
   Series(model).queue->Observe(absl::ToDoubleSeconds(queued));
+  Series(model).totals->AddQueue(queued);
 }
 
 void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result) {
   const ModelSeries& s = Series(step.model);
   s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
   s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
+  s.totals->AddStep(step.rows.size(), result.device_time);
   workers_[worker].memory_used->Set(static_cast<double>(result.memory.used));
   if (result.idle_time > absl::ZeroDuration()) {
     workers_[worker].idle->Increment(absl::ToDoubleSeconds(result.idle_time));
@@ -297,6 +307,11 @@ std::vector<StepCosts::Description> Metrics::Costs(ModelId model) const {
   absl::MutexLock lock(&mu_);
   const auto found = costs_.find(model);
   return found == costs_.end() ? std::vector<StepCosts::Description>() : found->second;
+}
+
+const ModelTotals* Metrics::Totals(const std::string& name) const {
+  const ModelSeries* series = SeriesOf(name);
+  return series == nullptr ? nullptr : series->totals.get();
 }
 
 void Metrics::OnLoad(ModelId model, uint32_t waiting, uint32_t running) {

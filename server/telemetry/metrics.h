@@ -19,6 +19,7 @@
 #include "absl/time/time.h"
 #include "prometheus/registry.h"
 #include "server/batcher/observer.h"
+#include "server/telemetry/model_totals.h"
 
 namespace hanmo {
 
@@ -61,6 +62,8 @@ class Metrics : public BatcherObserver {
 
   // As last told by the batcher.
   std::vector<StepCosts::Description> Costs(ModelId model) const ABSL_LOCKS_EXCLUDED(mu_);
+  // Null for a name that it does not know.
+  const ModelTotals* Totals(const std::string& name) const;
 
   // Of a name that was added; others are ignored. `state` is one of kModelStates.
   void ModelLoaded(const std::string& name, absl::Duration time) ABSL_LOCKS_EXCLUDED(models_mu_);

@@ -110,6 +110,36 @@ TEST_F(MetricsTest, UsageAddsUp) {
   EXPECT_THAT(Text(), HasSubstr("hanmo_completion_tokens_total{model=\"poet\"} 40"));
 }
 
+TEST_F(MetricsTest, TotalsAreSumsByModel) {
+  metrics_.RequestDone(0, absl::StatusCode::kOk, absl::Milliseconds(30));
+  metrics_.RequestDone(0, absl::StatusCode::kOk, absl::Milliseconds(20));
+  metrics_.RequestDone(0, absl::StatusCode::kCancelled, absl::Milliseconds(5));
+  metrics_.OnStarted(0, absl::Milliseconds(2));
+  metrics_.ObservePhase(0, FrontPhase::kTokenize, absl::Microseconds(7));
+  metrics_.ObservePhase(0, FrontPhase::kSend, absl::Microseconds(9));
+  Step step;
+  StepResult result;
+  result.device_time = absl::Milliseconds(4);
+  for (const size_t rows : {3, 3, 1000}) {
+    step.rows.resize(rows);
+    metrics_.OnStep(0, step, result);
+  }
+  const ModelTotals* totals = metrics_.Totals("poet");
+  ASSERT_NE(totals, nullptr);
+  EXPECT_EQ(totals->success().count, 2u);
+  EXPECT_EQ(totals->success().nanoseconds, 50'000'000u);
+  EXPECT_EQ(totals->fail().nanoseconds, 5'000'000u);
+  EXPECT_EQ(totals->queue().nanoseconds, 2'000'000u);
+  EXPECT_EQ(totals->input().nanoseconds, 7'000u);
+  EXPECT_EQ(totals->output().nanoseconds, 9'000u);
+  EXPECT_EQ(totals->steps_of(3).count, 2u);
+  EXPECT_EQ(totals->steps_of(3).nanoseconds, 8'000'000u);
+  EXPECT_EQ(totals->steps_of(ModelTotals::kMaxRows).count, 1u);
+  EXPECT_GT(totals->last_request_ms(), 0u);
+  EXPECT_EQ(metrics_.Totals("painter")->last_request_ms(), 0u);
+  EXPECT_EQ(metrics_.Totals("nobody"), nullptr);
+}
+
 TEST_F(MetricsTest, OnlyAWorkerThatComesBackIsARestart) {
   metrics_.WorkerUp(0);
   EXPECT_THAT(Text(), HasSubstr("hanmo_worker_restarts_total{worker=\"0\"} 0"));

@@ -36,7 +36,7 @@ def options():
     """(name, environment twin) of every option in --help."""
     text = run("--help").stdout
     return re.findall(
-        r"^  --([a-z-]+) [A-Z:=]+\n(?:.*\n)*?.*(HANMO_[A-Z_]+)\]$", text, re.MULTILINE
+        r"^  --([a-z-]+) [A-Z:=\[\]]+\n(?:.*\n)*?.*(HANMO_[A-Z_]+)\]$", text, re.MULTILINE
     )
 
 

@@ -16,7 +16,12 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-SERVICES = {"hanmo.v1.Generation", "hanmo.v1.Models", "grpc.health.v1.Health"}
+SERVICES = {
+    "hanmo.v1.Generation",
+    "hanmo.v1.Models",
+    "grpc.health.v1.Health",
+    "inference.GRPCInferenceService",
+}
 
 
 def test_services_and_messages_are_reflected(server):

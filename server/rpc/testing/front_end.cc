@@ -39,7 +39,7 @@ FrontEnd::FrontEnd(std::vector<Model> models, LogLevel log_level)
       tokenize_pool_(1, 64 << 20),
       loop_({}, &metrics_),
       context_{&models_, &loop_.batcher(), &media_pool_, &tokenize_pool_, &metrics_,
-               &log_,    &calls_,          1 << 20},
+               &log_,    &calls_,          1 << 20,      "test"},
       worker_(std::make_shared<EchoWorker>(0, &loop_.batcher())) {
   Config config;
   config.listen = "127.0.0.1:0";

@@ -32,6 +32,8 @@ class FrontEnd {
   Calls& calls() { return calls_; }
   Metrics& metrics() { return metrics_; }
   TaskPool& media_pool() { return media_pool_; }
+  // Outlives the calls that use it.
+  void SetRepositoryControl(RepositoryControl* control) { context_.repository_control = control; }
 
  private:
   Log log_;
