@@ -32,7 +32,7 @@ constexpr char kLabelExamples[] = R"(Examples:
   hanmo label poet canary --remove)";
 
 constexpr char kDrainExample[] = R"(Example:
-  hanmo drain && kill -TERM "$(pidof hanmo-server)")";
+  hanmo drain && kill -TERM $(pidof hanmo-server))";
 
 // What all of them have.
 class AdminCommand : public Command {
