@@ -34,7 +34,7 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, publ
                                                            const grpc::ByteBuffer& request);
 
   StreamCall(const CallContext& server, grpc::CallbackServerContext* rpc)
-      : GenerationCall(server, rpc) {}
+      : GenerationCall(server, rpc, "hanmo.v1.Generation/GenerateStream") {}
 
   // --- gRPC's side. ---
   void OnCancel() override { ClientLeft(); }
