@@ -1,0 +1,126 @@
+"""Rendering the chart, and the schemas of the objects that it makes."""
+
+import importlib.util
+import json
+import pathlib
+import subprocess
+
+import yaml
+from contract import ROOT
+
+CHART = ROOT / "deploy/helm/hanmo"
+GO = ROOT / ".deps/go"
+RELEASE, NAMESPACE = "prod", "pictures"
+
+
+def helm(*arguments, check=True):
+    return subprocess.run(
+        [GO / "bin/helm", *map(str, arguments)], capture_output=True, text=True, check=check
+    )
+
+
+def arguments_of(*files, **values):
+    """Flags of helm for values files and single values; underscores in names become dots."""
+    flags = [f"--values={file}" for file in files]
+    flags += [f"--set-json={name.replace('_', '.')}={json.dumps(v)}" for name, v in values.items()]
+    return flags
+
+
+def render(*files, chart=CHART, **values):
+    """The objects of a release, as a list."""
+    text = helm(
+        "template", RELEASE, chart, f"--namespace={NAMESPACE}", *arguments_of(*files, **values)
+    ).stdout
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def of_kind(objects, kind, name=None):
+    return [o for o in objects if o["kind"] == kind and name in (None, o["metadata"]["name"])]
+
+
+def the(objects, kind, name=None):
+    (found,) = of_kind(objects, kind, name)
+    return found
+
+
+def pod_specs(objects):
+    for one in objects:
+        if one["kind"] == "Pod":
+            yield one["spec"]
+        elif one["kind"] in ("Deployment", "Job"):
+            yield one["spec"]["template"]["spec"]
+
+
+def containers(spec):
+    return spec.get("initContainers", []) + spec["containers"]
+
+
+def native_schemas():
+    """Folder of JSON schemas of Kubernetes' own objects, by version."""
+    package = pathlib.Path(importlib.util.find_spec("kubernetes_validate").origin).parent
+    return package / "kubernetes-json-schema"
+
+
+def definitions(module, pattern):
+    """CustomResourceDefinitions in a Go module that scripts/setup has brought."""
+    (folder,) = (GO / "pkg/mod").glob(f"{module}@*")
+    for file in sorted(folder.glob(pattern)):
+        yield from yaml.safe_load_all(file.read_text())
+
+
+def _strict(schema):
+    """Fields that the definition lacks are errors, as `kubectl apply` has it."""
+    if isinstance(schema, list):
+        return [_strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    made = {key: _strict(part) for key, part in schema.items()}
+    if isinstance(schema.get("properties"), dict) and not schema.get(
+        "x-kubernetes-preserve-unknown-fields"
+    ):
+        made.setdefault("additionalProperties", False)
+    if schema.get("x-kubernetes-int-or-string"):
+        made.pop("type", None)
+        made["anyOf"] = [{"type": "integer"}, {"type": "string"}]
+    return made
+
+
+def write_custom_schemas(folder):
+    """Writes the schemas of operators' objects as kubeconform looks for them."""
+    crds = [
+        *definitions(
+            "github.com/prometheus-operator/prometheus-operator",
+            "example/prometheus-operator-crd/*_servicemonitors.yaml",
+        ),
+        *definitions(
+            "github.com/prometheus-operator/prometheus-operator",
+            "example/prometheus-operator-crd/*_prometheusrules.yaml",
+        ),
+        *definitions("github.com/kedacore/keda/v2", "config/crd/bases/keda.sh_scaledobjects.yaml"),
+    ]
+    for crd in crds:
+        kind = crd["spec"]["names"]["kind"].lower()
+        for version in crd["spec"]["versions"]:
+            schema = _strict(version["schema"]["openAPIV3Schema"])
+            schema["properties"]["metadata"] = {"type": "object"}
+            (folder / f"{kind}-{version['name']}.json").write_text(json.dumps(schema))
+    return folder
+
+
+def kubeconform(objects, version, custom):
+    """Reports of what is wrong with the objects; empty when all are valid."""
+    done = subprocess.run(
+        [
+            GO / "bin/kubeconform",
+            "-strict",
+            "-output=json",
+            f"-schema-location={native_schemas()}/v{version}-local-strict/"
+            "{{.ResourceKind}}{{.KindSuffix}}.json",
+            f"-schema-location={custom}/{{{{.ResourceKind}}}}-{{{{.ResourceAPIVersion}}}}.json",
+        ],
+        input=yaml.safe_dump_all(objects),
+        capture_output=True,
+        text=True,
+    )
+    report = json.loads(done.stdout)
+    return [(one["kind"], one["name"], one["msg"]) for one in report.get("resources", [])]
