@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import pathlib
+import re
 import subprocess
 
 import yaml
@@ -11,11 +12,14 @@ from contract import ROOT
 CHART = ROOT / "deploy/helm/hanmo"
 GO = ROOT / ".deps/go"
 RELEASE, NAMESPACE = "prod", "pictures"
+# Of Kubernetes: the oldest that has native sidecars, and the newest whose schemas are at hand.
+OLDEST, NEWEST = "1.29.0", "1.37.0"
 
 
-def helm(*arguments, check=True):
+def helm(*arguments):
+    """A finished call of helm."""
     return subprocess.run(
-        [GO / "bin/helm", *map(str, arguments)], capture_output=True, text=True, check=check
+        [GO / "bin/helm", *map(str, arguments)], capture_output=True, text=True, check=False
     )
 
 
@@ -26,12 +30,18 @@ def arguments_of(*files, **values):
     return flags
 
 
-def render(*files, chart=CHART, **values):
+def render(*files, chart=CHART, version=NEWEST, **values):
     """The objects of a release, as a list."""
-    text = helm(
-        "template", RELEASE, chart, f"--namespace={NAMESPACE}", *arguments_of(*files, **values)
-    ).stdout
-    return [document for document in yaml.safe_load_all(text) if document]
+    done = helm(
+        "template",
+        RELEASE,
+        chart,
+        f"--namespace={NAMESPACE}",
+        f"--kube-version={version}",
+        *arguments_of(*files, **values),
+    )
+    assert done.returncode == 0, done.stderr
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
 def of_kind(objects, kind, name=None):
@@ -55,10 +65,18 @@ def containers(spec):
     return spec.get("initContainers", []) + spec["containers"]
 
 
-def native_schemas():
-    """Folder of JSON schemas of Kubernetes' own objects, by version."""
+def write_native_schemas(folder):
+    """Writes the schemas of Kubernetes' own objects to folder/VERSION."""
     package = pathlib.Path(importlib.util.find_spec("kubernetes_validate").origin).parent
-    return package / "kubernetes-json-schema"
+    for version in (OLDEST, NEWEST):
+        source = package / f"kubernetes-json-schema/v{version}-local-strict"
+        (folder / version).mkdir()
+        # Besides the definitions, the kinds: their names end with the API's version.
+        for file in (source / "_definitions.json", *source.glob("*-v[0-9]*.json")):
+            # They refer to each other by addresses; beside each other they find each other by name.
+            text = file.read_text().replace('"/api/_definitions.json', '"_definitions.json')
+            text = re.sub(r',\s*"\$id": "https://kubernetes.io/[^"]*"', "", text)
+            (folder / version / file.name).write_text(text)
 
 
 def definitions(module, pattern):
@@ -86,7 +104,7 @@ def _strict(schema):
 
 
 def write_custom_schemas(folder):
-    """Writes the schemas of operators' objects as kubeconform looks for them."""
+    """Writes the schemas of operators' objects to the folder."""
     crds = [
         *definitions(
             "github.com/prometheus-operator/prometheus-operator",
@@ -104,19 +122,25 @@ def write_custom_schemas(folder):
             schema = _strict(version["schema"]["openAPIV3Schema"])
             schema["properties"]["metadata"] = {"type": "object"}
             (folder / f"{kind}-{version['name']}.json").write_text(json.dumps(schema))
+
+
+def write_schemas(folder):
+    """Everything that kubeconform looks for."""
+    write_native_schemas(folder)
+    (folder / "custom").mkdir()
+    write_custom_schemas(folder / "custom")
     return folder
 
 
-def kubeconform(objects, version, custom):
+def kubeconform(objects, version, schemas):
     """Reports of what is wrong with the objects; empty when all are valid."""
     done = subprocess.run(
         [
             GO / "bin/kubeconform",
             "-strict",
             "-output=json",
-            f"-schema-location={native_schemas()}/v{version}-local-strict/"
-            "{{.ResourceKind}}{{.KindSuffix}}.json",
-            f"-schema-location={custom}/{{{{.ResourceKind}}}}-{{{{.ResourceAPIVersion}}}}.json",
+            f"-schema-location={schemas}/{version}/{{{{.ResourceKind}}}}{{{{.KindSuffix}}}}.json",
+            f"-schema-location={schemas}/custom/{{{{.ResourceKind}}}}-{{{{.ResourceAPIVersion}}}}.json",
         ],
         input=yaml.safe_dump_all(objects),
         capture_output=True,

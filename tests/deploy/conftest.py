@@ -1,15 +1,15 @@
 """Fixtures for what is deployed; the modules are those of tests/e2e."""
 
 import pytest
-from chart import write_custom_schemas
+from chart import write_schemas
 from contract import ROOT
 
 MODELS = ROOT / "models"
 
 
 @pytest.fixture(scope="session")
-def custom_schemas(tmp_path_factory):
-    return write_custom_schemas(tmp_path_factory.mktemp("schemas"))
+def schemas(tmp_path_factory):
+    return write_schemas(tmp_path_factory.mktemp("schemas"))
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,7 @@ def test_term_drains_and_the_workers_end_last(pod, objects):
     ready = watch(pod.health, services["readiness"]["service"])
     assert next(ready) == SERVING
     generation = generation_pb2_grpc.GenerationStub(grpc.insecure_channel(pod.address))
-    request = picture_request(steps=60, width=128, height=128, preview={"every_steps": 1})
+    request = picture_request(steps=60, width=128, height=128, preview_every_steps=1)
     events = generation.GenerateStream(request, timeout=PATIENCE)
     next(events)
     codes = []
