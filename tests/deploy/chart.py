@@ -30,11 +30,11 @@ def arguments_of(*files, **values):
     return flags
 
 
-def render(*files, chart=CHART, version=NEWEST, **values):
+def render(*files, chart=CHART, version=NEWEST, release=RELEASE, **values):
     """The objects of a release, as a list."""
     done = helm(
         "template",
-        RELEASE,
+        release,
         chart,
         f"--namespace={NAMESPACE}",
         f"--kube-version={version}",
@@ -115,6 +115,7 @@ def write_custom_schemas(folder):
             "example/prometheus-operator-crd/*_prometheusrules.yaml",
         ),
         *definitions("github.com/kedacore/keda/v2", "config/crd/bases/keda.sh_scaledobjects.yaml"),
+        *definitions("sigs.k8s.io/gateway-api", "config/crd/standard/*_httproutes.yaml"),
     ]
     for crd in crds:
         kind = crd["spec"]["names"]["kind"].lower()

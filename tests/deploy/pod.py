@@ -32,7 +32,7 @@ class Container:
             for one in container.get("env", ())
         }
         environment = image_environment() | variables
-        command = [str(BIN / program)]
+        command = [str(BIN / program)]  # stays as it is where it is a whole path
         for argument in rest:
             for name, value in variables.items():
                 argument = argument.replace(f"$({name})", value)
