@@ -4,6 +4,7 @@ import base64
 import json
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 
 from contract import ROOT
@@ -65,10 +66,10 @@ class Envoy:
             self.process = subprocess.Popen(
                 [
                     ENVOY,
-                    f"--config-path={folder / 'envoy.yaml'}",
-                    f"--admin-address-path={admin}",
                     "--disable-hot-restart",
-                    "--concurrency=1",
+                    *("--concurrency", "1"),
+                    *("--config-path", folder / "envoy.yaml"),
+                    *("--admin-address-path", admin),
                 ],
                 stdout=log,
                 stderr=log,
@@ -88,10 +89,14 @@ class Envoy:
         return True
 
     def ask(self, path):
-        with urllib.request.urlopen(f"http://{self.admin}/{path}") as reply:
-            return reply.read().decode()
+        try:
+            with urllib.request.urlopen(f"http://{self.admin}/{path}") as reply:
+                return reply.read().decode()
+        except urllib.error.URLError as error:
+            raise AssertionError(self.log_file.read_text()) from error
 
     def _listener(self):
+        self._alive()
         for one in json.loads(self.ask("listeners?format=json")).get("listener_statuses", []):
             address = one["local_address"]["socket_address"]
             return f"localhost:{address['port_value']}"
