@@ -4,6 +4,8 @@
 #   docker build -t hanmo:cuda --build-arg CUDA=1 . for NVIDIA GPUs, too
 #   docker build -t hanmo:demo --target demo .     with the demo models in /models
 #   docker run -p 8001:8001 -v FOLDER:/models:ro --read-only hanmo
+#
+# deploy/image/README.md has more: other builders, other bases, and the list of what is inside.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build
@@ -40,8 +42,17 @@ RUN apt-get update -qq && \
       libpng16-16 libturbojpeg0 libwebp7 libwebpmux3 libyaml-cpp0.7 libre2-9 && \
     rm -rf /var/lib/apt/lists/*
 COPY --from=build /image /
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG CUDA=0
+LABEL org.opencontainers.image.title="hanmo" \
+      org.opencontainers.image.description="gRPC server for Chinese text-to-image and text models" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      hanmo.cuda="$CUDA"
 ENV HANMO_LISTEN=0.0.0.0:8001 HANMO_METRICS_LISTEN=0.0.0.0:8002 HANMO_MODEL_REPOSITORY=/models
 EXPOSE 8001 8002
+# What runs needs no name for its user, no home, and no writable folder.
 USER 65532:65532
 ENTRYPOINT ["hanmo-server"]
 HEALTHCHECK --start-period=120s CMD ["hanmo", "health", "hanmo.v1.Models"]

@@ -124,3 +124,7 @@ def test_plaintext_is_refused(envoy, issuer):
     with grpc.insecure_channel(envoy.address) as plain:
         error = error_of(write, plain, metadata=bearer(issuer.token(**CLAIMS)))
     assert error.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_envoy_has_nothing_to_complain_about(envoy, channel):
+    assert "[warning]" not in envoy.log_file.read_text()
