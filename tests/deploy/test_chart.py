@@ -108,7 +108,9 @@ def test_selectors_find_the_server_and_not_the_test(case):
     selectors = [service["spec"]["selector"] for service in of_kind(objects, "Service")]
     selectors.append(the(objects, "Deployment")["spec"]["selector"]["matchLabels"])
     selectors.append(the(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"])
-    selectors.append(the(objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"])
+    selectors.append(
+        the(objects, "NetworkPolicy", "prod-hanmo")["spec"]["podSelector"]["matchLabels"]
+    )
     assert len(selectors) == 5
     for selector in selectors:
         assert selector.items() <= pods.items()
@@ -116,8 +118,12 @@ def test_selectors_find_the_server_and_not_the_test(case):
     if monitors := of_kind(objects, "ServiceMonitor"):
         wanted = monitors[0]["spec"]["selector"]["matchLabels"]
         assert wanted.items() <= the(objects, "Service", "prod-hanmo")["metadata"]["labels"].items()
-    peer = the(objects, "NetworkPolicy")["spec"]["ingress"][0].get("from", [])
+    peer = the(objects, "NetworkPolicy", "prod-hanmo")["spec"]["ingress"][0].get("from", [])
     assert not peer or peer[0]["podSelector"]["matchLabels"].items() <= test.items()
+    calls = the(objects, "NetworkPolicy", "prod-hanmo-test")["spec"]
+    assert calls["podSelector"]["matchLabels"].items() <= test.items()
+    called = calls["egress"][1]["to"][0]["podSelector"]["matchLabels"]
+    assert called.items() <= pods.items()
 
 
 @pytest.mark.parametrize(("pre_stop", "delay", "timeout"), [(0, 0, 0), (5, 15, 120), (0, 3, 30)])
@@ -138,7 +144,8 @@ def test_each_worker_has_a_container_and_a_gpu():
     assert [one["name"] for one in workers] == ["worker-0", "worker-1", "worker-2"]
     for one in workers:
         assert one["restartPolicy"] == "Always"  # ends after the server
-        assert one["resources"]["limits"] == {"memory": "16Gi", "nvidia.com/gpu": 1}
+        limits = one["resources"]["limits"]
+        assert (limits["memory"], limits["nvidia.com/gpu"]) == ("16Gi", 1)
         assert "--device=cuda:0" in one["args"]
     sockets = [a.split("=", 1)[1] for one in workers for a in one["args"] if "--listen" in a]
     attached = [
