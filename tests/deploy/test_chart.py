@@ -46,6 +46,7 @@ def render_case(case, version=NEWEST):
 
 
 def run(program, *arguments):
+    assert (BIN / program).exists()
     return subprocess.run(
         [BIN / program, *map(str, arguments)],
         capture_output=True,
