@@ -1,6 +1,7 @@
 """The client for asyncio."""
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, Generic, Self, Unpack
@@ -80,6 +81,7 @@ class _Stream(Generic[Event, Result]):
             await asyncio.sleep(wait)
             if not self._ended:
                 self._call = self._start()
+        return None
 
     async def result(self) -> Result:
         """Reads what is left and returns the result."""
@@ -92,6 +94,14 @@ class _Stream(Generic[Event, Result]):
     def close(self) -> None:
         self._ended = True
         self._call.cancel()
+
+    def __del__(self) -> None:
+        # gRPC keeps a call that nobody reads alive.
+        with contextlib.suppress(
+            AttributeError, RuntimeError
+        ):  # never begun; no event loop anymore
+            if not self._ended:
+                self.close()
 
     async def __aenter__(self) -> Self:
         return self

@@ -73,6 +73,7 @@ class _Stream(Generic[Event, Result]):
             with self._lock:
                 if not self._ended.is_set():
                     self._call = self._start()
+        return None
 
     def result(self) -> Result:
         """Reads what is left and returns the result."""
