@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/batcher/clock.h"
+#include "server/rpc/grpc_status.h"
 #include "server/rpc/proto_duration.h"
 #include "server/rpc/token_fields.h"
 #include "server/rpc/violations.h"
@@ -91,8 +92,8 @@ void GenerationCall::Begin(hanmo::v1::GenerateRequest request, absl::Status stat
   }
 }
 
-void GenerationCall::Identified(const std::string& request_id) {
-  rpc_->AddInitialMetadata("x-request-id", request_id);
+void GenerationCall::TellRequestId(const absl::Status& status) {
+  AddRequestId(plan_.request_id, status, rpc_);
 }
 
 void GenerationCall::Tokenize() {

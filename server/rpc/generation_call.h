@@ -60,8 +60,8 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   bool full() const override { return false; }
 
  protected:
-  // The request has an id; called in Begin. Tells it to the client in the headers.
-  virtual void Identified(const std::string& request_id);
+  // The request has an id; called in Begin.
+  virtual void Identified(const std::string& request_id) {}
   // New text of a sample with the tokens it came from; either may be empty.
   virtual void TextGrew(uint32_t index, const std::string& text, absl::Span<const Token> tokens) {}
   // A picture is painted. Called on the media pool, before PictureReady.
@@ -73,6 +73,8 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   // Once and last: the response is complete when `status` is OK.
   virtual void Send(const absl::Status& status) = 0;
 
+  // Tells the request's id to the client; to be called before anything is sent.
+  void TellRequestId(const absl::Status& status);
   // The sink has room again.
   void Wake();
   // To be called by the reactor when gRPC is done with the call.
