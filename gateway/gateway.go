@@ -4,15 +4,18 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
+	"errors"
 	"io"
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -109,7 +112,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx := r.Context()
 	if limit, err := g.timeout(r); err != nil {
-		openai.WriteError(answer, err)
+		fail(answer, r, err)
 		return
 	} else if limit > 0 {
 		var cancel context.CancelFunc
@@ -120,7 +123,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodPost {
 		// A web page of another origin could send any other type unasked.
 		if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
-			openai.WriteError(answer, openai.NewError(http.StatusUnsupportedMediaType, "unsupported_media_type", "",
+			fail(answer, r, openai.NewError(http.StatusUnsupportedMediaType, "unsupported_media_type", "",
 				"the Content-Type must be application/json"))
 			return
 		}
@@ -137,10 +140,30 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *gateway) readBody(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, g.options.maxRequestBytes))
 	if err != nil {
-		openai.WriteError(w, openai.BodyError(err))
+		fail(w, r, openai.BodyError(err))
 		return nil, false
 	}
 	return body, true
+}
+
+// fail answers in the words of the API that the path belongs to.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	var known *openai.Error
+	if !strings.HasPrefix(r.URL.Path, "/hanmo/") || !errors.As(err, &known) {
+		openai.WriteError(w, err)
+		return
+	}
+	code := codes.InvalidArgument
+	switch known.Status {
+	case http.StatusNotFound:
+		code = codes.NotFound
+	case http.StatusMethodNotAllowed:
+		code = codes.Unimplemented
+	}
+	body, _ := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(status.New(code, known.Body.Message).Proto())
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(known.Status)
+	_, _ = w.Write(body)
 }
 
 // timeout of a request; 0 is none.
@@ -178,7 +201,7 @@ func refuse(w http.ResponseWriter, handler http.Handler, r *http.Request) {
 		w.Header().Set("Allow", allowed)
 		message = r.URL.Path + " takes " + allowed
 	}
-	openai.WriteError(w, openai.NewError(said.status, "unknown_url", "", message))
+	fail(w, r, openai.NewError(said.status, "unknown_url", "", message))
 }
 
 type headersOnly struct {

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -74,8 +76,8 @@ func isSet(value anything) bool {
 
 // refuseSet refuses fields whose effect hanmo does not have, unless they ask for nothing.
 func refuseSet(fields map[string]anything) error {
-	for name, value := range fields {
-		if isSet(value) {
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		if isSet(fields[name]) {
 			return NewError(http.StatusBadRequest, "unsupported_parameter", name, name+": is not supported")
 		}
 	}
