@@ -25,11 +25,12 @@ type prompt struct {
 
 func (p *prompt) UnmarshalJSON(data []byte) error {
 	var texts []string
-	if json.Unmarshal(data, &p.text) == nil || json.Unmarshal(data, &p.ids) == nil && len(p.ids) > 0 {
-		return nil
-	}
+	var ids []uint32
 	var lists [][]uint32
 	switch {
+	case json.Unmarshal(data, &p.text) == nil:
+	case json.Unmarshal(data, &ids) == nil && len(ids) > 0:
+		p.ids = ids
 	case json.Unmarshal(data, &texts) == nil && len(texts) == 1:
 		p.text = texts[0]
 	case json.Unmarshal(data, &lists) == nil && len(lists) == 1 && len(lists[0]) > 0:

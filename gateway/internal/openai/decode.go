@@ -51,7 +51,8 @@ func fromJSONError(err error) error {
 	}
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
-		field := strings.TrimPrefix(wrong.Field, "generation.")
+		// The path has the names of embedded structs, too.
+		field := strings.TrimPrefix(strings.TrimPrefix(wrong.Field, "sampling."), "common.")
 		return NewError(http.StatusBadRequest, "invalid_type", field,
 			strings.TrimPrefix(field+": ", ": ")+"can't be "+wrong.Value)
 	}
