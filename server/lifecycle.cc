@@ -63,6 +63,15 @@ BatcherOptions BatcherOptionsOf(const Config& config) {
   return options;
 }
 
+MetricsServer::Options MetricsOptionsOf(const Config& config) {
+  return {config.metrics_listen,
+          config.vllm_metrics,
+          {{"tls-cert", config.tls_cert},
+           {"tls-client-ca", config.tls_client_ca},
+           {"worker-tls-ca", config.worker_tls_ca},
+           {"worker-tls-cert", config.worker_tls_cert}}};
+}
+
 FleetOptions FleetOptionsOf(const Config& config) {
   FleetOptions options;
   if (config.worker.empty()) {
@@ -125,6 +134,7 @@ class Server::FleetEvents final : public FleetObserver {
                         {"seconds", loaded.load_seconds}});
   }
   void OnModelFailed(WorkerId worker, ModelId model, const absl::Status& status) override {
+    server_.metrics_.ModelLoadFailed(NameOf(model));
     server_.models_.SetFailed(worker, model, status);
     server_.log_.Write(
         LogLevel::kError, "model failed",
@@ -184,7 +194,12 @@ Server::Server(const Config& config, const std::string& version)
                &calls_,      config.preview_bytes_per_second,
                version},
       control_({config.model_repository, config.model_memory}, &models_, &loop_.batcher(),
-               &metrics_, &log_) {}
+               &metrics_, &log_) {
+  metrics_.SetQueueLimit(config.max_queued_requests);
+  for (const auto& [tenant, weight] : BatcherOptionsOf(config).tenant_weights) {
+    metrics_.tenants().Add(tenant);
+  }
+}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
                                                       const std::string& version) {
@@ -206,7 +221,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
   if (!models.ok()) return models.status();
   server->PublishStates();
   if (!config.metrics_listen.empty()) {
-    auto metrics_server = MetricsServer::Start(config.metrics_listen, server->metrics_);
+    auto metrics_server = MetricsServer::Start(MetricsOptionsOf(config), server->metrics_);
     if (!metrics_server.ok()) return metrics_server.status();
     server->metrics_server_ = *std::move(metrics_server);
   }
@@ -241,9 +256,9 @@ absl::Status Server::StartAdmin() {
   admin_context_ = context_;
   admin_context_.repository_control = repository_control_.get();
   admin_inference_ = std::make_unique<OpenInferenceService>(admin_context_, rpc_->health());
-  auto port =
-      GrpcPort::Listen(config_, "admin-listen", config_.admin_listen,
-                       GrpcPort::Security::kAsConfigured, {admin_.get(), admin_inference_.get()});
+  auto port = GrpcPort::Listen(config_, "admin-listen", config_.admin_listen,
+                               GrpcPort::Security::kAsConfigured,
+                               {admin_.get(), admin_inference_.get()}, &metrics_.calls());
   if (!port.ok()) return port.status();
   admin_port_ = *std::move(port);
   return absl::OkStatus();

@@ -184,6 +184,7 @@ void GenerationCall::OnPicture(uint32_t index, Pixels pixels) {
 
 void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
   if (cancelled_) return Fail(absl::CancelledError("cancelled by the client"));
+  server_.metrics->PicturePainted(plan_.model->spec.id, uint64_t{pixels.width} * pixels.height);
   PixelsReady(index, pixels);
   std::string file;
   if (wants_files()) {
@@ -212,7 +213,10 @@ void GenerationCall::EncodePreview(Pixels pixels, std::function<void(std::string
       weight, [self, pixels = std::move(pixels), task = std::move(task)] {
         auto file = self->cancelled_ ? absl::StatusOr<std::string>(absl::CancelledError())
                                      : EncodePicture(pixels, {PictureEncoding::kJpeg, 80, ""});
-        if (file.ok()) task(*std::move(file));
+        if (file.ok()) {
+          self->NoteFirstPreview();
+          task(*std::move(file));
+        }
         self->Release();
       });
   if (taken) return;
@@ -251,6 +255,12 @@ void GenerationCall::NoteFirstOutput() {
   if (first_output_ == absl::InfiniteFuture()) first_output_ = SteadyNow();
 }
 
+void GenerationCall::NoteFirstPreview() {
+  if (previewed_.exchange(true)) return;
+  server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kFirstPreview,
+                                SteadyNow() - arrival_);
+}
+
 void GenerationCall::Fail(const absl::Status& status) {
   absl::MutexLock lock(&mu_);
   if (status_.ok()) status_ = status;
@@ -272,6 +282,9 @@ void GenerationCall::Complete() {
   const std::optional<ModelId> model =
       plan_.model != nullptr ? std::optional(plan_.model->spec.id) : std::nullopt;
   server_.metrics->RequestDone(model, status.code(), completed_ - arrival_);
+  if (registered_) {
+    server_.metrics->tenants().RequestDone(proto_.tenant(), status.code(), usage_.device_time);
+  }
   if (!submitted_ && !status.ok() && !absl::IsCancelled(status)) server_.metrics->RefusedInvalid();
   if (server_.log->enabled(LogLevel::kInfo)) {
     const std::string code = absl::StatusCodeToString(status.code());

@@ -99,6 +99,7 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   absl::Status PrepareOutputs();
   void EncodePictureAt(uint32_t index, const Pixels& pixels);
   void NoteFirstOutput();
+  void NoteFirstPreview();
   void Fail(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
   // One of the parties that complete the call (the batcher, each picture) is done.
   void Release();
@@ -128,6 +129,7 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
 
   std::atomic<RequestId> id_{kNone};
   std::atomic<bool> cancelled_{false};
+  std::atomic<bool> previewed_{false};
   std::atomic<bool> woken_{false};
   std::atomic<uint32_t> parties_{1};
   absl::Time completed_;  // steady
