@@ -18,7 +18,7 @@ OPTIONS = (
     f"--worker-arg=--fault=abort-on-seed:{POISON}@step:3",
     "--max-queued-requests=12",
     "--max-running-samples=12",
-    "--kv-memory=1MiB",
+    "--kv-memory=2MiB",
     "--preview-bytes-per-second=1KiB",
     "--slice=2ms",
 )

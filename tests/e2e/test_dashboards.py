@@ -28,6 +28,8 @@ DOCUMENT = ROOT / "docs/metrics.md"
 SECONDS = float(os.environ.get("HANMO_OBSERVE_SECONDS", "8"))
 SHOWN = os.environ.get("HANMO_SHOWN")
 
+PANEL_PATIENCE = 10  # seconds; the load goes on meanwhile
+
 # What stays zero because no test makes it happen: a device that fails without killing its worker.
 MAY_BE_ZERO = {"Steps failed"}
 
@@ -101,7 +103,7 @@ def test_every_panel_has_data(watched, name, title, expression):
         values = [value for value in values_of(prometheus.query(query)) if math.isfinite(value)]
         return values if title in MAY_BE_ZERO else any(values) and values
 
-    assert until(shown, f"{title}: {query}")
+    assert until(shown, f"{title}: {query}", patience=PANEL_PATIENCE)
 
 
 def test_variables_have_values(watched):
