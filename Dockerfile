@@ -4,32 +4,38 @@
 #   docker build -t hanmo:cuda --build-arg CUDA=1 . for NVIDIA GPUs, too
 #   docker build -t hanmo:demo --target demo .     with the demo models in /models
 #   docker run -p 8001:8001 -v FOLDER:/models:ro --read-only hanmo
+#
+# deploy/image/README.md has more: other builders, other bases, and the list of what is inside.
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS build
 ARG CUDA=0
-SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 WORKDIR /src
 COPY scripts/setup scripts/
 COPY scripts/requirements scripts/requirements
-RUN options=(--build-only); \
-    if [ "$CUDA" = 1 ]; then options+=(--cuda); fi; \
-    scripts/setup "${options[@]}"; \
+# Plain sh: images in the OCI format know no SHELL.
+RUN set -eu -- --build-only; \
+    if [ "$CUDA" = 1 ]; then set -- "$@" --cuda; fi; \
+    scripts/setup "$@"; \
     mkdir /usr/lib/hanmo; \
-    mv .deps/venv/lib/python3*/site-packages/{torch,nvidia} /usr/lib/hanmo/
+    for name in torch nvidia; do \
+      mv .deps/venv/lib/python3*/site-packages/$name /usr/lib/hanmo/; \
+    done
 COPY . .
 RUN cmake --preset release -DHANMO_TESTS=OFF -DHANMO_BENCH=OFF \
-      -DHANMO_TORCH_DIR=/usr/lib/hanmo/torch; \
-    cmake --build build/release --target hanmo-server hanmo-worker hanmo; \
+      -DHANMO_TORCH_DIR=/usr/lib/hanmo/torch && \
+    cmake --build build/release --target hanmo-server hanmo-worker hanmo && \
     strip build/release/bin/*
 # What the worker loads of libtorch: no Python, no headers.
 WORKDIR /usr/lib/hanmo
-RUN mkdir -p /image/usr/bin /image/usr/lib/hanmo; \
+RUN set -eu; \
+    mkdir -p /image/usr/bin /image/usr/lib/hanmo; \
     cp /src/build/release/bin/* /image/usr/bin/; \
     wanted='libtorch_cpu|libc10\.so|libgomp|libcudart|libcupti'; \
     if [ "$CUDA" = 1 ]; then wanted='lib'; fi; \
-    find torch/lib nvidia -name '*.so*' ! -name 'libtorch_python*' ! -name 'libshm*' | \
-      grep -E "/($wanted)[^/]*$" | xargs cp --parents -t /image/usr/lib/hanmo
+    find torch/lib nvidia -regextype posix-extended -regex ".*/($wanted)[^/]*" \
+      -name '*.so*' ! -name 'libtorch_python*' ! -name 'libshm*' \
+      -exec cp --parents -t /image/usr/lib/hanmo {} +
 
 FROM ${BASE} AS server
 # The release of Debian pins the versions, its security updates included.
@@ -40,8 +46,17 @@ RUN apt-get update -qq && \
       libpng16-16 libturbojpeg0 libwebp7 libwebpmux3 libyaml-cpp0.7 libre2-9 && \
     rm -rf /var/lib/apt/lists/*
 COPY --from=build /image /
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG CUDA=0
+LABEL org.opencontainers.image.title="hanmo" \
+      org.opencontainers.image.description="gRPC server for Chinese text-to-image and text models" \
+      org.opencontainers.image.version="$VERSION" \
+      org.opencontainers.image.revision="$REVISION" \
+      hanmo.cuda="$CUDA"
 ENV HANMO_LISTEN=0.0.0.0:8001 HANMO_METRICS_LISTEN=0.0.0.0:8002 HANMO_MODEL_REPOSITORY=/models
 EXPOSE 8001 8002
+# What runs needs no name for its user, no home, and no writable folder.
 USER 65532:65532
 ENTRYPOINT ["hanmo-server"]
 HEALTHCHECK --start-period=120s CMD ["hanmo", "health", "hanmo.v1.Models"]

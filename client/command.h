@@ -4,6 +4,7 @@
 #define HANMO_CLIENT_COMMAND_H_
 
 #include <memory>
+#include <vector>
 
 #include "CLI/App.hpp"
 #include "client/console.h"
@@ -42,6 +43,8 @@ std::unique_ptr<Command> MakeHealthCommand(CLI::App* root);
 std::unique_ptr<Command> MakeCancelCommand(CLI::App* root);
 std::unique_ptr<Command> MakeTokenizeCommand(CLI::App* root);
 std::unique_ptr<Command> MakeDetokenizeCommand(CLI::App* root);
+// load, unload, label, drain.
+std::vector<std::unique_ptr<Command>> MakeAdminCommands(CLI::App* root);
 
 }  // namespace hanmo
 

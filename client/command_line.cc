@@ -1,6 +1,7 @@
 #include "client/command_line.h"
 
 #include <memory>
+#include <utility>
 
 #include "CLI/App.hpp"
 #include "CLI/Config.hpp"
@@ -29,6 +30,7 @@ std::vector<std::unique_ptr<Command>> MakeCommands(CLI::App* root) {
   commands.push_back(MakeCancelCommand(root));
   commands.push_back(MakeTokenizeCommand(root));
   commands.push_back(MakeDetokenizeCommand(root));
+  for (auto& command : MakeAdminCommands(root)) commands.push_back(std::move(command));
   return commands;
 }
 

@@ -49,6 +49,7 @@ TEST_F(CommandLineTest, NobodyAtTheAddressIsUnavailable) {
 TEST_F(CommandLineTest, ModelsAreListedAndDescribed) {
   server_.models.push_back(testing::ParseProto<hanmo::v1::DescribeModelResponse>(R"(
       name: "painter" tasks: TASK_TEXT_TO_PICTURE state: MODEL_STATE_READY workers: 2
+      version: 2 labels: "stable"
       architecture: "StableDiffusionPipeline" dtype: "bfloat16" weight_bytes: 1572864
       picture { default_width: 64 default_height: 32 size_multiple: 8 min_size: 8 max_size: 512
                 default_steps: 20 max_steps: 1000 default_guidance: 7.5 default_sampler: "ddim"
@@ -58,17 +59,19 @@ TEST_F(CommandLineTest, ModelsAreListedAndDescribed) {
       state_detail: "wte.weight: expected [10, 4]\033[2J")"));
   ASSERT_EQ(Run({"models"}), ExitCode::kDone);
   EXPECT_EQ(out_,
-            "NAME     STATE       TASKS\n"
-            "painter  ready       text-to-picture\n"
-            "broken   failed      text-to-text\n");
+            "NAME     VERSION   STATE   TASKS\n"
+            "painter  2 stable  ready   text-to-picture\n"
+            "broken             failed  text-to-text\n");
   ASSERT_EQ(Run({"models", "painter"}), ExitCode::kDone);
   EXPECT_THAT(out_, HasSubstr("ready on 2 workers"));
+  EXPECT_THAT(out_, HasSubstr("2, labelled stable"));
   EXPECT_THAT(out_, HasSubstr("1.5 MiB as bfloat16"));
   EXPECT_THAT(out_, HasSubstr("--steps 20 --guidance 7.5 --sampler ddim"));
   ASSERT_EQ(Run({"models", "broken"}), ExitCode::kDone);
   EXPECT_THAT(out_, HasSubstr("failed: wte.weight: expected [10, 4]\uFFFD[2J"));
   ASSERT_EQ(Run({"models", "--json"}), ExitCode::kDone);
   EXPECT_EQ(Json()["models"][1]["state"], "failed");
+  EXPECT_EQ(Json()["models"][0]["versions"][0]["labels"], nlohmann::json({"stable"}));
   ASSERT_EQ(Run({"models", "painter", "--json"}), ExitCode::kDone);
   EXPECT_EQ(Json()["picture"]["samplers"], nlohmann::json({"ddim", "lcm"}));
   EXPECT_EQ(Run({"models", "poet"}), ExitCode::kNotFound);
@@ -94,6 +97,18 @@ TEST_F(CommandLineTest, HealthWaitsAndWatches) {
   server_.health = {HealthCheckResponse::SERVICE_UNKNOWN};
   EXPECT_EQ(Run({"health", "poet", "--wait", "30s"}), ExitCode::kNotFound);
   EXPECT_EQ(RunBare({"health", "--wait", "50ms", "--server", "127.0.0.1:1"}), ExitCode::kTimeout);
+}
+
+TEST_F(CommandLineTest, WrongOperationsAreToldBeforeAnythingIsSent) {
+  EXPECT_EQ(Run({"load", "poet:0"}), ExitCode::kUsage);
+  EXPECT_THAT(err_, HasSubstr("MODEL: the version of \"poet:0\" must be a whole number"));
+  EXPECT_EQ(Run({"unload", "poet:new"}), ExitCode::kUsage);
+  EXPECT_EQ(Run({"label", "poet", "canary"}), ExitCode::kUsage);
+  EXPECT_THAT(err_, HasSubstr("VERSION: is required, or --remove"));
+  EXPECT_EQ(Run({"label", "poet", "canary", "2", "--remove"}), ExitCode::kUsage);
+  EXPECT_EQ(RunBare({"drain", "--server", "127.0.0.1:1"}), ExitCode::kUnavailable);
+  EXPECT_EQ(RunBare({"load", "--help"}), ExitCode::kDone);
+  EXPECT_THAT(out_, HasSubstr("default: HANMO_ADMIN_SERVER, else 127.0.0.1:8004"));
 }
 
 TEST_F(CommandLineTest, TokensGoBothWays) {

@@ -77,10 +77,10 @@ bool IsLoopback(absl::string_view server) {
 void AddConnectionFlags(CLI::App* app, const std::string& default_timeout, ConnectionFlags* flags) {
   FlagGroup group(app, "Connection");
   group
-      .Text({"--server", "HOST:PORT", "where hanmo-server listens; unix:PATH works too",
-             absl::StrCat("HANMO_SERVER, else ", flags->server)},
+      .Text({"--server", "HOST:PORT", absl::StrCat(flags->port, "; unix:PATH works too"),
+             absl::StrCat(flags->environment, ", else ", flags->server)},
             &flags->server)
-      ->envname("HANMO_SERVER");
+      ->envname(flags->environment);
   group.Time({"--timeout", "TIME", "give up after this long, such as 30s or 2m", default_timeout},
              "never", [flags](absl::Duration timeout) { flags->timeout = timeout; });
   group.Switch({"--tls", "", "connect with TLS, trusting the system's certificates"},

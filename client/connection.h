@@ -17,6 +17,9 @@ namespace hanmo {
 
 struct ConnectionFlags {
   std::string server = "127.0.0.1:8001";
+  // What sets `server` where --server does not, and what --help says of it.
+  const char* environment = "HANMO_SERVER";
+  std::string port = "where hanmo-server listens";
   bool tls = false;
   std::string ca_file;
   std::string cert_file;

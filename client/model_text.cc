@@ -1,6 +1,8 @@
 #include "client/model_text.h"
 
 #include <algorithm>
+#include <array>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
@@ -33,14 +35,6 @@ std::vector<std::string> TaskNames(const Model& model) {
         absl::AsciiStrToLower(absl::StrReplaceAll(absl::StripPrefix(name, "TASK_"), {{"_", "-"}})));
   }
   return names;
-}
-
-std::string BytesText(uint64_t bytes) {
-  constexpr double kMiB = 1 << 20;
-  constexpr double kGiB = 1 << 30;
-  const double size = static_cast<double>(bytes);
-  if (size >= kGiB) return absl::StrFormat("%.2f GiB", size / kGiB);
-  return absl::StrFormat("%.1f MiB", size / kMiB);
 }
 
 void AddLine(absl::string_view name, absl::string_view value, std::string* text) {
@@ -110,6 +104,14 @@ ordered_json PictureModelJson(const PictureModel& model) {
 
 }  // namespace
 
+std::string BytesText(uint64_t bytes) {
+  constexpr double kMiB = 1 << 20;
+  constexpr double kGiB = 1 << 30;
+  const double size = static_cast<double>(bytes);
+  if (size >= kGiB) return absl::StrFormat("%.2f GiB", size / kGiB);
+  return absl::StrFormat("%.1f MiB", size / kMiB);
+}
+
 std::string StepName(hanmo::v1::StepKind kind) {
   const std::string name = hanmo::v1::StepKind_Name(kind);
   return absl::AsciiStrToLower(
@@ -129,13 +131,31 @@ void AddStepCost(const hanmo::v1::StepCost& cost, std::string* text) {
 }
 
 std::string ListText(const hanmo::v1::ListModelsResponse& response) {
-  size_t width = 4;
-  for (const auto& model : response.models()) width = std::max(width, model.name().size());
-  const int column = static_cast<int>(width) + 2;
-  std::string text = absl::StrFormat("%-*s%-12s%s\n", column, "NAME", "STATE", "TASKS");
+  std::vector<std::array<std::string, 4>> rows = {{"NAME", "VERSION", "STATE", "TASKS"}};
   for (const auto& model : response.models()) {
-    absl::StrAppendFormat(&text, "%-*s%-12s%s\n", column, model.name(), StateName(model.state()),
-                          absl::StrJoin(TaskNames(model), ", "));
+    const std::string tasks = absl::StrJoin(TaskNames(model), ", ");
+    if (model.versions().empty()) {
+      rows.push_back({model.name(), "", StateName(model.state()), tasks});
+    }
+    for (const auto& version : model.versions()) {
+      std::string number = absl::StrCat(version.version());
+      if (model.versions_size() > 1 && version.is_default()) number += "*";
+      if (version.labels_size() > 0) {
+        absl::StrAppend(&number, " ", absl::StrJoin(version.labels(), " "));
+      }
+      rows.push_back({model.name(), number, StateName(version.state()), tasks});
+    }
+  }
+  std::array<int, 3> widths = {};
+  for (const auto& row : rows) {
+    for (size_t i = 0; i < widths.size(); ++i) {
+      widths[i] = std::max(widths[i], static_cast<int>(row[i].size()) + 2);
+    }
+  }
+  std::string text;
+  for (const auto& row : rows) {
+    absl::StrAppendFormat(&text, "%-*s%-*s%-*s%s\n", widths[0], row[0], widths[1], row[1],
+                          widths[2], row[2], row[3]);
   }
   return text;
 }
@@ -143,8 +163,17 @@ std::string ListText(const hanmo::v1::ListModelsResponse& response) {
 ordered_json ListJson(const hanmo::v1::ListModelsResponse& response) {
   ordered_json models = ordered_json::array();
   for (const auto& model : response.models()) {
-    models.push_back(
-        {{"name", model.name()}, {"tasks", TaskNames(model)}, {"state", StateName(model.state())}});
+    ordered_json versions = ordered_json::array();
+    for (const auto& version : model.versions()) {
+      versions.push_back({{"version", version.version()},
+                          {"state", StateName(version.state())},
+                          {"labels", version.labels()},
+                          {"default", version.is_default()}});
+    }
+    models.push_back({{"name", model.name()},
+                      {"tasks", TaskNames(model)},
+                      {"state", StateName(model.state())},
+                      {"versions", versions}});
   }
   return {{"models", models}};
 }
@@ -157,6 +186,13 @@ std::string DescriptionText(const DescribeModelResponse& model) {
   }
   if (!model.state_detail().empty()) absl::StrAppend(&state, ": ", model.state_detail());
   AddLine("state", state, &text);
+  if (model.version() > 0) {
+    std::string version = absl::StrCat(model.version());
+    if (model.labels_size() > 0) {
+      absl::StrAppend(&version, ", labelled ", absl::StrJoin(model.labels(), " "));
+    }
+    AddLine("version", version, &text);
+  }
   AddLine("tasks", absl::StrJoin(TaskNames(model), ", "), &text);
   if (!model.architecture().empty()) AddLine("architecture", model.architecture(), &text);
   if (model.weight_bytes() > 0) {
@@ -174,6 +210,8 @@ std::string DescriptionText(const DescribeModelResponse& model) {
 ordered_json DescriptionJson(const DescribeModelResponse& model) {
   ordered_json json;
   json["name"] = model.name();
+  json["version"] = model.version();
+  json["labels"] = model.labels();
   json["tasks"] = TaskNames(model);
   json["state"] = StateName(model.state());
   if (!model.state_detail().empty()) json["state_detail"] = model.state_detail();

@@ -21,7 +21,12 @@ class ModelsCommand final : public Command {
  public:
   explicit ModelsCommand(CLI::App* app) : Command(app) {
     FlagGroup group(app, "Input");
-    group.Text({"NAME", "", "tell everything about this model"}, &name_);
+    CLI::Option* name = group.Text({"NAME", "", "tell everything about this model"}, &name_);
+    group
+        .Text({"--model-version", "VERSION", "of this version, a number or a label",
+               "the one that requests get"},
+              &version_)
+        ->needs(name);
     AddOutputFlags(app, false, &output_flags_);
     AddConnectionFlags(app, "10s", &connection_);
     app->footer(kExamples);
@@ -54,6 +59,7 @@ class ModelsCommand final : public Command {
   grpc::Status Describe(hanmo::v1::Models::Stub* stub, Call* call, const Console& console) const {
     hanmo::v1::DescribeModelRequest request;
     request.set_name(name_);
+    request.set_version(version_);
     hanmo::v1::DescribeModelResponse response;
     const grpc::Status status = stub->DescribeModel(call->context(), request, &response);
     if (!status.ok()) return status;
@@ -66,6 +72,7 @@ class ModelsCommand final : public Command {
   }
 
   std::string name_;
+  std::string version_;
   OutputFlags output_flags_;
   ConnectionFlags connection_;
 };

@@ -15,6 +15,8 @@ void AddInput(CLI::App* app, PictureFlags* flags) {
   FlagGroup input(app, "Input");
   input.Text({"--model", "NAME", "which model paints", "the server's only one that does"},
              flags->request.mutable_model());
+  input.Text({"--model-version", "VERSION", "which of its versions, a number or a label", "stable"},
+             flags->request.mutable_version());
   input.Text({"-p,--prompt,PROMPT", "TEXT", "what to paint; - reads stdin"}, &flags->prompt)
       ->required();
   input.Text({"--negative-prompt", "TEXT", "what the picture should not show"},

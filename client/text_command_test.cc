@@ -51,6 +51,8 @@ TEST_F(TextCommandTest, EveryFlagReachesItsField) {
   ASSERT_EQ(Run({"text",
                  "--model",
                  "poet",
+                 "--model-version",
+                 "canary",
                  "--prompt",
                  "-",
                  "--request-id",
@@ -96,7 +98,7 @@ TEST_F(TextCommandTest, EveryFlagReachesItsField) {
             ExitCode::kDone)
       << err_;
   EXPECT_EQ(server_.request().DebugString(), Sent(R"(
-      model: "poet" request_id: "r-1" prompt: "山\n水"
+      model: "poet" version: "canary" request_id: "r-1" prompt: "山\n水"
       text { max_tokens: 9 min_tokens: 2 temperature: 0 top_k: 40 top_p: 0.5 min_p: 0.25
              repetition_penalty: 1.5 presence_penalty: -1 frequency_penalty: 2
              logit_bias { key: 7 value: -100 } logit_bias { key: 8 value: 0.5 }

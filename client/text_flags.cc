@@ -19,6 +19,8 @@ void AddInput(CLI::App* app, TextFlags* flags) {
   FlagGroup input(app, "Input (one of --prompt, --token-ids, a conversation)");
   input.Text({"--model", "NAME", "which model writes", "the server's only one that does"},
              flags->request.mutable_model());
+  input.Text({"--model-version", "VERSION", "which of its versions, a number or a label", "stable"},
+             flags->request.mutable_version());
   CLI::Option* prompt = input.Text(
       {"-p,--prompt,PROMPT", "TEXT", "text to go on from; - reads stdin"}, &flags->prompt);
   input.Texts({"--token-ids", "IDS", "a prompt as token ids, as in 5,17,9"}, 1, &flags->token_ids)

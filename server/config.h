@@ -71,6 +71,8 @@ struct Config {
 
   absl::Duration shutdown_delay = absl::ZeroDuration();
   absl::Duration shutdown_timeout = absl::Seconds(30);
+  std::string otlp_endpoint;
+  uint32_t trace_one_in = 1;
   std::string log_level = "info";
   std::string log_format = "auto";
 };

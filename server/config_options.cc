@@ -177,6 +177,11 @@ std::vector<ConfigOption> MakeOptions() {
        "after TERM, report NOT_SERVING this long before refusing requests", 0, kHour},
       {kLife, "shutdown-timeout", "TIME", &Config::shutdown_timeout,
        "then let accepted requests finish for this long", 0, 24 * kHour},
+      {kLife, "otlp-endpoint", "URL", &Config::otlp_endpoint,
+       "collector that takes OpenTelemetry traces over gRPC, as in http://127.0.0.1:4317; empty "
+       "traces nothing"},
+      {kLife, "trace-one-in", "N", &Config::trace_one_in,
+       "requests whose caller leaves it to the server are traced once in so many", 1, 1000000},
       {kLife,
        "log-level",
        "LEVEL",

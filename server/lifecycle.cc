@@ -204,6 +204,19 @@ Server::Server(const Config& config, const std::string& version)
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
                                                       const std::string& version) {
   std::unique_ptr<Server> server(new Server(config, version));
+  if (!config.otlp_endpoint.empty()) {
+    auto tracer = Tracer::Create({config.otlp_endpoint, config.trace_one_in, version,
+                                  [log = &server->log_](absl::string_view fault) {
+                                    log->Write(LogLevel::kWarning, "traces are not delivered",
+                                               {{"reason", fault}});
+                                  }});
+    if (!tracer.ok()) {
+      return absl::Status(tracer.status().code(),
+                          absl::StrCat("otlp-endpoint: ", tracer.status().message()));
+    }
+    server->tracer_ = *std::move(tracer);
+    server->context_.tracer = server->tracer_.get();
+  }
   auto models = server->control_.ServeRepository(config.load);
   if (!models.ok()) return models.status();
   server->PublishStates();

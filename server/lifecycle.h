@@ -24,6 +24,7 @@
 #include "server/telemetry/log.h"
 #include "server/telemetry/metrics.h"
 #include "server/telemetry/metrics_server.h"
+#include "server/telemetry/tracer.h"
 #include "server/worker_link/fleet.h"
 
 namespace hanmo {
@@ -60,6 +61,7 @@ class Server {
   Log log_;
   ModelTable models_;
   Metrics metrics_;
+  std::unique_ptr<Tracer> tracer_;
   Calls calls_;
   std::unique_ptr<MetricsServer> metrics_server_;
   TaskPool media_pool_;

@@ -371,7 +371,7 @@ bool ModelControl::Rest(const ModelRef& model) {
   if (!*rested) return false;
   fleet_->Forget(id);
   models_.SetIdle(id);
-  if (!FreeInWorkers(id)) {
+  if (!FreeInWorkers(id, true)) {
     absl::MutexLock lock(&mu_);
     const auto freed = [&]() ABSL_SHARED_LOCKS_REQUIRED(mu_) {
       return stopping_ || !leaving_.contains(id);
@@ -408,15 +408,15 @@ void ModelControl::Release(ModelId model) {
   fleet_->Forget(model);
   batcher_.RemoveModel(model, [this, model] {
     Post([this, model] {
-      if (FreeInWorkers(model)) Forget(model);
+      if (FreeInWorkers(model, false)) Forget(model);
     });
   });
 }
 
-bool ModelControl::FreeInWorkers(ModelId model) {
+bool ModelControl::FreeInWorkers(ModelId model, bool rests) {
   {
     absl::MutexLock lock(&mu_);
-    leaving_[model];  // answers may come before we know whose
+    leaving_[model].rests = rests;  // answers may come before we know whose
   }
   const std::vector<WorkerId> asked = fleet_->Unload(model);
   absl::MutexLock lock(&mu_);
@@ -485,11 +485,8 @@ void ModelControl::ModelUnloaded(WorkerId worker, ModelId model) {
                                           leaving.asked.begin(), leaving.asked.end())) {
     return;
   }
+  if (!leaving.rests) tasks_.push_back([this, model] { Forget(model); });
   leaving_.erase(found);
-  tasks_.push_back([this, model] {
-    // One that rests is only out of memory.
-    if (models_.phase(model) != ModelPhase::kIdle) Forget(model);
-  });
 }
 
 }  // namespace hanmo

@@ -96,6 +96,7 @@ class ModelControl {
     std::set<WorkerId> asked;
     std::set<WorkerId> gone;
     bool complete = false;  // `asked` is
+    bool rests = false;     // it is only out of memory, and may be on its way back by now
   };
 
   void Post(std::function<void()> task) ABSL_LOCKS_EXCLUDED(mu_);
@@ -113,8 +114,8 @@ class ModelControl {
   void Wake(ModelId model);
   // Nobody holds it any more.
   void Release(ModelId model);
-  // Frees it in the workers; true when that is done already, else Freed follows.
-  bool FreeInWorkers(ModelId model) ABSL_LOCKS_EXCLUDED(mu_);
+  // Frees it in the workers; true when that is done already, else ModelUnloaded follows.
+  bool FreeInWorkers(ModelId model, bool rests) ABSL_LOCKS_EXCLUDED(mu_);
   void Forget(ModelId model);
   uint64_t MemoryUsed();
   // What the model of this folder took when it was loaded last, else what its files suggest.

@@ -74,6 +74,12 @@ Status FakeServer::ListModels(grpc::ServerContext*, const hanmo::v1::ListModelsR
     summary->set_name(model.name());
     *summary->mutable_tasks() = model.tasks();
     summary->set_state(model.state());
+    if (model.version() == 0) continue;
+    hanmo::v1::ModelVersion* version = summary->add_versions();
+    version->set_version(model.version());
+    version->set_state(model.state());
+    *version->mutable_labels() = model.labels();
+    version->set_is_default(true);
   }
   return status;
 }

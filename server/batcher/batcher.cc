@@ -149,7 +149,7 @@ void Batcher::Core::Report() {
     worker->listed = false;
     for (auto& [model, home] : worker->models) {
       const uint32_t used = home.pages.total() - home.pages.free();
-      if (used == home.reported_pages) continue;
+      if (used == home.reported_pages || home.pages.total() == 0) continue;
       observer_.OnPages(id, model, used, home.pages.total());
       home.reported_pages = used;
     }

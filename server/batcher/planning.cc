@@ -160,6 +160,7 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   absl::Duration& share = key.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
   share += sent.predicted;
   Step step = sent.step;
+  if (step.budget > absl::ZeroDuration()) sent.saves = std::exchange(saves_, {});
   worker.in_flight.push_back(std::move(sent));
   worker.link->Run(std::move(step));
   if (!saves_.empty()) worker.link->Save(saves_);

@@ -1,6 +1,7 @@
 // What came back from a worker.
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "server/batcher/core.h"
 
@@ -54,6 +55,9 @@ void Batcher::Core::Handle(message::StepDone& done) {
     FailStep(*worker, sent, absl::InternalError("the worker's rows are not those of the step"));
   } else {
     FinishStep(*worker, sent, done.result);
+    std::erase_if(sent.saves,
+                  [&](SampleHandle sample) { return Find(sample, *worker) == nullptr; });
+    if (!sent.saves.empty()) worker->link->Save(sent.saves);
   }
 }
 

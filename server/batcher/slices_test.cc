@@ -52,6 +52,20 @@ TEST_F(SlicesTest, ALongStepIsCutAndEndsAsIfItWereNot) {
   EXPECT_EQ(sink(id).usage.steps, 6u);
 }
 
+TEST_F(SlicesTest, WhatIsSavedIsTheStepThatWasCut) {
+  options_.save_interval_steps = 2;
+  StartSliced();
+  const PictureJob job = Picture(6, 2);
+  const RequestId id = Submit(job);
+  // Until the first slice of the third step is back.
+  while (sink(id).outputs[0].steps.size() < 2 || !workers_[0]->suspended().has_value()) Steps();
+  FakeWorker& successor = Replace(*workers_[0]);
+  RunToIdle();
+  ExpectPicture(id, job);
+  EXPECT_EQ(sink(id).usage.steps_redone, 0u);
+  EXPECT_EQ(Denoising(successor.steps()).size(), 4u);
+}
+
 TEST_F(SlicesTest, AShortStepIsNotCut) {
   options_.policy.slice = absl::Milliseconds(7);
   Start();

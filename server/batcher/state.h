@@ -142,6 +142,8 @@ struct InFlight {
   // Of the slices before.
   absl::Duration device_time;
   absl::Duration idle_time;
+  // Of a step in slices: to be saved when it has ended, for until then it has not happened.
+  std::vector<SampleHandle> saves;
 };
 
 // The picture step that a worker runs in slices, until it is known to have ended.

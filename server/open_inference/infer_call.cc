@@ -16,7 +16,11 @@ using inference::ModelInferResponse;
 class InferCall::PromptCall final : public GenerationCall {
  public:
   PromptCall(std::shared_ptr<InferCall> call, uint32_t prompt)
-      : GenerationCall(call->server_, call->rpc_), call_(std::move(call)), prompt_(prompt) {}
+      : GenerationCall(call->server_, call->rpc_,
+                       call->streams_ ? "inference.GRPCInferenceService/ModelStreamInfer"
+                                      : "inference.GRPCInferenceService/ModelInfer"),
+        call_(std::move(call)),
+        prompt_(prompt) {}
 
   using GenerationCall::Close;
   using GenerationCall::Wake;
@@ -24,6 +28,7 @@ class InferCall::PromptCall final : public GenerationCall {
   const std::string& request_id() const { return plan().request_id; }
 
   void OnStep(uint32_t index, uint32_t step, uint32_t steps) override {
+    GenerationCall::OnStep(index, step, steps);
     call_->Stepped(prompt_, index, step, steps);
   }
   bool full() const override { return call_->client_->full(); }

@@ -18,13 +18,12 @@ grpc::ServerUnaryReactor* UnaryInfer::Start(const CallContext& server,
   return reactor.get();  // gRPC keeps it from OnDone until it has taken it over
 }
 
-void UnaryInfer::Identified(const std::string& request_id) {
-  rpc_->AddInitialMetadata("x-request-id", request_id);
-}
+void UnaryInfer::Identified(const std::string& request_id) { request_id_ = request_id; }
 
 void UnaryInfer::End(const std::shared_ptr<InferCall>&, const absl::Status& status,
                      inference::ModelInferResponse response) {
   if (status.ok()) *bytes_ = SerializeMessage(response);
+  AddRequestId(request_id_, status, rpc_);
   Finish(ToGrpcStatus(status, rpc_));
 }
 

@@ -34,6 +34,7 @@ class UnaryInfer final : public grpc::ServerUnaryReactor, public InferCall::Clie
  private:
   grpc::CallbackServerContext* const rpc_;
   grpc::ByteBuffer* const bytes_;
+  std::string request_id_;
   std::shared_ptr<InferCall> call_;  // holds this, too, until OnDone
 };
 

@@ -12,6 +12,7 @@
 #include "server/rpc/model_table.h"
 #include "server/telemetry/log.h"
 #include "server/telemetry/metrics.h"
+#include "server/telemetry/tracer.h"
 
 namespace hanmo {
 
@@ -28,6 +29,7 @@ struct CallContext {
   uint64_t preview_bytes_per_second = 0;
   std::string version;                              // of the server
   RepositoryControl* repository_control = nullptr;  // null: models stay as they are
+  Tracer* tracer = nullptr;                         // null: nothing is traced
 };
 
 }  // namespace hanmo

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "server/batcher/clock.h"
+#include "server/rpc/grpc_status.h"
 #include "server/rpc/proto_duration.h"
 #include "server/rpc/token_fields.h"
 #include "server/rpc/violations.h"
@@ -48,9 +49,11 @@ absl::Status WithFieldPath(const absl::Status& status, ModelKind kind) {
 
 }  // namespace
 
-GenerationCall::GenerationCall(const CallContext& server, grpc::CallbackServerContext* rpc)
-    : server_(server), rpc_(rpc), arrival_(SteadyNow()) {
+GenerationCall::GenerationCall(const CallContext& server, grpc::CallbackServerContext* rpc,
+                               absl::string_view method)
+    : server_(server), rpc_(rpc), arrival_(SteadyNow()), method_(method) {
   server_.calls->Begin();
+  if (server_.tracer != nullptr) BeginSpan();
 }
 
 void GenerationCall::Begin(const grpc::ByteBuffer& request) {
@@ -89,8 +92,8 @@ void GenerationCall::Begin(hanmo::v1::GenerateRequest request, absl::Status stat
   }
 }
 
-void GenerationCall::Identified(const std::string& request_id) {
-  rpc_->AddInitialMetadata("x-request-id", request_id);
+void GenerationCall::TellRequestId(const absl::Status& status) {
+  AddRequestId(plan_.request_id, status, rpc_);
 }
 
 void GenerationCall::Tokenize() {
@@ -100,6 +103,7 @@ void GenerationCall::Tokenize() {
     server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kTokenize, SteadyNow() - start);
   }
   if (status.ok()) status = PrepareOutputs();
+  tokenized_ = SteadyNow();
   if (!status.ok()) return OnDone(status, {});
   Submit();
 }
@@ -141,8 +145,13 @@ void GenerationCall::Submit() {
   if (woken_) server_.batcher->Wake(id);
 }
 
+void GenerationCall::OnStep(uint32_t, uint32_t, uint32_t) {
+  if (span_ != nullptr) last_step_ = SteadyNow();
+}
+
 bool GenerationCall::OnTokens(uint32_t index, absl::Span<const Token> tokens) {
   NoteFirstOutput();
+  if (span_ != nullptr) last_token_ = SteadyNow();
   TextAssembler& assembler = texts_[index];
   auto piece = assembler.Append(tokens);
   if (!piece.ok()) {
@@ -158,6 +167,7 @@ bool GenerationCall::OnTokens(uint32_t index, absl::Span<const Token> tokens) {
 }
 
 void GenerationCall::OnPicture(uint32_t index, Pixels pixels) {
+  if (span_ != nullptr) painted_ = SteadyNow();
   parties_.fetch_add(1, std::memory_order_relaxed);
   const size_t weight = pixels.rgb.size();
   auto self = shared_from_this();
@@ -182,8 +192,11 @@ void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
     auto encoded = EncodePicture(pixels, plan_.encode);
     if (!encoded.ok()) return Fail(encoded.status());
     file = *std::move(encoded);
-    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kPictureEncode,
-                                  SteadyNow() - start);
+    const absl::Time end = SteadyNow();
+    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kPictureEncode, end - start);
+    absl::MutexLock lock(&mu_);
+    encoding_ = std::min(encoding_, start);
+    encoded_ = std::max(encoded_, end);
   }
   hanmo::v1::Output* output = response_.mutable_outputs(static_cast<int>(index));
   output->mutable_picture()->set_width(pixels.width);
@@ -277,6 +290,7 @@ void GenerationCall::Complete() {
     const std::string code = absl::StatusCodeToString(status.code());
     server_.log->Write(LogLevel::kInfo, "request",
                        {{"request_id", plan_.request_id},
+                        {"trace_id", trace_id()},
                         {"model", model ? plan_.model->spec.name : absl::string_view()},
                         {"code", code},
                         {"seconds", absl::ToDoubleSeconds(completed_ - arrival_)},
@@ -340,7 +354,74 @@ void GenerationCall::Close() {
     server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kSend,
                                   SteadyNow() - completed_);
   }
+  if (span_ != nullptr) EndSpan();
   server_.calls->End();
+}
+
+namespace {
+
+absl::string_view Header(const grpc::CallbackServerContext& rpc, const char* name) {
+  const auto found = rpc.client_metadata().find(name);
+  if (found == rpc.client_metadata().end()) return {};
+  return {found->second.data(), found->second.size()};
+}
+
+}  // namespace
+
+void GenerationCall::BeginSpan() {
+  span_ = server_.tracer->Begin(method_, Header(*rpc_, "traceparent"), Header(*rpc_, "tracestate"),
+                                arrival_);
+  rpc_->AddInitialMetadata("traceresponse", span_->traceparent());
+}
+
+std::string GenerationCall::trace_id() const {
+  return std::string(span_ != nullptr ? TraceIdOf(span_->traceparent())
+                                      : TraceIdOf(Header(*rpc_, "traceparent")));
+}
+
+void GenerationCall::EndSpan() {
+  absl::Status status;
+  absl::Time encoding, encoded;
+  {
+    absl::MutexLock lock(&mu_);
+    status = status_;
+    encoding = encoding_;
+    encoded = encoded_;
+  }
+  if (span_->recording() && submitted_) {
+    const absl::Time started = arrival_ + usage_.queue_time;
+    const auto phase = [&](absl::string_view name, absl::Time start, absl::Time end,
+                           std::initializer_list<TraceAttribute> attributes = {}) {
+      if (end > absl::InfinitePast()) span_->AddPhase(name, start, end, attributes);
+    };
+    phase("tokenize", arrival_, tokenized_);
+    // Who ended in the queue has no time of a first step.
+    phase("queue", tokenized_, usage_.queue_time > absl::ZeroDuration() ? started : completed_);
+    if (plan_.model->spec.kind == ModelKind::kText) {
+      phase("prefill", started, std::min(first_output_, completed_),
+            {{"hanmo.prompt_tokens", int64_t{usage_.prompt_tokens}},
+             {"hanmo.cached_prompt_tokens", int64_t{usage_.cached_prompt_tokens}}});
+      phase("decode", first_output_, last_token_,
+            {{"hanmo.completion_tokens", int64_t{usage_.completion_tokens}}});
+    } else {
+      phase("denoise", started, last_step_,
+            {{"hanmo.steps", int64_t{usage_.steps}},
+             {"hanmo.steps_redone", int64_t{usage_.steps_redone}}});
+      phase("vae_decode", last_step_, painted_);
+      phase("picture_encode", encoding, encoded);
+    }
+    phase("send", completed_, SteadyNow());
+  }
+  const int64_t code = static_cast<int64_t>(status.code());
+  span_->End(SteadyNow(), status,
+             {{"rpc.grpc.status_code", code},
+              {"hanmo.request_id", plan_.request_id},
+              {"gen_ai.request.model", plan_.model != nullptr ? plan_.model->spec.name : ""},
+              {"gen_ai.usage.input_tokens", int64_t{usage_.prompt_tokens}},
+              {"gen_ai.usage.output_tokens", int64_t{usage_.completion_tokens}},
+              {"hanmo.pictures", int64_t{usage_.pictures}},
+              {"hanmo.device_seconds", absl::ToDoubleSeconds(usage_.device_time)},
+              {"hanmo.worker_deaths", int64_t{usage_.deaths}}});
 }
 
 }  // namespace hanmo

@@ -15,6 +15,7 @@
 
 #include "absl/base/thread_annotations.h"
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
@@ -30,8 +31,10 @@ namespace hanmo {
 
 class GenerationCall : public Sink, public std::enable_shared_from_this<GenerationCall> {
  public:
-  // `server` outlives the call; `rpc` lives until the reactor is done.
-  GenerationCall(const CallContext& server, grpc::CallbackServerContext* rpc);
+  // `server` outlives the call; `rpc` lives until the reactor is done. `method` is a literal,
+  // "package.Service/Method".
+  GenerationCall(const CallContext& server, grpc::CallbackServerContext* rpc,
+                 absl::string_view method);
   ~GenerationCall() override = default;
 
   // Parses, checks and submits the request, or ends the call with what is wrong with it.
@@ -48,7 +51,7 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
 
   // --- Sink; see there. ---
   void OnQueued(uint32_t position, absl::Duration wait) override {}
-  void OnStep(uint32_t index, uint32_t step, uint32_t steps) override {}
+  void OnStep(uint32_t index, uint32_t step, uint32_t steps) override;
   bool OnTokens(uint32_t index, absl::Span<const Token> tokens) final;
   void OnPreview(uint32_t index, uint32_t step, Pixels pixels) override {}
   void OnPicture(uint32_t index, Pixels pixels) final;
@@ -57,8 +60,8 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   bool full() const override { return false; }
 
  protected:
-  // The request has an id; called in Begin. Tells it to the client in the headers.
-  virtual void Identified(const std::string& request_id);
+  // The request has an id; called in Begin.
+  virtual void Identified(const std::string& request_id) {}
   // New text of a sample with the tokens it came from; either may be empty.
   virtual void TextGrew(uint32_t index, const std::string& text, absl::Span<const Token> tokens) {}
   // A picture is painted. Called on the media pool, before PictureReady.
@@ -70,6 +73,8 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   // Once and last: the response is complete when `status` is OK.
   virtual void Send(const absl::Status& status) = 0;
 
+  // Tells the request's id to the client; to be called before anything is sent.
+  void TellRequestId(const absl::Status& status);
   // The sink has room again.
   void Wake();
   // To be called by the reactor when gRPC is done with the call.
@@ -100,10 +105,14 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   void Release();
   void Complete();
   void FillTimings();
+  void BeginSpan();
+  void EndSpan() ABSL_LOCKS_EXCLUDED(mu_);
+  std::string trace_id() const;
 
   const CallContext& server_;
   grpc::CallbackServerContext* const rpc_;
   const absl::Time arrival_;  // steady
+  const absl::string_view method_;
 
   // Written in Begin, then constant.
   hanmo::v1::GenerateRequest proto_;
@@ -115,6 +124,8 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   std::vector<TextAssembler> texts_;  // by sample
   absl::Time first_output_ = absl::InfiniteFuture();
   Usage usage_;
+  // For the span: when the last of each was there. Steady; written where the events come.
+  absl::Time tokenized_, last_token_, last_step_, painted_ = absl::InfinitePast();
 
   std::atomic<RequestId> id_{kNone};
   std::atomic<bool> cancelled_{false};
@@ -127,6 +138,11 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
 
   absl::Mutex mu_;
   absl::Status status_ ABSL_GUARDED_BY(mu_);  // the first fault
+  // Of the pictures' encoding.
+  absl::Time encoding_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  absl::Time encoded_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+
+  std::unique_ptr<RequestSpan> span_;  // null: nothing is traced
 };
 
 }  // namespace hanmo

@@ -45,4 +45,14 @@ grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase* c
                       bytes);
 }
 
+void AddRequestId(const std::string& request_id, const absl::Status& status,
+                  grpc::ServerContextBase* context) {
+  if (request_id.empty()) return;
+  if (status.ok()) {
+    context->AddInitialMetadata("x-request-id", request_id);
+  } else {
+    context->AddTrailingMetadata("x-request-id", request_id);
+  }
+}
+
 }  // namespace hanmo

@@ -2,6 +2,8 @@
 #ifndef HANMO_SERVER_RPC_GRPC_STATUS_H_
 #define HANMO_SERVER_RPC_GRPC_STATUS_H_
 
+#include <string>
+
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "grpcpp/server_context.h"
@@ -15,6 +17,12 @@ inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);
 // Payloads become details in grpc-status-details-bin. For errors that a retry can mend, RetryInfo
 // is among them and grpc-retry-pushback-ms among the trailers, which `context` (may be null) gets.
 grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase* context);
+
+// Tells the client `request_id`, where there is one: in the headers of an answer, in the trailers
+// of an error that comes before any. Retries of gRPC's own take headers for the beginning of an
+// answer.
+void AddRequestId(const std::string& request_id, const absl::Status& status,
+                  grpc::ServerContextBase* context);
 
 }  // namespace hanmo
 

@@ -287,6 +287,28 @@ TEST_F(RpcTest, BadInputNeverReachesTheWorker) {
   EXPECT_EQ(front_.worker().steps(), 0u);
 }
 
+// Headers would be the beginning of an answer, after which gRPC does not try again.
+TEST_F(RpcTest, ARefusalHasNoHeadersAndTellsTheRequestIdInItsTrailers) {
+  const GenerateRequest request = Proto(R"(model: "poet" prompt: "a" request_id: "r-8"
+                         text { max_tokens: 0 })");
+  const auto check = [](const grpc::ClientContext& context) {
+    EXPECT_EQ(context.GetServerInitialMetadata().count("x-request-id"), 0u);
+    const auto& trailers = context.GetServerTrailingMetadata();
+    ASSERT_EQ(trailers.count("x-request-id"), 1u);
+    EXPECT_EQ(trailers.find("x-request-id")->second, "r-8");
+  };
+  grpc::ClientContext context;
+  GenerateResponse response;
+  EXPECT_FALSE(generation_->Generate(&context, request, &response).ok());
+  check(context);
+  grpc::ClientContext stream_context;
+  auto reader = generation_->GenerateStream(&stream_context, request);
+  GenerateStreamResponse event;
+  EXPECT_FALSE(reader->Read(&event));
+  EXPECT_FALSE(reader->Finish().ok());
+  check(stream_context);
+}
+
 TEST_F(RpcTest, ALongPromptIsTokenizedElsewhereAndRefusedByItsLength) {
   GenerateRequest request = Proto(R"(model: "poet")");
   request.set_prompt(std::string(100000, 'a'));

@@ -30,6 +30,7 @@ void StreamCall::OnQueued(uint32_t position, absl::Duration wait) {
 }
 
 void StreamCall::OnStep(uint32_t index, uint32_t step, uint32_t steps) {
+  GenerationCall::OnStep(index, step, steps);
   Event event;
   event.mutable_step()->set_index(index);
   event.mutable_step()->set_step(step);
@@ -148,13 +149,16 @@ void StreamCall::Advance() {
   Event next;
   absl::Status end;
   bool write = false;
+  bool first = false;
   bool woken = false;
   {
     absl::MutexLock lock(&mu_);
     if (writing_) return;
+    first = !began_;
     if (!events_.empty() && !broken_) {
       write = true;
       writing_ = true;
+      began_ = true;
       next = std::move(events_.front());
       events_.pop_front();
       if (events_.empty()) {
@@ -169,6 +173,7 @@ void StreamCall::Advance() {
       return;
     }
   }
+  if (first) TellRequestId(end);
   if (write) {
     writing_bytes_ = SerializeMessage(next);
     StartWrite(&writing_bytes_);

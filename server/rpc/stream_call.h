@@ -34,7 +34,7 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, publ
                                                            const grpc::ByteBuffer& request);
 
   StreamCall(const CallContext& server, grpc::CallbackServerContext* rpc)
-      : GenerationCall(server, rpc) {}
+      : GenerationCall(server, rpc, "hanmo.v1.Generation/GenerateStream") {}
 
   // --- gRPC's side. ---
   void OnCancel() override { ClientLeft(); }
@@ -77,6 +77,7 @@ class StreamCall final : public grpc::ServerWriteReactor<grpc::ByteBuffer>, publ
   // overdraw it.
   double preview_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Time previewed_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  bool began_ ABSL_GUARDED_BY(mu_) = false;  // something was sent
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool broken_ ABSL_GUARDED_BY(mu_) = false;  // the client is gone: nothing can be written
   bool ended_ ABSL_GUARDED_BY(mu_) = false;   // end_status_ is to be sent after the events

@@ -21,7 +21,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor, public GenerationCall {
                                          grpc::ByteBuffer* response);
 
   UnaryCall(const CallContext& server, grpc::CallbackServerContext* rpc, grpc::ByteBuffer* response)
-      : GenerationCall(server, rpc), bytes_(response) {}
+      : GenerationCall(server, rpc, "hanmo.v1.Generation/Generate"), bytes_(response) {}
 
   // --- gRPC's side. ---
   void OnCancel() override { ClientLeft(); }

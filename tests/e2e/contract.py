@@ -1,44 +1,10 @@
-"""The contract as Python modules, generated from proto/ into a temporary folder at import."""
+"""The contract as Python modules: those of the Python client."""
 
-import atexit
-import importlib.resources
 import pathlib
-import shutil
 import sys
-import tempfile
-
-from grpc_tools import protoc
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FILES = (
-    "hanmo/v1/admin.proto",
-    "hanmo/v1/generation.proto",
-    "hanmo/v1/models.proto",
-    "google/rpc/error_details.proto",
-    "google/rpc/status.proto",
-)
-
-
-def _generate():
-    folder = tempfile.mkdtemp(prefix="hanmo-contract-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    well_known = importlib.resources.files("grpc_tools") / "_proto"
-    failed = protoc.main(
-        [
-            "protoc",
-            f"-I{ROOT / 'proto'}",
-            f"-I{well_known}",
-            f"--python_out={folder}",
-            f"--grpc_python_out={folder}",
-            *FILES,
-        ]
-    )
-    if failed:
-        raise RuntimeError("protoc could not read proto/")
-    sys.path.append(folder)
-
-
-_generate()
+sys.path.append(str(ROOT / "clients/python/src"))
 
 from google.rpc import error_details_pb2, status_pb2  # noqa: E402
 from hanmo.v1 import (  # noqa: E402

@@ -16,7 +16,9 @@ SAVE_INTERVAL = 5  # the default of --save-interval-steps
 
 
 def steps_done(server):
-    return server.metrics().sum("hanmo_batch_size_count")
+    """Of each picture: most steps of the load are texts', and some of the deaths must cost a
+    picture its way from the last save point."""
+    return server.metrics().sum("hanmo_batch_size_sum", step="denoise")
 
 
 def kill_workers(server):
@@ -28,7 +30,7 @@ def kill_workers(server):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed_workers_cost_no_request(start_server, mixed_alone, workers, pytestconfig):
-    """The moment is drawn anew in each round, over the whole length of the load."""
+    """The moment is drawn anew in each round, over the whole time in which pictures are painted."""
     server = start_server(f"--workers={workers}", "--worker-threads=1")
     requests = mixed_requests()
     draw = random.Random(2026 + workers)
@@ -46,7 +48,8 @@ def test_killed_workers_cost_no_request(start_server, mixed_alone, workers, pyte
         assert_equal_outputs(requests, responses, mixed_alone)
         for request, response in zip(requests, responses, strict=True):
             if request.HasField("picture"):
-                assert response.usage.steps_redone <= SAVE_INTERVAL
+                # What the first of the dead had may have gone to the next.
+                assert response.usage.steps_redone <= SAVE_INTERVAL * workers
                 extra = request.picture.sampler == "pndm"  # as in diffusers
                 assert response.usage.steps == request.picture.steps + extra
             redone += response.usage.steps_redone

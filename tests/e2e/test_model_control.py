@@ -3,7 +3,9 @@
 import json
 import os
 import pathlib
+import re
 import shutil
+import subprocess
 import threading
 
 import grpc
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from calls import POET, error_of, generate, picture_request, text_request, violations, write
 from contract import ROOT, admin_pb2, models_pb2
-from hanmo_server import NOT_SERVING, SERVING
+from hanmo_server import BIN, NOT_SERVING, SERVING, clean_environment
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from observe import PATIENCE, until
 
@@ -322,3 +324,53 @@ def test_probes_are_answered_under_load_and_while_loading(start_server, reposito
     for other in others:
         other.join()
     assert answers == [SERVING] * count
+
+
+def test_the_command_line_operates_it(start_server, repository, tmp_path):
+    server = start_server(repository=repository, admin=True)
+
+    def hanmo(command, *arguments, address=server.admin_address):
+        done = subprocess.run(
+            [BIN / "hanmo", command, "--server", address, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            env=clean_environment(),
+            check=False,
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    def versions():
+        lines = hanmo("models", address=server.address)[1].splitlines()[1:]
+        return [line.split() for line in lines]
+
+    def written(*arguments):
+        code, out, err = hanmo(
+            "text", "松", "--temperature=0", "--max-tokens=8", *arguments, address=server.address
+        )
+        assert code == 0, err
+        return out
+
+    assert versions() == [
+        ["poet", "1", "unloaded", "text-to-text"],
+        ["poet", "2*", "ready", "text-to-text"],
+    ]
+    second = written()
+    code, out, _ = hanmo("load", "poet:1")
+    assert code == 0 and re.fullmatch(
+        r"poet version 1: [\d.]+ MiB of weights, loaded in [\d.]+ s\n", out
+    )
+    assert hanmo("label", "poet", "stable", "2")[0] == 0
+    assert hanmo("label", "poet", "canary", "1")[:2] == (0, "poet: canary is version 1\n")
+    assert ["poet", "1", "canary", "ready", "text-to-text"] in versions()
+    first = written("--model-version=canary")
+    assert written() == second != first
+    code, _, err = hanmo("unload", "poet:1")
+    assert code != 0 and "canary" in err
+    assert hanmo("label", "poet", "canary", "--remove")[0] == 0
+    assert hanmo("unload", "poet:1")[:2] == (0, "poet version 1: unloaded\n")
+    code, _, err = hanmo("load", "poet:9")
+    assert code == 3 and "version 9" in err
+    code, out, err = hanmo("drain")
+    assert code == 0 and out.startswith("drained in ") and "0 calls under way" in err
+    assert hanmo("text", "松", address=server.address)[0] != 0

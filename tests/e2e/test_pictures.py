@@ -255,6 +255,10 @@ def test_request_ids_are_echoed_or_drawn(server):
         picture_request(request_id="in-the-headers"), timeout=60
     )
     assert dict(call[1].initial_metadata())["x-request-id"] == "in-the-headers"
+    # Headers before an error would keep gRPC from trying again.
+    error = error_of(generate, server, picture_request(request_id="in-the-trailers", steps=0))
+    assert dict(error.trailing_metadata())["x-request-id"] == "in-the-trailers"
+    assert "x-request-id" not in dict(error.initial_metadata())
 
 
 def test_a_prompt_may_come_as_parts_or_as_token_ids(server):

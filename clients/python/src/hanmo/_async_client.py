@@ -1,0 +1,268 @@
+"""The client for asyncio."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any, Generic, Self, Unpack
+
+import grpc
+import grpc.aio
+
+from hanmo import _channel, _requests
+from hanmo._channel import Tls
+from hanmo._errors import RequestCancelledError
+from hanmo._events import Event, PictureEvent, PictureReader, Reader, Result, TextEvent, TextReader
+from hanmo._models import Model, ModelDescription, description_from_proto, models_from_proto
+from hanmo._requests import CallOptions, Metadata, PictureOptions, TextOptions
+from hanmo._results import PictureResult, TextResult, picture_result, text_result
+from hanmo._retry import DEFAULT_POLICY, Attempts, RetryPolicy
+from hanmo.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
+
+
+class _Stream(Generic[Event, Result]):
+    """Events of a request as they come, the last of them its result.
+
+    Leaving an `async with` block, `close()`, dropping the stream, and cancelling the task that reads
+    it cancel the request on the server. One task reads; any may close.
+    """
+
+    request_id: str
+    """For `AsyncClient.cancel`, and in the server's logs."""
+
+    def __init__(
+        self,
+        reader: Reader[Event, Result],
+        start: Callable[[], Any],
+        attempts: Attempts,
+        request_id: str,
+    ) -> None:
+        self.request_id = request_id
+        self._reader = reader
+        self._start = start
+        self._attempts = attempts
+        self._pending: deque[Event] = deque()
+        self._began = False
+        self._ended = False
+        self._call = start()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return self
+
+    async def __anext__(self) -> Event:
+        while True:
+            if self._pending:
+                return self._pending.popleft()
+            message = await self._receive()
+            if message is None:
+                self._ended = True
+                raise StopAsyncIteration
+            self._pending.extend(self._reader.read(message))
+
+    async def _receive(self) -> generation_pb2.GenerateStreamResponse | None:
+        while not self._ended:
+            try:
+                message = await self._call.read()
+                if message is grpc.aio.EOF:
+                    return None
+                self._began = True
+                return message  # type: ignore[no-any-return]
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if not self._ended or (task and task.cancelling()):
+                    self._ended = True
+                    raise
+                # Another task closed the stream: this one goes on.
+                message = "the stream was closed"
+                raise RequestCancelledError(grpc.StatusCode.CANCELLED, message) from None
+            except grpc.RpcError as error:
+                may_retry = not (self._began or self._ended)
+                wait = self._attempts.wait_after(error, may_retry)
+            await asyncio.sleep(wait)
+            if not self._ended:
+                self._call = self._start()
+        return None
+
+    async def result(self) -> Result:
+        """Reads what is left and returns the result."""
+        async for _ in self:
+            pass
+        if self._reader.result is None:
+            raise RuntimeError("the stream was closed before its end")
+        return self._reader.result
+
+    def close(self) -> None:
+        self._ended = True
+        self._call.cancel()
+
+    def __del__(self) -> None:
+        # gRPC keeps a call that nobody reads alive.
+        with contextlib.suppress(
+            AttributeError, RuntimeError
+        ):  # never begun; no event loop anymore
+            if not self._ended:
+                self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+
+class AsyncTextStream(_Stream[TextEvent, TextResult]):
+    __doc__ = _Stream.__doc__
+
+
+class AsyncPictureStream(_Stream[PictureEvent, PictureResult]):
+    __doc__ = _Stream.__doc__
+
+
+class AsyncClient:
+    """A connection to a server, for the event loop in which it is made.
+
+    `target` is HOST:PORT, `unix:PATH` or another name that gRPC knows; by default HANMO_SERVER of
+    the environment, else localhost:8001. `tls` is False, True (trusting the system's certificates),
+    a `Tls` or gRPC's own credentials. `timeout`, in seconds, bounds each call with all its
+    attempts; `metadata`, such as ("authorization", "Bearer ..."), goes with each call; `tenant` and
+    `priority` hold for requests that name none.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        tls: Tls | bool | grpc.ChannelCredentials = False,
+        timeout: float | None = _channel.DEFAULT_TIMEOUT,
+        retry: RetryPolicy = DEFAULT_POLICY,
+        metadata: Metadata = (),
+        tenant: str = "",
+        priority: int = 0,
+        channel_options: Iterable[tuple[str, Any]] = (),
+    ) -> None:
+        target = target or _channel.default_target()
+        options = [*_channel.channel_options(target, tls), *channel_options]
+        credentials = _channel.credentials(tls)
+        self._channel = (
+            grpc.aio.secure_channel(target, credentials, options)
+            if credentials
+            else grpc.aio.insecure_channel(target, options)
+        )
+        self._generation = generation_pb2_grpc.GenerationStub(self._channel)
+        self._models = models_pb2_grpc.ModelsStub(self._channel)
+        self._timeout = timeout
+        self._retry = retry
+        self._metadata = tuple(metadata)
+        self._defaults = _requests.Defaults(tenant, priority)
+
+    async def generate_text(
+        self, model: str, prompt: str | None = None, **options: Unpack[TextOptions]
+    ) -> TextResult:
+        """Writes to the end. The input is `prompt`, `messages`, `parts` or `token_ids`."""
+        request = _requests.text_request(model, prompt, options, self._defaults)
+        return text_result(await self._call(self._generation.Generate, request, options))
+
+    def stream_text(
+        self, model: str, prompt: str | None = None, **options: Unpack[TextOptions]
+    ) -> AsyncTextStream:
+        """The same as a stream of `Queued`, `TextDelta` and, at the end, `TextResult`."""
+        request = _requests.text_request(model, prompt, options, self._defaults)
+        return AsyncTextStream(TextReader(), *self._open(request, options))
+
+    async def generate_picture(
+        self, model: str, prompt: str | None = None, **options: Unpack[PictureOptions]
+    ) -> PictureResult:
+        """Paints to the end."""
+        request = _requests.picture_request(model, prompt, options, self._defaults)
+        return picture_result(await self._call(self._generation.Generate, request, options))
+
+    def stream_picture(
+        self, model: str, prompt: str | None = None, **options: Unpack[PictureOptions]
+    ) -> AsyncPictureStream:
+        """The same as a stream of `Queued`, `StepDone`, `Preview`, `PictureFile` and, at the end,
+        `PictureResult`."""
+        request = _requests.picture_request(model, prompt, options, self._defaults)
+        return AsyncPictureStream(PictureReader(), *self._open(request, options))
+
+    async def tokenize(
+        self,
+        model: str,
+        text: str,
+        *,
+        add_special_tokens: bool = False,
+        version: str | int = "",
+        **options: Unpack[CallOptions],
+    ) -> list[int]:
+        """Token ids of `text`."""
+        _requests.check_call_options(options)
+        request = _requests.tokenize_request(model, text, add_special_tokens, version)
+        return list((await self._call(self._generation.Tokenize, request, options)).ids)
+
+    async def detokenize(
+        self,
+        model: str,
+        ids: Iterable[int],
+        *,
+        skip_special_tokens: bool = False,
+        version: str | int = "",
+        **options: Unpack[CallOptions],
+    ) -> str:
+        """The text of token ids. Bytes that form no whole character become U+FFFD."""
+        _requests.check_call_options(options)
+        request = _requests.detokenize_request(model, ids, skip_special_tokens, version)
+        return str((await self._call(self._generation.Detokenize, request, options)).text)
+
+    async def cancel(self, request_id: str, **options: Unpack[CallOptions]) -> int:
+        """Ends the requests of this id, wherever they were made, and tells how many;
+        NotFoundError when there is none."""
+        _requests.check_call_options(options)
+        request = generation_pb2.CancelRequest(request_id=request_id)
+        return int((await self._call(self._generation.Cancel, request, options)).requests)
+
+    async def list_models(self, **options: Unpack[CallOptions]) -> list[Model]:
+        """All of the repository, by name."""
+        _requests.check_call_options(options)
+        request = models_pb2.ListModelsRequest()
+        return models_from_proto(await self._call(self._models.ListModels, request, options))
+
+    async def describe_model(
+        self, model: str, *, version: str | int = "", **options: Unpack[CallOptions]
+    ) -> ModelDescription:
+        """Limits, defaults and state."""
+        _requests.check_call_options(options)
+        request = _requests.describe_request(model, version)
+        return description_from_proto(
+            await self._call(self._models.DescribeModel, request, options)
+        )
+
+    async def close(self) -> None:
+        """Ends the connection and every call on it."""
+        await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _attempts(self, options: CallOptions) -> tuple[Attempts, Metadata]:
+        attempts = Attempts(self._retry, options.get("timeout", self._timeout))
+        return attempts, (*self._metadata, *options.get("metadata", ()))
+
+    async def _call(self, method: Any, request: Any, options: CallOptions) -> Any:
+        attempts, metadata = self._attempts(options)
+        while True:
+            try:
+                return await attempts.start(method, request, metadata)
+            except grpc.RpcError as error:
+                await asyncio.sleep(attempts.wait_after(error))
+
+    def _open(
+        self, request: generation_pb2.GenerateRequest, options: CallOptions
+    ) -> tuple[Callable[[], Any], Attempts, str]:
+        attempts, metadata = self._attempts(options)
+
+        def start() -> Any:
+            return attempts.start(self._generation.GenerateStream, request, metadata)
+
+        return start, attempts, request.request_id

@@ -1,0 +1,328 @@
+"""The chart renders what Kubernetes accepts, uses only what the programs know, and refuses mistakes."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from chart import (
+    CHART,
+    NEWEST,
+    OLDEST,
+    arguments_of,
+    containers,
+    helm,
+    kubeconform,
+    of_kind,
+    pod_specs,
+    render,
+    the,
+)
+from contract import ROOT
+from hanmo_server import BIN, clean_environment
+
+EVERYTHING = ROOT / "tests/deploy/everything.yaml"
+LAPTOP, GPU = CHART / "values-laptop.yaml", CHART / "values-gpu.yaml"
+# Sets of values that differ in the objects or volumes that they make.
+CASES = {
+    "defaults": ((), {}),
+    "laptop": ((LAPTOP,), {}),
+    "gpu": ((GPU,), {}),
+    "hpa": ((), {"autoscaling_enabled": True}),
+    "host-path": ((), {"models": {"source": "hostPath", "hostPath": "/srv/models"}}),
+    "image-copy": ((), {"models": {"source": "imageCopy", "image": "models:1"}}),
+    "tls": ((), {"tls": {"enabled": True, "secretName": "hanmo-tls"}}),
+    "everything": ((EVERYTHING,), {}),
+}
+cases = pytest.mark.parametrize("case", CASES)
+
+
+def render_case(case, version=NEWEST):
+    files, values = CASES[case]
+    return render(*files, version=version, **values)
+
+
+def run(program, *arguments):
+    assert (BIN / program).exists()
+    return subprocess.run(
+        [BIN / program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+    )
+
+
+@cases
+def test_lint(case):
+    files, values = CASES[case]
+    done = helm("lint", "--strict", CHART, *arguments_of(*files, **values))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# Image volumes came with 1.31.
+@pytest.mark.parametrize(
+    ("case", "version"),
+    [(case, version) for case in CASES for version in (OLDEST, NEWEST)
+     if (case, version) != ("everything", OLDEST)],
+)  # fmt: skip
+def test_kubernetes_accepts_the_objects(case, version, schemas):
+    objects = render_case(case, version)
+    assert len(objects) >= 7
+    assert kubeconform(objects, version, schemas) == []
+
+
+def test_the_schemas_refuse_what_is_wrong(schemas):
+    """The test above can fail: for kinds of Kubernetes and for those of operators."""
+    objects = render(EVERYTHING)
+    the(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["stray"] = 1
+    the(objects, "ServiceMonitor")["spec"]["endpoints"][0]["stray"] = 1
+    the(objects, "ScaledObject")["spec"]["maxReplicaCount"] = "many"
+    wrong = {kind for kind, _, _ in kubeconform(objects, NEWEST, schemas)}
+    assert wrong == {"Deployment", "ServiceMonitor", "ScaledObject"}
+
+
+@cases
+def test_containers_have_no_more_rights_than_they_need(case):
+    for spec in pod_specs(render_case(case)):
+        assert spec["automountServiceAccountToken"] is False
+        security = spec["securityContext"]
+        assert security["runAsNonRoot"] is True and security["runAsUser"] == 65532
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        for one in containers(spec):
+            assert one["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+    account = the(render_case(case), "ServiceAccount")
+    assert account["automountServiceAccountToken"] is False
+
+
+@cases
+def test_selectors_find_the_server_and_not_the_test(case):
+    objects = render_case(case)
+    pods = the(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    test = the(objects, "Pod")["metadata"]["labels"]
+    selectors = [service["spec"]["selector"] for service in of_kind(objects, "Service")]
+    selectors.append(the(objects, "Deployment")["spec"]["selector"]["matchLabels"])
+    selectors.append(the(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"])
+    selectors.append(
+        the(objects, "NetworkPolicy", "prod-hanmo")["spec"]["podSelector"]["matchLabels"]
+    )
+    assert len(selectors) == 5
+    for selector in selectors:
+        assert selector.items() <= pods.items()
+        assert not selector.items() <= test.items()
+    if monitors := of_kind(objects, "ServiceMonitor"):
+        wanted = monitors[0]["spec"]["selector"]["matchLabels"]
+        assert wanted.items() <= the(objects, "Service", "prod-hanmo")["metadata"]["labels"].items()
+    peer = the(objects, "NetworkPolicy", "prod-hanmo")["spec"]["ingress"][0].get("from", [])
+    assert not peer or peer[0]["podSelector"]["matchLabels"].items() <= test.items()
+    calls = the(objects, "NetworkPolicy", "prod-hanmo-test")["spec"]
+    assert calls["podSelector"]["matchLabels"].items() <= test.items()
+    called = calls["egress"][1]["to"][0]["podSelector"]["matchLabels"]
+    assert called.items() <= pods.items()
+
+
+@pytest.mark.parametrize(("pre_stop", "delay", "timeout"), [(0, 0, 0), (5, 15, 120), (0, 3, 30)])
+def test_the_grace_period_is_longer_than_the_drain(pre_stop, delay, timeout):
+    drain = {"preStopSeconds": pre_stop, "delaySeconds": delay, "timeoutSeconds": timeout}
+    spec = next(pod_specs(render(drain=drain)))
+    assert spec["terminationGracePeriodSeconds"] > pre_stop + delay + timeout
+    server = spec["containers"][0]
+    assert f"--shutdown-delay={delay}s" in server["args"]
+    assert f"--shutdown-timeout={timeout}s" in server["args"]
+    sleep = server.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+    assert sleep == pre_stop
+
+
+def test_each_worker_has_a_container_and_a_gpu():
+    spec = next(pod_specs(render(GPU, workers_count=3)))
+    workers = spec["initContainers"]
+    assert [one["name"] for one in workers] == ["worker-0", "worker-1", "worker-2"]
+    for one in workers:
+        assert one["restartPolicy"] == "Always"  # ends after the server
+        limits = one["resources"]["limits"]
+        assert (limits["memory"], limits["nvidia.com/gpu"]) == ("16Gi", 1)
+        assert "--device=cuda:0" in one["args"]
+    sockets = [a.split("=", 1)[1] for one in workers for a in one["args"] if "--listen" in a]
+    attached = [
+        a.split("=", 1)[1] for a in spec["containers"][0]["args"] if a.startswith("--worker=")
+    ]
+    assert attached == sockets and len(set(sockets)) == 3
+    assert "nvidia.com/gpu" not in spec["containers"][0]["resources"].get("limits", {})
+
+
+@pytest.mark.parametrize(
+    ("threads", "resources", "wanted", "source"),
+    [
+        (0, {"limits": {"cpu": "2"}, "requests": {"cpu": "1"}}, "$(WORKER_CPUS)", "limits.cpu"),
+        (0, {"limits": None, "requests": {"cpu": "1"}}, "$(WORKER_CPUS)", "requests.cpu"),
+        (0, {"limits": None, "requests": None}, "0", None),
+        (5, {"limits": {"cpu": "2"}}, "5", None),
+    ],
+)
+def test_threads_follow_the_share_of_the_cores(threads, resources, wanted, source):
+    worker = next(pod_specs(render(workers_threads=threads, workers_resources=resources)))[
+        "initContainers"
+    ][0]
+    assert f"--threads={wanted}" in worker["args"]
+    variables = [one["valueFrom"]["resourceFieldRef"] for one in worker.get("env", [])]
+    assert variables == ([{"resource": source, "divisor": "1"}] if source else [])
+
+
+@cases
+def test_the_programs_know_every_flag(case):
+    helps = {
+        ("hanmo-server",): run("hanmo-server", "--help").stdout,
+        ("hanmo-worker",): run("hanmo-worker", "--help").stdout,
+        ("hanmo", "health"): run("hanmo", "health", "--help").stdout,
+    }
+    checked = 0
+    for spec in pod_specs(render_case(case)):
+        for one in containers(spec):
+            text = helps.get(tuple(one.get("command", ())))
+            for argument in one.get("args", ()) if text else ():
+                flag = argument.split("=")[0]
+                assert re.search(rf"^ +{flag}\b", text, re.MULTILINE), argument
+                checked += 1
+    assert checked >= 12
+
+
+def config_schema():
+    spec = importlib.util.spec_from_file_location(
+        "config_schema", ROOT / "deploy/helm/config_schema.py"
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_schema_has_the_options_of_the_server():
+    """deploy/helm/config_schema.py writes it anew."""
+    ours, shown = config_schema(), run("hanmo-server", "--help").stdout
+    assert ours.SCHEMA.read_text() == ours.updated_schema(shown)
+    names = {name for name, _, _ in ours.options(shown)}
+    effective = run("hanmo-server", "--print-config").stdout
+    assert names == set(re.findall(r"^([a-z-]+):", effective, re.MULTILINE))
+    assert ours.DECIDED_BY_THE_CHART < names
+
+
+def test_the_server_reads_the_configuration(tmp_path):
+    """Every option, set to something else than its default where it has a range."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    wanted = {}
+    for name, option in schema["properties"]["config"]["properties"].items():
+        if "enum" in option:
+            wanted[name] = option["enum"][-1]
+        elif option["type"] == "boolean":
+            wanted[name] = False
+        elif option["type"] == "integer":
+            wanted[name] = option["maximum"]
+        elif option["type"] == "array":
+            wanted[name] = ["first", "second"]
+        elif "KMG" in option["pattern"]:
+            wanted[name] = "64MiB"
+        else:
+            wanted[name] = "30s"
+    file = tmp_path / "hanmo.yaml"
+    tenants = {"alice": 2.5, "bob": 1}
+    config_map = the(render(config=wanted, tenants=tenants), "ConfigMap", "prod-hanmo")
+    file.write_text(config_map["data"]["hanmo.yaml"])
+    done = run("hanmo-server", f"--config={file}", "--print-config")
+    assert done.returncode == 0, done.stderr
+    effective = yaml.safe_load(done.stdout)
+    assert effective["tenant-weight"] == ["alice=2.5", "bob=1"]
+    for name, value in wanted.items():
+        assert str(effective[name]).lower() == str(value).lower(), name
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"replica": 2}, ["replica"]),
+        ({"replicas": -1}, ["/replicas", "0"]),
+        ({"image_pullPolicy": "Sometimes"}, ["/image/pullPolicy", "IfNotPresent"]),
+        ({"image_digest": "sha256:1"}, ["/image/digest"]),
+        ({"models_source": "nfs"}, ["/models/source", "hostPath"]),
+        ({"models_source": "claim"}, ["/models/claim"]),
+        ({"models_source": "image"}, ["/models/image"]),
+        ({"models_path": "models"}, ["/models/path"]),
+        ({"models_subPath": "/etc"}, ["/models/subPath"]),
+        ({"workers_count": 0}, ["/workers/count", "1"]),
+        ({"workers_device": "rocm"}, ["/workers/device", "cuda"]),
+        ({"config": {"max-queued-request": 1}}, ["/config", "max-queued-request"]),
+        ({"config": {"max-queued-requests": 0}}, ["/config/max-queued-requests", "1"]),
+        ({"config": {"slice": "fast"}}, ["/config/slice"]),
+        ({"config": {"listen": "0.0.0.0:1"}}, ["/config", "listen"]),
+        ({"tenants": {"alice": 0}}, ["/tenants/alice", "0.001"]),
+        ({"drain_timeoutSeconds": "2m"}, ["/drain/timeoutSeconds", "integer"]),
+        ({"tls_enabled": True}, ["/tls/secretName"]),
+        (
+            {"tls": {"enabled": True, "secretName": "a", "clientCA": True}},
+            ["tests.clientCertSecret"],
+        ),
+        ({"autoscaling": {"enabled": True, "engine": "keda"}}, ["/autoscaling/keda/prometheus"]),
+        ({"autoscaling": {"enabled": True, "minReplicas": 9}}, ["autoscaling.minReplicas"]),
+        ({"podDisruptionBudget_maxUnavailable": "some"}, ["/podDisruptionBudget/maxUnavailable"]),
+        ({"probes_readiness_http": 1}, ["/probes/readiness", "http"]),
+    ],
+)
+def test_mistakes_in_values_are_named(values, words):
+    done = helm("template", CHART, f"--kube-version={NEWEST}", *arguments_of(**values))
+    assert done.returncode != 0
+    for word in words:
+        assert word in done.stderr, done.stderr
+
+
+def test_rules_and_dashboards_are_carried_as_they_are(tmp_path, schemas):
+    chart = tmp_path / "hanmo"
+    shutil.copytree(CHART, chart)
+    for folder in ("rules", "dashboards"):
+        shutil.rmtree(chart / folder, ignore_errors=True)
+    kinds = ("PrometheusRule", "ConfigMap")
+    counts = [len(of_kind(render(EVERYTHING, chart=chart), kind)) for kind in kinds]
+    assert counts == [0, 1]
+    rule = {
+        "alert": "Late",
+        "expr": 'hanmo_queue_seconds_sum{model=~".+"} > 1',
+        "annotations": {"summary": "{{ $labels.model }} is at {{ $value }}"},
+    }
+    rules = {"groups": [{"name": "g", "rules": [rule]}]}
+    board = '{"title": "队列 {{model}}", "panels": []}\n'
+    for name, text in (("rules/alerts.yaml", yaml.safe_dump(rules)), ("dashboards/a.json", board)):
+        (chart / name).parent.mkdir()
+        (chart / name).write_text(text)
+    objects = render(EVERYTHING, chart=chart)
+    assert the(objects, "PrometheusRule", "prod-hanmo-alerts")["spec"] == rules
+    carried = the(objects, "ConfigMap", "prod-hanmo-dashboard-a")
+    assert carried["data"] == {"a.json": board}
+    assert carried["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert kubeconform(objects, NEWEST, schemas) == []
+
+
+def leaves(values, prefix=""):
+    for name, value in values.items():
+        if isinstance(value, dict) and value and name not in ("requests", "limits", "labels"):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_the_readme_names_every_value():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    table = re.findall(r"^\| `([\w.]+)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
+    assert sorted(table) == sorted(leaves(values))
+
+
+def test_the_readme_shows_the_smallest_values():
+    text = (CHART / "README.md").read_text()
+    shown = dict(
+        re.findall(r"^```yaml\n# (values-\w+\.yaml)\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    )
+    assert set(shown) == {LAPTOP.name, GPU.name}
+    for file in (LAPTOP, GPU):
+        assert yaml.safe_load(shown[file.name]) == yaml.safe_load(file.read_text())
