@@ -143,8 +143,8 @@ class Server::FleetEvents final : public FleetObserver {
   void OnModelUnloaded(WorkerId worker, ModelId model) override {
     server_.control_.ModelUnloaded(worker, model);
   }
-  void OnWorkerUp(WorkerId worker, const std::string& device) override {
-    server_.metrics_.WorkerUp(worker);
+  void OnWorkerUp(WorkerId worker, const std::string& device, uint64_t memory) override {
+    server_.metrics_.WorkerUp(worker, memory);
     server_.control_.WorkerUp(worker);
     server_.log_.Write(LogLevel::kInfo, "worker up",
                        {{"worker", int64_t{worker}}, {"device", device}});
