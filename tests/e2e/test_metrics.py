@@ -1,12 +1,13 @@
 """What Prometheus sees, with the real Prometheus."""
 
 import json
+import re
 import urllib.error
 import urllib.request
 
 import pytest
 from calls import PAINTER, POET, error_of, generate, picture_request, stream, text_request
-from contract import models_pb2
+from contract import ROOT, models_pb2
 from observe import until
 from prometheus import scraping
 
@@ -152,6 +153,8 @@ def test_vllms_names_on_demand(used, start_server):
     assert m.sum("vllm:request_time_per_output_token_seconds_count", **told) == 2
     assert m.sum("vllm:e2e_request_latency_seconds_count", **told) == 1
     assert m.sum("vllm:request_success_total", finished_reason="length", **told) == 2
+    told_of = set(re.findall(r"vllm:[a-z0-9_]+", (ROOT / "docs/metrics.md").read_text()))
+    assert told_of == {name for name in m.names() if name.startswith("vllm:")}
     for name in ("num_requests_waiting", "num_requests_running", "kv_cache_usage_perc"):
         assert m.series(f"vllm:{name}", **told)
 
