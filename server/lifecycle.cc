@@ -104,8 +104,10 @@ absl::string_view PhaseName(ModelPhase phase) {
 class TritonControl final : public RepositoryControl {
  public:
   explicit TritonControl(ModelControl* control) : control_(*control) {}
-  void Load(const std::string& name, Done done) override {
-    control_.Load(name, 0, [done = std::move(done)](const auto& loaded) { done(loaded.status()); });
+  std::function<void()> Load(const std::string& name, Done done) override {
+    auto operation = control_.Load(
+        name, 0, [done = std::move(done)](const auto& loaded) { done(loaded.status()); });
+    return [this, operation] { control_.Cancel(*operation); };
   }
   void Unload(const std::string& name, Done done) override {
     control_.Unload(name, 0, [done = std::move(done)](const auto& gone) { done(gone.status()); });
@@ -143,8 +145,8 @@ class Server::FleetEvents final : public FleetObserver {
   void OnModelUnloaded(WorkerId worker, ModelId model) override {
     server_.control_.ModelUnloaded(worker, model);
   }
-  void OnWorkerUp(WorkerId worker, const std::string& device) override {
-    server_.metrics_.WorkerUp(worker);
+  void OnWorkerUp(WorkerId worker, const std::string& device, uint64_t memory) override {
+    server_.metrics_.WorkerUp(worker, memory);
     server_.control_.WorkerUp(worker);
     server_.log_.Write(LogLevel::kInfo, "worker up",
                        {{"worker", int64_t{worker}}, {"device", device}});

@@ -462,7 +462,10 @@ def scheduler():
                                 f"sum by (pod) ({of_pods('hanmo_queue_limit_requests')})",
                                 "{{pod}}",
                             ),
-                            (f"max by (pod) ({of_pods('hanmo_overloaded')})", "{{pod}} full"),
+                            (
+                                f"max by (pod) (avg_over_time({of_pods('hanmo_overloaded')}[$__rate_interval]))",
+                                "{{pod}} full",
+                            ),
                         ],
                         "percentunit",
                         "Full is also who has --max-queued-work waiting.",

@@ -7,7 +7,7 @@
 
 namespace hanmo {
 
-// gRPC asks only for calls of methods that are registered.
+// Calls of methods that do not exist are counted together: clients choose those names.
 class CallCounterFactory final : public grpc::experimental::ServerInterceptorFactoryInterface {
  public:
   // `calls` outlives the server.

@@ -30,23 +30,19 @@ void CallMetrics::Method::Ended(absl::StatusCode code, absl::Duration time) {
   seconds_->Observe(absl::ToDoubleSeconds(time));
 }
 
-CallMetrics::Method& CallMetrics::Started(absl::string_view path, absl::string_view type) {
-  Method* method = nullptr;
-  {
-    absl::ReaderMutexLock lock(&mu_);
-    const auto found = methods_.find(path);
-    if (found != methods_.end()) method = found->second.get();
-  }
-  if (method == nullptr) {
-    const std::pair<std::string, std::string> parts =
-        absl::StrSplit(absl::StripPrefix(path, "/"), absl::MaxSplits('/', 1));
-    absl::MutexLock lock(&mu_);
-    std::unique_ptr<Method>& made = methods_[path];
-    if (made == nullptr) made.reset(new Method(&families_, parts.first, parts.second, type));
-    method = made.get();
-  }
-  method->started_->Increment();
-  return *method;
+CallMetrics::Method* CallMetrics::Find(absl::string_view path) {
+  absl::ReaderMutexLock lock(&mu_);
+  const auto found = methods_.find(path);
+  return found == methods_.end() ? nullptr : found->second.get();
+}
+
+CallMetrics::Method& CallMetrics::Add(absl::string_view path, absl::string_view type) {
+  const std::pair<std::string, std::string> parts =
+      absl::StrSplit(absl::StripPrefix(path, "/"), absl::MaxSplits('/', 1));
+  absl::MutexLock lock(&mu_);
+  std::unique_ptr<Method>& made = methods_[path];
+  if (made == nullptr) made.reset(new Method(&families_, parts.first, parts.second, type));
+  return *made;
 }
 
 }  // namespace hanmo

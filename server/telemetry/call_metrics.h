@@ -24,6 +24,7 @@ class CallMetrics {
   // One method's time series, which live as long as the CallMetrics.
   class Method {
    public:
+    void Started() { started_->Increment(); }
     void Ended(absl::StatusCode code, absl::Duration time);
 
    private:
@@ -42,9 +43,11 @@ class CallMetrics {
   // `families` outlives it.
   explicit CallMetrics(MetricFamilies* families) : families_(*families) {}
 
-  // A call of `path`, which is "/package.Service/Method", begins. Only for methods that exist: each
-  // has time series. `type` is "unary", "server_stream", "client_stream" or "bidi_stream".
-  Method& Started(absl::string_view path, absl::string_view type) ABSL_LOCKS_EXCLUDED(mu_);
+  // Null for a path that was not added.
+  Method* Find(absl::string_view path) ABSL_LOCKS_EXCLUDED(mu_);
+  // `path` is "/package.Service/Method". Only for methods that exist: each has time series. `type`
+  // is "unary", "server_stream", "client_stream" or "bidi_stream".
+  Method& Add(absl::string_view path, absl::string_view type) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   MetricFamilies& families_;

@@ -20,12 +20,17 @@ class CallMetricsTest : public ::testing::Test {
 };
 
 TEST_F(CallMetricsTest, CallsAreCountedByServiceMethodAndCode) {
-  CallMetrics::Method& generate = calls_.Started("/hanmo.v1.Generation/Generate", "unary");
+  const char path[] = "/hanmo.v1.Generation/Generate";
+  EXPECT_EQ(calls_.Find(path), nullptr);
+  CallMetrics::Method& generate = calls_.Add(path, "unary");
+  EXPECT_EQ(calls_.Find(path), &generate);
+  EXPECT_EQ(&calls_.Add(path, "unary"), &generate);
+  generate.Started();
   generate.Ended(absl::StatusCode::kOk, absl::Milliseconds(40));
-  EXPECT_EQ(&calls_.Started("/hanmo.v1.Generation/Generate", "unary"), &generate);
+  generate.Started();
   generate.Ended(absl::StatusCode::kOk, absl::Milliseconds(60));
   generate.Ended(absl::StatusCode::kNotFound, absl::ZeroDuration());
-  calls_.Started("/hanmo.v1.Generation/GenerateStream", "server_stream");
+  calls_.Add("/hanmo.v1.Generation/GenerateStream", "server_stream").Started();
   const std::string text = Text();
   const std::string labels =
       "grpc_method=\"Generate\",grpc_service=\"hanmo.v1.Generation\",grpc_type=\"unary\"";
@@ -38,7 +43,7 @@ TEST_F(CallMetricsTest, CallsAreCountedByServiceMethodAndCode) {
 }
 
 TEST_F(CallMetricsTest, CodesThatDoNotExistAreUnknown) {
-  CallMetrics::Method& method = calls_.Started("/a.B/C", "unary");
+  CallMetrics::Method& method = calls_.Add("/a.B/C", "unary");
   method.Ended(static_cast<absl::StatusCode>(77), absl::ZeroDuration());
   EXPECT_THAT(Text(), HasSubstr("grpc_server_handled_total{grpc_code=\"UNKNOWN\""));
 }

@@ -242,11 +242,12 @@ void Metrics::SetModelState(const std::string& name, absl::string_view state) {
   }
 }
 
-void Metrics::WorkerUp(WorkerId worker) {
+void Metrics::WorkerUp(WorkerId worker, uint64_t memory) {
   WorkerSeries& s = workers_.at(worker);
   if (s.was_up) s.restarts->Increment();
   s.was_up = true;
   s.up->Set(1);
+  s.memory_total->Set(static_cast<double>(memory));
 }
 
 void Metrics::WorkerLost(WorkerId worker) { workers_.at(worker).up->Set(0); }
@@ -271,7 +272,6 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
   s.totals->AddStep(step.rows.size(), result.device_time);
   WorkerSeries& w = workers_[worker];
   w.memory_used->Set(static_cast<double>(result.memory.used));
-  w.memory_total->Set(static_cast<double>(result.memory.total));
   if (result.idle_time > absl::ZeroDuration()) {
     w.idle->Increment(absl::ToDoubleSeconds(result.idle_time));
   }

@@ -78,7 +78,8 @@ class Metrics : public BatcherObserver {
   void ModelLoadFailed(const std::string& name) ABSL_LOCKS_EXCLUDED(models_mu_);
   void SetModelState(const std::string& name, absl::string_view state)
       ABSL_LOCKS_EXCLUDED(models_mu_);
-  void WorkerUp(WorkerId worker);
+  // `memory` is that of its device, in bytes.
+  void WorkerUp(WorkerId worker, uint64_t memory);
   void WorkerLost(WorkerId worker);
 
   void OnRejected(ModelId model, Rejection reason) override;

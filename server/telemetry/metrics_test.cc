@@ -135,14 +135,12 @@ TEST_F(MetricsTest, FailedStepsAndNonFiniteRowsAreNoMeasurements) {
   EXPECT_THAT(Text(), HasSubstr("hanmo_step_seconds_count{model=\"painter\"} 0"));
 
   result.status = absl::OkStatus();
-  result.memory.total = 1 << 30;
   result.rows.resize(2);
   result.rows[0].status = absl::InternalError("non-finite: the latent has NaN or Inf");
   result.rows[1].status = absl::InternalError("something else");
   metrics_.OnStep(0, step, result);
   EXPECT_THAT(Text(), HasSubstr("hanmo_nonfinite_outputs_total{model=\"painter\"} 1"));
   EXPECT_THAT(Text(), HasSubstr("hanmo_step_seconds_count{model=\"painter\"} 1"));
-  EXPECT_THAT(Text(), HasSubstr("hanmo_device_memory_bytes{worker=\"0\"} 1073741824"));
 }
 
 TEST_F(MetricsTest, FailedLoadsOfUnknownNamesAreCountedTogether) {
@@ -208,11 +206,12 @@ TEST_F(MetricsTest, TotalsAreSumsByModel) {
 }
 
 TEST_F(MetricsTest, OnlyAWorkerThatComesBackIsARestart) {
-  metrics_.WorkerUp(0);
+  metrics_.WorkerUp(0, 1 << 30);
   EXPECT_THAT(Text(), HasSubstr("hanmo_worker_restarts_total{worker=\"0\"} 0"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_device_memory_bytes{worker=\"0\"} 1073741824"));
   metrics_.WorkerLost(0);
   EXPECT_THAT(Text(), HasSubstr("hanmo_worker_up{worker=\"0\"} 0"));
-  metrics_.WorkerUp(0);
+  metrics_.WorkerUp(0, 1 << 30);
   EXPECT_THAT(Text(), HasSubstr("hanmo_worker_restarts_total{worker=\"0\"} 1"));
   EXPECT_THAT(Text(), HasSubstr("hanmo_worker_up{worker=\"0\"} 1"));
 }

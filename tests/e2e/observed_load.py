@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import shutil
+import signal
 import struct
 import threading
 
@@ -18,7 +20,7 @@ OPTIONS = (
     f"--worker-arg=--fault=abort-on-seed:{POISON}@step:3",
     "--max-queued-requests=12",
     "--max-running-samples=12",
-    "--kv-memory=1MiB",
+    "--kv-memory=2MiB",
     "--preview-bytes-per-second=1KiB",
     "--slice=2ms",
 )
@@ -44,8 +46,18 @@ def add_broken(repository):
     (repository / BROKEN / "config.json").write_text('{"model_type": "gpt2"}')
 
 
+def miss_deadline(server):
+    """While nothing is known of the costs, it is not refused."""
+    with contextlib.suppress(grpc.RpcError):
+        generate(server, picture_request(steps=900), timeout=0.5)
+
+
 def provoke(server):
     """What needs to happen once."""
+    for event in server.generation.GenerateStream(picture_request(steps=60), timeout=60):
+        if event.HasField("step") and event.step.step == 9:
+            for worker in server.worker_pids():
+                os.kill(worker, signal.SIGKILL)
     with contextlib.suppress(grpc.RpcError):
         generate(server, text_request(seed=POISON, max_tokens=20, ignore_eos=True))
     with contextlib.suppress(grpc.RpcError):

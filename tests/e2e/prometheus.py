@@ -56,12 +56,14 @@ class Prometheus:
         self._log.close()
 
     def get(self, path, **parameters):
-        """The data of an API call; None while it does not listen."""
+        """The data of an API call; None while it is not ready."""
         url = f"http://{self.address}/api/v1/{path}?" + urllib.parse.urlencode(parameters)
         try:
             with urllib.request.urlopen(url, timeout=PATIENCE) as reply:
                 return json.load(reply)["data"]
         except urllib.error.HTTPError as error:
+            if error.code == 503:
+                return None
             raise AssertionError(f"{parameters}: {error.read().decode()}") from None
         except OSError:
             return None
