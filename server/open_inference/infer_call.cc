@@ -16,7 +16,7 @@ using inference::ModelInferResponse;
 namespace {
 
 // They are gathered, and then copied into one message.
-constexpr double kMaxPixelBytes = 256 << 20;
+constexpr double kMaxPixelBytes = 128 << 20;
 
 absl::Status CheckPixels(const InferPlan& plan, const PictureModelSpec& spec) {
   double bytes = 0;
