@@ -31,6 +31,9 @@ WORKDIR /usr/lib/hanmo
 RUN set -eu; \
     mkdir -p /image/usr/bin /image/usr/lib/hanmo; \
     cp /src/build/release/bin/* /image/usr/bin/; \
+    traces=$(echo /src/.deps/opentelemetry/usr/lib/*-linux-gnu); \
+    mkdir -p "/image/usr/lib/${traces##*/}"; \
+    cp -P "$traces"/libopentelemetry_*.so* "/image/usr/lib/${traces##*/}/"; \
     wanted='libtorch_cpu|libc10\.so|libgomp|libcudart|libcupti'; \
     if [ "$CUDA" = 1 ]; then wanted='lib'; fi; \
     find torch/lib nvidia -regextype posix-extended -regex ".*/($wanted)[^/]*" \

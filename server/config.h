@@ -19,6 +19,7 @@ namespace hanmo {
 struct Config {
   std::string listen = "127.0.0.1:8001";
   std::string metrics_listen = "127.0.0.1:8002";
+  bool vllm_metrics = false;
   std::string health_listen;
   std::string admin_listen;
   uint64_t max_message_bytes = 32 << 20;

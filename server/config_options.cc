@@ -34,6 +34,9 @@ std::vector<ConfigOption> MakeOptions() {
        "address of the gRPC port; port 0 takes a free one; unix:PATH works too"},
       {kNetwork, "metrics-listen", "HOST:PORT", &Config::metrics_listen,
        "address of GET /metrics; empty serves none"},
+      {kNetwork, "vllm-metrics", "BOOL", &Config::vllm_metrics,
+       "the figures of texts also under the names of vLLM, for dashboards and gateways made for "
+       "it"},
       {kNetwork, "health-listen", "HOST:PORT", &Config::health_listen,
        "one more port for health checks alone, without TLS, as kubelets need; empty opens none"},
       {kNetwork, "admin-listen", "HOST:PORT", &Config::admin_listen,

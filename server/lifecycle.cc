@@ -63,6 +63,15 @@ BatcherOptions BatcherOptionsOf(const Config& config) {
   return options;
 }
 
+MetricsServer::Options MetricsOptionsOf(const Config& config) {
+  return {config.metrics_listen,
+          config.vllm_metrics,
+          {{"tls-cert", config.tls_cert},
+           {"tls-client-ca", config.tls_client_ca},
+           {"worker-tls-ca", config.worker_tls_ca},
+           {"worker-tls-cert", config.worker_tls_cert}}};
+}
+
 FleetOptions FleetOptionsOf(const Config& config) {
   FleetOptions options;
   if (config.worker.empty()) {
@@ -95,8 +104,10 @@ absl::string_view PhaseName(ModelPhase phase) {
 class TritonControl final : public RepositoryControl {
  public:
   explicit TritonControl(ModelControl* control) : control_(*control) {}
-  void Load(const std::string& name, Done done) override {
-    control_.Load(name, 0, [done = std::move(done)](const auto& loaded) { done(loaded.status()); });
+  std::function<void()> Load(const std::string& name, Done done) override {
+    auto operation = control_.Load(
+        name, 0, [done = std::move(done)](const auto& loaded) { done(loaded.status()); });
+    return [this, operation] { control_.Cancel(*operation); };
   }
   void Unload(const std::string& name, Done done) override {
     control_.Unload(name, 0, [done = std::move(done)](const auto& gone) { done(gone.status()); });
@@ -125,6 +136,7 @@ class Server::FleetEvents final : public FleetObserver {
                         {"seconds", loaded.load_seconds}});
   }
   void OnModelFailed(WorkerId worker, ModelId model, const absl::Status& status) override {
+    server_.metrics_.ModelLoadFailed(NameOf(model));
     server_.models_.SetFailed(worker, model, status);
     server_.log_.Write(
         LogLevel::kError, "model failed",
@@ -133,8 +145,8 @@ class Server::FleetEvents final : public FleetObserver {
   void OnModelUnloaded(WorkerId worker, ModelId model) override {
     server_.control_.ModelUnloaded(worker, model);
   }
-  void OnWorkerUp(WorkerId worker, const std::string& device) override {
-    server_.metrics_.WorkerUp(worker);
+  void OnWorkerUp(WorkerId worker, const std::string& device, uint64_t memory) override {
+    server_.metrics_.WorkerUp(worker, memory);
     server_.control_.WorkerUp(worker);
     server_.log_.Write(LogLevel::kInfo, "worker up",
                        {{"worker", int64_t{worker}}, {"device", device}});
@@ -184,7 +196,12 @@ Server::Server(const Config& config, const std::string& version)
                &calls_,      config.preview_bytes_per_second,
                version},
       control_({config.model_repository, config.model_memory}, &models_, &loop_.batcher(),
-               &metrics_, &log_) {}
+               &metrics_, &log_) {
+  metrics_.SetQueueLimit(config.max_queued_requests);
+  for (const auto& [tenant, weight] : BatcherOptionsOf(config).tenant_weights) {
+    metrics_.tenants().Add(tenant);
+  }
+}
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
                                                       const std::string& version) {
@@ -206,7 +223,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
   if (!models.ok()) return models.status();
   server->PublishStates();
   if (!config.metrics_listen.empty()) {
-    auto metrics_server = MetricsServer::Start(config.metrics_listen, server->metrics_);
+    auto metrics_server = MetricsServer::Start(MetricsOptionsOf(config), server->metrics_);
     if (!metrics_server.ok()) return metrics_server.status();
     server->metrics_server_ = *std::move(metrics_server);
   }
@@ -241,9 +258,9 @@ absl::Status Server::StartAdmin() {
   admin_context_ = context_;
   admin_context_.repository_control = repository_control_.get();
   admin_inference_ = std::make_unique<OpenInferenceService>(admin_context_, rpc_->health());
-  auto port =
-      GrpcPort::Listen(config_, "admin-listen", config_.admin_listen,
-                       GrpcPort::Security::kAsConfigured, {admin_.get(), admin_inference_.get()});
+  auto port = GrpcPort::Listen(config_, "admin-listen", config_.admin_listen,
+                               GrpcPort::Security::kAsConfigured,
+                               {admin_.get(), admin_inference_.get()}, &metrics_.calls());
   if (!port.ok()) return port.status();
   admin_port_ = *std::move(port);
   return absl::OkStatus();

@@ -130,6 +130,7 @@ absl::StatusOr<std::vector<FleetModel>> ModelControl::ServeRepository(
     const ModelRef model = Adopt(OpenModel(std::move(spec)));
     models_.Serve(model);
     if (!model->spec.status.ok()) {
+      metrics_.ModelLoadFailed(model->spec.name);
       log_.Write(LogLevel::kError, "model failed",
                  {{"model", model->spec.name}, {"reason", model->spec.status.message()}});
       continue;
@@ -217,9 +218,11 @@ absl::StatusOr<ModelControl::Loaded> ModelControl::DoLoad(const std::string& nam
   models_.SetKnown(name, *specs);
   auto spec = Choose(*specs, version);
   if (!spec.ok()) return spec.status();
-  if (!spec->status.ok()) return CannotLoad(*spec, spec->status.message());
   Model opened = OpenModel(*spec);
-  if (!opened.spec.status.ok()) return CannotLoad(*spec, opened.spec.status.message());
+  if (!opened.spec.status.ok()) {
+    metrics_.ModelLoadFailed(name);
+    return CannotLoad(*spec, opened.spec.status.message());
+  }
   const uint64_t bytes = ExpectedBytes(spec->path);
   if (auto status = MakeRoom(bytes); !status.ok()) return status;
 

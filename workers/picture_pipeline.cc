@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/batcher/non_finite.h"
 #include "workers/checkpoint/status_macros.h"
 #include "workers/samplers/guidance.h"
 
@@ -18,7 +19,7 @@ at::Tensor Ids(const std::vector<uint32_t>& prompt) {
 }
 
 absl::Status NonFinite(std::string_view what) {
-  return absl::InternalError(absl::StrCat("non-finite: ", std::string(what), " has NaN or Inf"));
+  return absl::InternalError(absl::StrCat(kNonFinite, std::string(what), " has NaN or Inf"));
 }
 
 bool IsFinite(const at::Tensor& tensor) { return at::isfinite(tensor).all().item<bool>(); }

@@ -367,7 +367,9 @@ TEST_F(AdmissionTest, TellsTheLatenciesOfTexts) {
     void OnPrefill(ModelId, absl::Duration time, uint32_t) override { prefill.push_back(time); }
     void OnFirstToken(ModelId, absl::Duration since) override { first.push_back(since); }
     void OnInterToken(ModelId, absl::Duration gap) override { gaps.push_back(gap); }
+    void OnTextEnd(ModelId, const TextEnd& end) override { ends.push_back(end); }
     std::vector<absl::Duration> prefill, first, gaps;
+    std::vector<TextEnd> ends;
   } latencies;
   options_.max_running_samples = 1;
   batcher_ = std::make_unique<Batcher>(options_, &latencies, [] {});
@@ -387,6 +389,11 @@ TEST_F(AdmissionTest, TellsTheLatenciesOfTexts) {
   EXPECT_THAT(latencies.prefill, ElementsAre(absl::Seconds(2)));
   EXPECT_THAT(latencies.first, ElementsAre(absl::Seconds(3)));
   EXPECT_THAT(latencies.gaps, ElementsAre(absl::Seconds(1), absl::Seconds(1)));
+  ASSERT_EQ(latencies.ends.size(), 1u);  // not the cancelled one's
+  EXPECT_EQ(latencies.ends[0].end, SampleEnd::kLength);
+  EXPECT_EQ(latencies.ends[0].prompt_tokens, 3u);
+  EXPECT_EQ(latencies.ends[0].tokens, 3u);
+  EXPECT_EQ(latencies.ends[0].decode, absl::Seconds(2));
   batcher_ = nullptr;  // before its observer
 }
 

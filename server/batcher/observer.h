@@ -9,11 +9,20 @@
 #include "absl/time/time.h"
 #include "server/batcher/cost.h"
 #include "server/batcher/request.h"
+#include "server/batcher/sink.h"
 #include "server/batcher/worker.h"
 
 namespace hanmo {
 
 enum class Rejection { kQueueFull, kDraining, kNoWorker, kDeadline };
+
+// A text that ended well.
+struct TextEnd {
+  SampleEnd end = SampleEnd::kEos;
+  uint32_t prompt_tokens = 0;
+  uint32_t tokens = 0;    // written; at least 1
+  absl::Duration decode;  // from the first of them to the last
+};
 
 // Called on the batcher's thread; must return within a microsecond or two.
 class BatcherObserver {
@@ -29,6 +38,7 @@ class BatcherObserver {
   virtual void OnPrefixHit(ModelId model, uint32_t tokens) {}
   virtual void OnFirstToken(ModelId model, absl::Duration since_arrival) {}
   virtual void OnInterToken(ModelId model, absl::Duration gap) {}
+  virtual void OnTextEnd(ModelId model, const TextEnd& end) {}
   // A text gave its pages to another and will be computed again.
   virtual void OnPreempted(ModelId model) {}
   virtual void OnCancelled(ModelId model) {}

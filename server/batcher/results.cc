@@ -232,6 +232,7 @@ void Batcher::Core::NoteToken(Sample* sample) {
   if (sample->last_token == absl::InfinitePast()) {
     observer_.OnPrefill(request.model, now_ - sample->prefill_start, sample->known_tokens);
     observer_.OnFirstToken(request.model, now_ - request.arrival);
+    sample->first_token = now_;
   } else {
     observer_.OnInterToken(request.model, now_ - sample->last_token);
   }
@@ -240,9 +241,11 @@ void Batcher::Core::NoteToken(Sample* sample) {
 
 void Batcher::Core::EndSample(Sample* sample, SampleEnd end, uint32_t stop_id) {
   ActiveRequest* request = sample->request;
-  if (sample->text() != nullptr) {
-    sample->worker->costs->LearnLength(request->model,
-                                       static_cast<uint32_t>(sample->emitted.size()));
+  if (const TextJob* text = sample->text(); text != nullptr) {
+    const auto tokens = static_cast<uint32_t>(sample->emitted.size());
+    sample->worker->costs->LearnLength(request->model, tokens);
+    observer_.OnTextEnd(request->model, {end, static_cast<uint32_t>(text->prompt.size()), tokens,
+                                         sample->last_token - sample->first_token});
   }
   Leave(sample);
   sample->state = SampleState::kEnded;

@@ -78,6 +78,7 @@ struct Sample {
   uint64_t suspect_until = 0;
 
   absl::Time prefill_start;
+  absl::Time first_token;
   absl::Time last_token = absl::InfinitePast();
 
   const TextJob* text() const { return std::get_if<TextJob>(&job); }

@@ -92,8 +92,9 @@ void GenerationCall::Begin(hanmo::v1::GenerateRequest request, absl::Status stat
   }
 }
 
-void GenerationCall::TellRequestId(const absl::Status& status) {
-  AddRequestId(plan_.request_id, status, rpc_);
+void GenerationCall::TellIds(const absl::Status& status) {
+  TellClient("x-request-id", plan_.request_id, status, rpc_);
+  if (span_ != nullptr) TellClient("traceresponse", span_->traceparent(), status, rpc_);
 }
 
 void GenerationCall::Tokenize() {
@@ -184,6 +185,7 @@ void GenerationCall::OnPicture(uint32_t index, Pixels pixels) {
 
 void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
   if (cancelled_) return Fail(absl::CancelledError("cancelled by the client"));
+  server_.metrics->PicturePainted(plan_.model->spec.id, uint64_t{pixels.width} * pixels.height);
   PixelsReady(index, pixels);
   std::string file;
   if (wants_files()) {
@@ -212,7 +214,10 @@ void GenerationCall::EncodePreview(Pixels pixels, std::function<void(std::string
       weight, [self, pixels = std::move(pixels), task = std::move(task)] {
         auto file = self->cancelled_ ? absl::StatusOr<std::string>(absl::CancelledError())
                                      : EncodePicture(pixels, {PictureEncoding::kJpeg, 80, ""});
-        if (file.ok()) task(*std::move(file));
+        if (file.ok()) {
+          self->NoteFirstPreview();
+          task(*std::move(file));
+        }
         self->Release();
       });
   if (taken) return;
@@ -251,6 +256,12 @@ void GenerationCall::NoteFirstOutput() {
   if (first_output_ == absl::InfiniteFuture()) first_output_ = SteadyNow();
 }
 
+void GenerationCall::NoteFirstPreview() {
+  if (previewed_.exchange(true)) return;
+  server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kFirstPreview,
+                                SteadyNow() - arrival_);
+}
+
 void GenerationCall::Fail(const absl::Status& status) {
   absl::MutexLock lock(&mu_);
   if (status_.ok()) status_ = status;
@@ -272,6 +283,9 @@ void GenerationCall::Complete() {
   const std::optional<ModelId> model =
       plan_.model != nullptr ? std::optional(plan_.model->spec.id) : std::nullopt;
   server_.metrics->RequestDone(model, status.code(), completed_ - arrival_);
+  if (registered_) {
+    server_.metrics->tenants().RequestDone(proto_.tenant(), status.code(), usage_.device_time);
+  }
   if (!submitted_ && !status.ok() && !absl::IsCancelled(status)) server_.metrics->RefusedInvalid();
   if (server_.log->enabled(LogLevel::kInfo)) {
     const std::string code = absl::StatusCodeToString(status.code());
@@ -358,7 +372,6 @@ absl::string_view Header(const grpc::CallbackServerContext& rpc, const char* nam
 void GenerationCall::BeginSpan() {
   span_ = server_.tracer->Begin(method_, Header(*rpc_, "traceparent"), Header(*rpc_, "tracestate"),
                                 arrival_);
-  rpc_->AddInitialMetadata("traceresponse", span_->traceparent());
 }
 
 std::string GenerationCall::trace_id() const {
@@ -379,13 +392,17 @@ void GenerationCall::EndSpan() {
     const absl::Time started = arrival_ + usage_.queue_time;
     const auto phase = [&](absl::string_view name, absl::Time start, absl::Time end,
                            std::initializer_list<TraceAttribute> attributes = {}) {
-      if (end > absl::InfinitePast()) span_->AddPhase(name, start, end, attributes);
+      // What did not happen has no time.
+      if (start < absl::InfiniteFuture() && start > absl::InfinitePast() &&
+          end > absl::InfinitePast()) {
+        span_->AddPhase(name, start, end, attributes);
+      }
     };
     phase("tokenize", arrival_, tokenized_);
-    // Who ended in the queue has no time of a first step.
-    phase("queue", tokenized_, usage_.queue_time > absl::ZeroDuration() ? started : completed_);
+    phase("queue", tokenized_, started);
     if (plan_.model->spec.kind == ModelKind::kText) {
-      phase("prefill", started, std::min(first_output_, completed_),
+      const bool wrote = last_token_ > absl::InfinitePast();
+      phase("prefill", started, wrote ? first_output_ : absl::InfinitePast(),
             {{"hanmo.prompt_tokens", int64_t{usage_.prompt_tokens}},
              {"hanmo.cached_prompt_tokens", int64_t{usage_.cached_prompt_tokens}}});
       phase("decode", first_output_, last_token_,

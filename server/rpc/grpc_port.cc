@@ -18,6 +18,7 @@
 #include "grpcpp/security/tls_certificate_provider.h"
 #include "grpcpp/security/tls_credentials_options.h"
 #include "grpcpp/server_builder.h"
+#include "server/rpc/call_counter.h"
 
 namespace hanmo {
 namespace {
@@ -93,7 +94,7 @@ void SetLimits(const Config& config, grpc::ServerBuilder* builder) {
 
 absl::StatusOr<std::unique_ptr<GrpcPort>> GrpcPort::Listen(
     const Config& config, absl::string_view option, const std::string& address, Security security,
-    const std::vector<grpc::Service*>& services) {
+    const std::vector<grpc::Service*>& services, CallMetrics* calls) {
   std::shared_ptr<grpc::ServerCredentials> credentials = grpc::InsecureServerCredentials();
   if (security == Security::kAsConfigured) {
     auto configured = Credentials(config);
@@ -109,6 +110,9 @@ absl::StatusOr<std::unique_ptr<GrpcPort>> GrpcPort::Listen(
   int port = 0;
   builder.AddListeningPort(address, credentials, &port);
   for (grpc::Service* service : services) builder.RegisterService(service);
+  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
+  interceptors.push_back(std::make_unique<CallCounterFactory>(calls));
+  builder.experimental().SetInterceptorCreators(std::move(interceptors));
   opened->server_ = builder.BuildAndStart();
   if (opened->server_ == nullptr) {
     return absl::UnavailableError(

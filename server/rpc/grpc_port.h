@@ -12,6 +12,7 @@
 #include "grpcpp/impl/service_type.h"
 #include "grpcpp/server.h"
 #include "server/config.h"
+#include "server/telemetry/call_metrics.h"
 
 namespace hanmo {
 
@@ -20,11 +21,11 @@ class GrpcPort {
   enum class Security { kAsConfigured, kPlaintext };
 
   // Listens and answers from now on. `option` is the one that gave the address, for messages; the
-  // services outlive the port. UNAVAILABLE when the address cannot be listened on, INVALID_ARGUMENT
-  // when a TLS file cannot be read.
+  // services outlive the port, and so do `calls`, where its calls are counted. UNAVAILABLE when the
+  // address cannot be listened on, INVALID_ARGUMENT when a TLS file cannot be read.
   static absl::StatusOr<std::unique_ptr<GrpcPort>> Listen(
       const Config& config, absl::string_view option, const std::string& address, Security security,
-      const std::vector<grpc::Service*>& services);
+      const std::vector<grpc::Service*>& services, CallMetrics* calls);
   ~GrpcPort();
 
   // The address with the port that was bound.

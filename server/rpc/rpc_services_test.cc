@@ -1,6 +1,7 @@
 // Tokenize, Detokenize, Models and Health over a real socket.
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+#include "prometheus/text_serializer.h"
 #include "server/rpc/testing/rpc_fixture.h"
 
 namespace hanmo {
@@ -40,6 +41,26 @@ TEST_F(RpcServicesTest, TokenizeAndDetokenizeAreInverse) {
   const grpc::Status bad = generation_->Detokenize(&bad_context, back, &text);
   EXPECT_EQ(bad.error_code(), StatusCode::INVALID_ARGUMENT);
   EXPECT_THAT(bad.error_message(), HasSubstr("ids[6]: must be below the vocabulary size 257"));
+}
+
+TEST_F(RpcServicesTest, CallsAreCountedByMethodAndCode) {
+  {
+    grpc::ClientContext context;
+    hanmo::v1::ListModelsResponse list;
+    ASSERT_TRUE(models_->ListModels(&context, {}, &list).ok());
+  }
+  grpc::ClientContext context;
+  hanmo::v1::DescribeModelRequest request;
+  hanmo::v1::DescribeModelResponse model;
+  request.set_name("nobody");
+  EXPECT_EQ(models_->DescribeModel(&context, request, &model).error_code(), StatusCode::NOT_FOUND);
+  const std::string text =
+      prometheus::TextSerializer().Serialize(front_.metrics().registry()->Collect());
+  EXPECT_THAT(text, HasSubstr("grpc_server_handled_total{grpc_code=\"OK\","
+                              "grpc_method=\"ListModels\",grpc_service=\"hanmo.v1.Models\","
+                              "grpc_type=\"unary\"} 1"));
+  EXPECT_THAT(text, HasSubstr("grpc_server_handled_total{grpc_code=\"NOT_FOUND\","
+                              "grpc_method=\"DescribeModel\""));
 }
 
 TEST_F(RpcServicesTest, ModelsAreListedAndDescribed) {

@@ -40,17 +40,41 @@ MetricFamilies::MetricFamilies(Registry* registry)
                                         "From a text request's arrival to its first token")),
       inter_token_seconds(
           MakeHistogram(registry, "hanmo_inter_token_seconds", "Between two tokens of a text")),
+      decode_seconds(
+          MakeHistogram(registry, "hanmo_decode_seconds", "From a text's first token to its last")),
+      output_token_seconds(MakeHistogram(registry, "hanmo_time_per_output_token_seconds",
+                                         "Mean time of a text between its tokens")),
+      first_preview_seconds(MakeHistogram(registry, "hanmo_time_to_first_preview_seconds",
+                                          "From a picture request's arrival to its first preview")),
       request_seconds(
           MakeHistogram(registry, "hanmo_request_seconds", "From a request's arrival to its end")),
       batch_size(MakeHistogram(registry, "hanmo_batch_size", "Samples that shared a step")),
       tick_seconds(MakeHistogram(registry, "hanmo_tick_seconds", "One tick of the batcher")),
+      prompt_length(MakeHistogram(registry, "hanmo_text_prompt_tokens",
+                                  "Tokens of the prompts of texts that ended well")),
+      completion_length(MakeHistogram(registry, "hanmo_text_completion_tokens",
+                                      "Tokens written by texts that ended well")),
+      picture_pixels(
+          MakeHistogram(registry, "hanmo_picture_pixels", "Pixels of each picture painted")),
       requests(MakeCounter(registry, "hanmo_requests_total", "Requests ended, by gRPC code")),
       rejections(MakeCounter(registry, "hanmo_rejected_total", "Requests refused, by reason")),
       cancelled(MakeCounter(registry, "hanmo_cancelled_total", "Requests that clients cancelled")),
       deadline_missed(MakeCounter(registry, "hanmo_deadline_missed_total",
                                   "Requests ended by their deadline, by where they were")),
+      texts(MakeCounter(registry, "hanmo_texts_total", "Texts that ended well, by their end")),
+      nonfinite(MakeCounter(registry, "hanmo_nonfinite_outputs_total",
+                            "Samples ended because the model computed NaN or Inf")),
       worker_restarts(MakeCounter(registry, "hanmo_worker_restarts_total",
                                   "Times a worker came back after it was lost")),
+      failed_steps(MakeCounter(registry, "hanmo_failed_steps_total",
+                               "Steps that a worker could not do, by reason")),
+      load_failures(MakeCounter(registry, "hanmo_model_load_failures_total",
+                                "Times a model could not be loaded")),
+      tenant_requests(MakeCounter(registry, "hanmo_tenant_requests_total",
+                                  "Requests ended, by tenant and gRPC code")),
+      tenant_device_seconds(MakeCounter(registry, "hanmo_tenant_device_seconds_total",
+                                        "Device time of a tenant's requests, by their shares of "
+                                        "the steps they rode in")),
       prompt_tokens(MakeCounter(registry, "hanmo_prompt_tokens_total", "Prompt tokens read")),
       completion_tokens(MakeCounter(registry, "hanmo_completion_tokens_total", "Tokens written")),
       pictures(MakeCounter(registry, "hanmo_pictures_total", "Pictures painted")),
@@ -86,6 +110,8 @@ MetricFamilies::MetricFamilies(Registry* registry)
                           "batches bring little")),
       waiting(MakeGauge(registry, "hanmo_requests_waiting", "Requests before their first step")),
       running(MakeGauge(registry, "hanmo_requests_running", "Requests between first step and end")),
+      queue_limit(MakeGauge(registry, "hanmo_queue_limit_requests",
+                            "Requests that may wait; one more is refused")),
       overloaded(MakeGauge(registry, "hanmo_overloaded",
                            "1 from when the queue is full until a quarter of it is free")),
       model_state(MakeGauge(registry, "hanmo_model_state", "1 for the state a model is in")),
@@ -95,8 +121,13 @@ MetricFamilies::MetricFamilies(Registry* registry)
       pages_total(MakeGauge(registry, "hanmo_kv_pages", "Key/value pages of a worker")),
       memory_used(MakeGauge(registry, "hanmo_device_memory_used_bytes",
                             "Device memory in use after the last step")),
+      memory_total(MakeGauge(registry, "hanmo_device_memory_bytes", "Memory of the device")),
       worker_up(MakeGauge(registry, "hanmo_worker_up", "1 while a worker is connected")),
-      build_info(MakeGauge(registry, "hanmo_build_info", "1, with the version as a label")) {}
+      build_info(MakeGauge(registry, "hanmo_build_info", "1, with the version as a label")),
+      grpc_started(MakeCounter(registry, "grpc_server_started_total", "gRPC calls begun")),
+      grpc_handled(MakeCounter(registry, "grpc_server_handled_total", "gRPC calls ended, by code")),
+      grpc_seconds(MakeHistogram(registry, "grpc_server_handling_seconds",
+                                 "From a gRPC call's begin to its status")) {}
 
 prometheus::Histogram::BucketBoundaries RequestBuckets() {
   return {.005, .01, .025, .05, .1, .2, .3, .5,  .8,  1,   1.5, 2,    2.5, 5,
@@ -120,6 +151,18 @@ prometheus::Histogram::BucketBoundaries FineBuckets() {
 
 prometheus::Histogram::BucketBoundaries SizeBuckets() {
   return {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256};
+}
+
+prometheus::Histogram::BucketBoundaries LengthBuckets() {
+  return {1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 4096, 8192, 16384, 32768, 65536};
+}
+
+prometheus::Histogram::BucketBoundaries PixelBuckets() {
+  prometheus::Histogram::BucketBoundaries pixels;
+  for (const double side : {64, 128, 256, 384, 512, 640, 768, 1024, 1536, 2048}) {
+    pixels.push_back(side * side);
+  }
+  return pixels;
 }
 
 }  // namespace hanmo

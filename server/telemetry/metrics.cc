@@ -4,12 +4,15 @@
 #include <array>
 #include <utility>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
+#include "server/batcher/non_finite.h"
 #include "server/telemetry/families.h"
+#include "server/telemetry/status_codes.h"
 
 namespace hanmo {
 
@@ -19,9 +22,10 @@ using prometheus::Histogram;
 
 namespace {
 
-constexpr size_t kCodes = 17;
 constexpr size_t kMaxCostSeries = 32;  // of one model, at a time
 constexpr std::array<const char*, 4> kStepKinds = {"text_encode", "denoise", "vae_decode", "text"};
+
+constexpr std::array<const char*, 3> kTextEnds = {"eos", "stop", "length"};  // by SampleEnd
 
 size_t Index(StepKind kind) { return static_cast<size_t>(kind); }
 
@@ -37,12 +41,16 @@ struct Metrics::Families : MetricFamilies {
   Histogram* tick = nullptr;
   Gauge* overload = nullptr;
   std::array<Counter*, kCodes> unknown_model = {};  // requests by code
+  Counter* unknown_load_failures = nullptr;
 };
 
 struct Metrics::ModelSeries {
   std::array<Counter*, kCodes> requests;
   Histogram *request_seconds, *queue, *tokenize, *prefill, *picture_encode, *send;
-  Histogram *first_token, *inter_token;
+  Histogram *first_token, *inter_token, *decode, *output_token, *first_preview;
+  Histogram *prompt_length, *completion_length, *picture_pixels;
+  std::array<Counter*, kTextEnds.size()> texts;
+  Counter *nonfinite, *load_failures;
   std::array<Histogram*, kStepKinds.size()> step_seconds;
   std::array<Histogram*, kStepKinds.size()> batch_size;
   Counter *cancelled, *missed_waiting, *missed_running;
@@ -57,15 +65,17 @@ struct Metrics::ModelSeries {
 };
 
 struct Metrics::WorkerSeries {
-  Counter *restarts, *idle;
-  Gauge *up, *memory_used;
+  Counter *restarts, *idle, *failed_for_memory, *failed;
+  Gauge *up, *memory_used, *memory_total;
   bool was_up = false;  // touched by the fleet's thread of this worker
 };
 
 Metrics::Metrics(const std::vector<ModelLabel>& models, uint32_t workers,
                  const std::string& version)
     : registry_(std::make_shared<prometheus::Registry>()),
-      families_(std::make_unique<Families>(registry_.get())) {
+      families_(std::make_unique<Families>(registry_.get())),
+      calls_(std::make_unique<CallMetrics>(families_.get())),
+      tenants_(std::make_unique<TenantMetrics>(families_.get())) {
   Families& f = *families_;
   f.build_info.Add({{"version", version}}).Set(1);
   const std::array<const char*, 5> reasons = {"queue_full", "draining", "no_worker", "deadline",
@@ -75,13 +85,18 @@ Metrics::Metrics(const std::vector<ModelLabel>& models, uint32_t workers,
   f.tick = &f.tick_seconds.Add({}, FineBuckets());
   f.overload = &f.overloaded.Add({});
   for (size_t code = 0; code < kCodes; ++code) {
-    const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
-    f.unknown_model[code] = &f.requests.Add({{"model", ""}, {"task", ""}, {"code", name}});
+    f.unknown_model[code] =
+        &f.requests.Add({{"model", ""}, {"task", ""}, {"code", CodeName(code)}});
   }
+  f.unknown_load_failures = &f.load_failures.Add({{"model", ""}});
   for (uint32_t worker = 0; worker < workers; ++worker) {
     const prometheus::Labels label = {{"worker", absl::StrCat(worker)}};
+    const std::string name = label.at("worker");
     workers_.push_back({&f.worker_restarts.Add(label), &f.device_idle_seconds.Add(label),
-                        &f.worker_up.Add(label), &f.memory_used.Add(label)});
+                        &f.failed_steps.Add({{"worker", name}, {"reason", "memory"}}),
+                        &f.failed_steps.Add({{"worker", name}, {"reason", "error"}}),
+                        &f.worker_up.Add(label), &f.memory_used.Add(label),
+                        &f.memory_total.Add(label)});
   }
   for (size_t i = 0; i < models.size(); ++i) AddModel(static_cast<ModelId>(i), models[i]);
 }
@@ -121,9 +136,8 @@ std::unique_ptr<Metrics::ModelSeries> Metrics::MakeSeries(const ModelLabel& mode
   auto series = std::make_unique<ModelSeries>();
   ModelSeries& s = *series;
   for (size_t code = 0; code < kCodes; ++code) {
-    const std::string name = absl::StatusCodeToString(static_cast<absl::StatusCode>(code));
     s.requests[code] =
-        &f.requests.Add({{"model", model.name}, {"task", model.task}, {"code", name}});
+        &f.requests.Add({{"model", model.name}, {"task", model.task}, {"code", CodeName(code)}});
   }
   s.request_seconds = &f.request_seconds.Add(label, RequestBuckets());
   s.queue = &f.queue_seconds.Add(label, RequestBuckets());
@@ -133,6 +147,17 @@ std::unique_ptr<Metrics::ModelSeries> Metrics::MakeSeries(const ModelLabel& mode
   s.send = &f.send_seconds.Add(label, FineBuckets());
   s.first_token = &f.first_token_seconds.Add(label, StepBuckets());
   s.inter_token = &f.inter_token_seconds.Add(label, TokenBuckets());
+  s.decode = &f.decode_seconds.Add(label, RequestBuckets());
+  s.output_token = &f.output_token_seconds.Add(label, TokenBuckets());
+  s.first_preview = &f.first_preview_seconds.Add(label, StepBuckets());
+  s.prompt_length = &f.prompt_length.Add(label, LengthBuckets());
+  s.completion_length = &f.completion_length.Add(label, LengthBuckets());
+  s.picture_pixels = &f.picture_pixels.Add(label, PixelBuckets());
+  for (size_t end = 0; end < kTextEnds.size(); ++end) {
+    s.texts[end] = &f.texts.Add({{"model", model.name}, {"finish_reason", kTextEnds[end]}});
+  }
+  s.nonfinite = &f.nonfinite.Add(label);
+  s.load_failures = &f.load_failures.Add(label);
   s.step_seconds[Index(StepKind::kTextEncode)] = &f.text_encode_seconds.Add(label, StepBuckets());
   s.step_seconds[Index(StepKind::kDenoise)] = &f.step_seconds.Add(label, StepBuckets());
   s.step_seconds[Index(StepKind::kVaeDecode)] = &f.vae_decode_seconds.Add(label, StepBuckets());
@@ -174,7 +199,7 @@ std::unique_ptr<Metrics::ModelSeries> Metrics::MakeSeries(const ModelLabel& mode
 
 void Metrics::RequestDone(std::optional<ModelId> model, absl::StatusCode code,
                           absl::Duration total) {
-  const size_t index = static_cast<size_t>(code) < kCodes ? static_cast<size_t>(code) : 2;
+  const size_t index = CodeIndex(code);
   if (!model) return families_->unknown_model[index]->Increment();
   Series(*model).requests[index]->Increment();
   Series(*model).request_seconds->Observe(absl::ToDoubleSeconds(total));
@@ -185,6 +210,9 @@ void Metrics::RefusedInvalid() { families_->rejected[4]->Increment(); }
 
 void Metrics::ObservePhase(ModelId model, FrontPhase phase, absl::Duration time) {
   const ModelSeries& s = Series(model);
+  if (phase == FrontPhase::kFirstPreview) {
+    return s.first_preview->Observe(absl::ToDoubleSeconds(time));
+  }
   Histogram* histogram = phase == FrontPhase::kTokenize        ? s.tokenize
                          : phase == FrontPhase::kPictureEncode ? s.picture_encode
                                                                : s.send;
@@ -201,6 +229,11 @@ void Metrics::ModelLoaded(const std::string& name, absl::Duration time) {
   if (series != nullptr) series->load_seconds->Set(absl::ToDoubleSeconds(time));
 }
 
+void Metrics::ModelLoadFailed(const std::string& name) {
+  const ModelSeries* series = SeriesOf(name);
+  (series == nullptr ? families_->unknown_load_failures : series->load_failures)->Increment();
+}
+
 void Metrics::SetModelState(const std::string& name, absl::string_view state) {
   const ModelSeries* series = SeriesOf(name);
   if (series == nullptr) return;
@@ -209,11 +242,12 @@ void Metrics::SetModelState(const std::string& name, absl::string_view state) {
   }
 }
 
-void Metrics::WorkerUp(WorkerId worker) {
+void Metrics::WorkerUp(WorkerId worker, uint64_t memory) {
   WorkerSeries& s = workers_.at(worker);
   if (s.was_up) s.restarts->Increment();
   s.was_up = true;
   s.up->Set(1);
+  s.memory_total->Set(static_cast<double>(memory));
 }
 
 void Metrics::WorkerLost(WorkerId worker) { workers_.at(worker).up->Set(0); }
@@ -228,17 +262,25 @@ void Metrics::OnStarted(ModelId model, absl::Duration queued) {
 }
 
 void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result) {
+  if (!result.status.ok()) {
+    const WorkerSeries& w = workers_[worker];
+    return (absl::IsResourceExhausted(result.status) ? w.failed_for_memory : w.failed)->Increment();
+  }
   const ModelSeries& s = Series(step.model);
   s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
   s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
   s.totals->AddStep(step.rows.size(), result.device_time);
-  workers_[worker].memory_used->Set(static_cast<double>(result.memory.used));
+  WorkerSeries& w = workers_[worker];
+  w.memory_used->Set(static_cast<double>(result.memory.used));
   if (result.idle_time > absl::ZeroDuration()) {
-    workers_[worker].idle->Increment(absl::ToDoubleSeconds(result.idle_time));
+    w.idle->Increment(absl::ToDoubleSeconds(result.idle_time));
   }
   if (step.budget > absl::ZeroDuration()) s.sliced_steps->Increment();
   uint32_t drafted = 0, accepted = 0;
   for (const RowResult& row : result.rows) {
+    if (!row.status.ok() && absl::StartsWith(row.status.message(), kNonFinite)) {
+      s.nonfinite->Increment();
+    }
     drafted += row.drafted;
     if (row.tokens.size() > 1) accepted += static_cast<uint32_t>(row.tokens.size() - 1);
   }
@@ -263,6 +305,15 @@ void Metrics::OnInterToken(ModelId model, absl::Duration gap) {
   Series(model).inter_token->Observe(absl::ToDoubleSeconds(gap));
 }
 
+void Metrics::OnTextEnd(ModelId model, const TextEnd& end) {
+  const ModelSeries& s = Series(model);
+  s.texts[static_cast<size_t>(end.end)]->Increment();
+  s.prompt_length->Observe(end.prompt_tokens);
+  s.completion_length->Observe(end.tokens);
+  s.decode->Observe(absl::ToDoubleSeconds(end.decode));
+  if (end.tokens > 1) s.output_token->Observe(absl::ToDoubleSeconds(end.decode) / (end.tokens - 1));
+}
+
 void Metrics::OnPreempted(ModelId model) { Series(model).preempted->Increment(); }
 
 void Metrics::OnCancelled(ModelId model) { Series(model).cancelled->Increment(); }
@@ -281,6 +332,12 @@ void Metrics::OnDone(ModelId model, absl::StatusCode code, const Usage& usage, a
   const uint32_t lost = code == absl::StatusCode::kOk ? 0 : usage.steps;
   Count(s.steps_wasted, usage.steps_redone + lost);
 }
+
+void Metrics::PicturePainted(ModelId model, uint64_t pixels) {
+  Series(model).picture_pixels->Observe(static_cast<double>(pixels));
+}
+
+void Metrics::SetQueueLimit(uint32_t requests) { families_->queue_limit.Add({}).Set(requests); }
 
 void Metrics::PreviewDropped(ModelId model) { Series(model).previews_dropped->Increment(); }
 

@@ -19,12 +19,14 @@
 #include "absl/time/time.h"
 #include "prometheus/registry.h"
 #include "server/batcher/observer.h"
+#include "server/telemetry/call_metrics.h"
 #include "server/telemetry/model_totals.h"
+#include "server/telemetry/tenant_metrics.h"
 
 namespace hanmo {
 
 // What the front end does for a request; the batcher reports its own phases.
-enum class FrontPhase { kTokenize, kPictureEncode, kSend };
+enum class FrontPhase { kTokenize, kFirstPreview, kPictureEncode, kSend };
 
 // Thread-safe; the observer's methods come from the batcher's thread.
 class Metrics : public BatcherObserver {
@@ -53,7 +55,12 @@ class Metrics : public BatcherObserver {
   void RefusedInvalid();
   void ObservePhase(ModelId model, FrontPhase phase, absl::Duration time);
 
+  void PicturePainted(ModelId model, uint64_t pixels);
   void PreviewDropped(ModelId model);
+  CallMetrics& calls() { return *calls_; }
+  TenantMetrics& tenants() { return *tenants_; }
+  // Before the batcher runs.
+  void SetQueueLimit(uint32_t requests);
   // As last told by the batcher.
   bool overloaded() const { return overloaded_; }
   // `changed` is called after each change of overloaded(), on the batcher's thread. At most once,
@@ -67,9 +74,12 @@ class Metrics : public BatcherObserver {
 
   // Of a name that was added; others are ignored. `state` is one of kModelStates.
   void ModelLoaded(const std::string& name, absl::Duration time) ABSL_LOCKS_EXCLUDED(models_mu_);
+  // Those of names that were never added are counted together.
+  void ModelLoadFailed(const std::string& name) ABSL_LOCKS_EXCLUDED(models_mu_);
   void SetModelState(const std::string& name, absl::string_view state)
       ABSL_LOCKS_EXCLUDED(models_mu_);
-  void WorkerUp(WorkerId worker);
+  // `memory` is that of its device, in bytes.
+  void WorkerUp(WorkerId worker, uint64_t memory);
   void WorkerLost(WorkerId worker);
 
   void OnRejected(ModelId model, Rejection reason) override;
@@ -79,6 +89,7 @@ class Metrics : public BatcherObserver {
   void OnPrefixHit(ModelId model, uint32_t tokens) override;
   void OnFirstToken(ModelId model, absl::Duration since_arrival) override;
   void OnInterToken(ModelId model, absl::Duration gap) override;
+  void OnTextEnd(ModelId model, const TextEnd& end) override;
   void OnPreempted(ModelId model) override;
   void OnCancelled(ModelId model) override;
   void OnDeadlineMissed(ModelId model, bool was_running) override;
@@ -103,6 +114,8 @@ class Metrics : public BatcherObserver {
 
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::unique_ptr<Families> families_;
+  const std::unique_ptr<CallMetrics> calls_;
+  const std::unique_ptr<TenantMetrics> tenants_;
   std::vector<WorkerSeries> workers_;  // by WorkerId
 
   std::atomic<bool> overloaded_{false};

@@ -5,11 +5,14 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
+#include "server/telemetry/exposition.h"
+#include "server/telemetry/process_metrics.h"
 
 namespace hanmo {
 
-absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::string& address,
+absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const Options& options,
                                                                     const Metrics& metrics) {
+  const std::string& address = options.address;
   std::unique_ptr<MetricsServer> server(new MetricsServer);
   // CivetWeb tells a port that cannot be bound by an exception only.
   try {
@@ -18,8 +21,10 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const std::s
     return absl::UnavailableError(
         absl::StrCat("--metrics-listen: cannot listen on \"", address, "\""));
   }
-  server->exposer_->RegisterCollectable(metrics.registry());
-  server->exposer_->RegisterCollectable(server->process_);
+  server->sources_ = {std::make_shared<Exposition>(metrics.registry(), options.vllm_names),
+                      std::make_shared<CertificateMetrics>(options.certificates),
+                      std::make_shared<ProcessMetrics>()};
+  for (const auto& source : server->sources_) server->exposer_->RegisterCollectable(source);
   const std::vector<int> ports = server->exposer_->GetListeningPorts();
   const size_t colon = address.rfind(':');
   const std::string host = colon == std::string::npos ? "0.0.0.0" : address.substr(0, colon);

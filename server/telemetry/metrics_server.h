@@ -4,19 +4,26 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "prometheus/exposer.h"
+#include "server/telemetry/certificate_metrics.h"
 #include "server/telemetry/metrics.h"
-#include "server/telemetry/process_metrics.h"
 
 namespace hanmo {
 
 // Its own thread answers, so that a busy or draining server can still be watched.
 class MetricsServer {
  public:
-  // `address` is HOST:PORT; port 0 takes a free one. UNAVAILABLE when it cannot be listened on.
-  static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const std::string& address,
+  struct Options {
+    std::string address;                     // HOST:PORT; port 0 takes a free one
+    bool vllm_names = false;                 // beside ours
+    CertificateMetrics::Files certificates;  // whose expiry is told
+  };
+
+  // UNAVAILABLE when it cannot listen on the address.
+  static absl::StatusOr<std::unique_ptr<MetricsServer>> Start(const Options& options,
                                                               const Metrics& metrics);
 
   // HOST:PORT with the port that was bound.
@@ -26,7 +33,7 @@ class MetricsServer {
   MetricsServer() = default;
 
   std::string address_;
-  std::shared_ptr<ProcessMetrics> process_ = std::make_shared<ProcessMetrics>();
+  std::vector<std::shared_ptr<prometheus::Collectable>> sources_;  // the exposer holds them weakly
   std::unique_ptr<prometheus::Exposer> exposer_;
 };
 

@@ -14,6 +14,7 @@ namespace hanmo {
 namespace {
 
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 std::string Get(const std::string& address, const std::string& path) {
   int port = 0;
@@ -36,11 +37,14 @@ std::string Get(const std::string& address, const std::string& path) {
 
 TEST(MetricsServerTest, ServesOurFamiliesAndTheProcess) {
   Metrics metrics({{"poet", "text"}}, 1, "0");
-  auto server = MetricsServer::Start("127.0.0.1:0", metrics);
+  auto server = MetricsServer::Start({.address = "127.0.0.1:0"}, metrics);
   ASSERT_TRUE(server.ok()) << server.status();
   const std::string answer = Get((*server)->address(), "/metrics");
   EXPECT_THAT(answer, HasSubstr("200 OK"));
   EXPECT_THAT(answer, HasSubstr("hanmo_requests_total{"));
+  EXPECT_THAT(answer, HasSubstr("hanmo_queued_requests 0"));
+  EXPECT_THAT(answer, HasSubstr("# TYPE hanmo_certificate_expiry_timestamp_seconds gauge"));
+  EXPECT_THAT(answer, Not(HasSubstr("vllm:")));
   EXPECT_THAT(answer, HasSubstr("process_open_fds "));
   EXPECT_THAT(answer, HasSubstr("process_cpu_seconds_total "));
   EXPECT_THAT(Get((*server)->address(), "/other"), HasSubstr("404"));
@@ -48,9 +52,9 @@ TEST(MetricsServerTest, ServesOurFamiliesAndTheProcess) {
 
 TEST(MetricsServerTest, SaysWhichAddressItCannotHave) {
   Metrics metrics({}, 0, "0");
-  auto first = MetricsServer::Start("127.0.0.1:0", metrics);
+  auto first = MetricsServer::Start({.address = "127.0.0.1:0"}, metrics);
   ASSERT_TRUE(first.ok()) << first.status();
-  auto second = MetricsServer::Start((*first)->address(), metrics);
+  auto second = MetricsServer::Start({.address = (*first)->address()}, metrics);
   EXPECT_EQ(second.status().code(), absl::StatusCode::kUnavailable);
   EXPECT_THAT(std::string(second.status().message()), HasSubstr("--metrics-listen"));
 }

@@ -24,7 +24,9 @@ TEST_F(MetricsTest, EveryFamilyIsThereBeforeTheFirstRequest) {
         "hanmo_prefill_seconds", "hanmo_step_seconds", "hanmo_vae_decode_seconds",
         "hanmo_picture_encode_seconds", "hanmo_send_seconds", "hanmo_time_to_first_token_seconds",
         "hanmo_inter_token_seconds", "hanmo_request_seconds", "hanmo_batch_size",
-        "hanmo_tick_seconds"}) {
+        "hanmo_tick_seconds", "hanmo_decode_seconds", "hanmo_time_per_output_token_seconds",
+        "hanmo_time_to_first_preview_seconds", "hanmo_text_prompt_tokens",
+        "hanmo_text_completion_tokens", "hanmo_picture_pixels"}) {
     EXPECT_THAT(Text(), HasSubstr(std::string("# TYPE ") + family + " histogram"));
   }
   for (const char* family :
@@ -32,7 +34,9 @@ TEST_F(MetricsTest, EveryFamilyIsThereBeforeTheFirstRequest) {
         "hanmo_deadline_missed_total", "hanmo_worker_restarts_total", "hanmo_prompt_tokens_total",
         "hanmo_completion_tokens_total", "hanmo_pictures_total", "hanmo_steps_total",
         "hanmo_prefix_cache_hit_tokens_total", "hanmo_draft_tokens_total",
-        "hanmo_draft_tokens_accepted_total", "hanmo_sliced_steps_total", "hanmo_preempted_total"}) {
+        "hanmo_draft_tokens_accepted_total", "hanmo_sliced_steps_total", "hanmo_preempted_total",
+        "hanmo_texts_total", "hanmo_nonfinite_outputs_total", "hanmo_failed_steps_total",
+        "hanmo_model_load_failures_total", "hanmo_tenant_requests_total"}) {
     EXPECT_THAT(Text(), HasSubstr(std::string("# TYPE ") + family + " counter"));
   }
   for (const char* family :
@@ -100,6 +104,67 @@ TEST_F(MetricsTest, SharedAndGuessedTokensAreCounted) {
   EXPECT_THAT(Text(), HasSubstr("hanmo_draft_tokens_accepted_total{model=\"poet\"} 4"));
 }
 
+TEST_F(MetricsTest, TextsEndWithTheirLengthsAndPace) {
+  metrics_.OnTextEnd(0, {SampleEnd::kStop, 12, 5, absl::Seconds(2)});
+  metrics_.OnTextEnd(0, {SampleEnd::kEos, 3, 1, absl::ZeroDuration()});
+  const std::string text = Text();
+  EXPECT_THAT(text, HasSubstr("hanmo_texts_total{finish_reason=\"stop\",model=\"poet\"} 1"));
+  EXPECT_THAT(text, HasSubstr("hanmo_texts_total{finish_reason=\"eos\",model=\"poet\"} 1"));
+  EXPECT_THAT(text, HasSubstr("hanmo_texts_total{finish_reason=\"length\",model=\"poet\"} 0"));
+  EXPECT_THAT(text, HasSubstr("hanmo_text_prompt_tokens_sum{model=\"poet\"} 15"));
+  EXPECT_THAT(text, HasSubstr("hanmo_text_completion_tokens_sum{model=\"poet\"} 6"));
+  EXPECT_THAT(text, HasSubstr("hanmo_decode_seconds_sum{model=\"poet\"} 2"));
+  // One token has no time between two.
+  EXPECT_THAT(text, HasSubstr("hanmo_time_per_output_token_seconds_count{model=\"poet\"} 1"));
+  EXPECT_THAT(text, HasSubstr("hanmo_time_per_output_token_seconds_sum{model=\"poet\"} 0.5"));
+}
+
+TEST_F(MetricsTest, FailedStepsAndNonFiniteRowsAreNoMeasurements) {
+  Step step;
+  step.model = 1;
+  step.kind = StepKind::kDenoise;
+  step.rows.resize(2);
+  StepResult result;
+  result.status = absl::ResourceExhaustedError("CUDA out of memory");
+  metrics_.OnStep(0, step, result);
+  result.status = absl::InternalError("CUDA error: an illegal memory access");
+  metrics_.OnStep(0, step, result);
+  metrics_.OnStep(0, step, result);
+  EXPECT_THAT(Text(), HasSubstr("hanmo_failed_steps_total{reason=\"memory\",worker=\"0\"} 1"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_failed_steps_total{reason=\"error\",worker=\"0\"} 2"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_step_seconds_count{model=\"painter\"} 0"));
+
+  result.status = absl::OkStatus();
+  result.rows.resize(2);
+  result.rows[0].status = absl::InternalError("non-finite: the latent has NaN or Inf");
+  result.rows[1].status = absl::InternalError("something else");
+  metrics_.OnStep(0, step, result);
+  EXPECT_THAT(Text(), HasSubstr("hanmo_nonfinite_outputs_total{model=\"painter\"} 1"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_step_seconds_count{model=\"painter\"} 1"));
+}
+
+TEST_F(MetricsTest, FailedLoadsOfUnknownNamesAreCountedTogether) {
+  metrics_.ModelLoadFailed("poet");
+  metrics_.ModelLoadFailed("a");
+  metrics_.ModelLoadFailed("b");
+  EXPECT_THAT(Text(), HasSubstr("hanmo_model_load_failures_total{model=\"poet\"} 1"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_model_load_failures_total{model=\"\"} 2"));
+}
+
+TEST_F(MetricsTest, PicturesAreCountedBySize) {
+  metrics_.PicturePainted(1, 512 * 512);
+  metrics_.PicturePainted(1, 64 * 64);
+  EXPECT_THAT(Text(), HasSubstr("hanmo_picture_pixels_bucket{model=\"painter\",le=\"4096\"} 1"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_picture_pixels_bucket{model=\"painter\",le=\"147456\"} 1"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_picture_pixels_sum{model=\"painter\"} 266240"));
+}
+
+TEST_F(MetricsTest, TheFirstPreviewHasItsOwnTime) {
+  metrics_.ObservePhase(1, FrontPhase::kFirstPreview, absl::Seconds(3));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_time_to_first_preview_seconds_sum{model=\"painter\"} 3"));
+  EXPECT_EQ(metrics_.Totals("painter")->output().count, 0u);
+}
+
 TEST_F(MetricsTest, UsageAddsUp) {
   Usage usage;
   usage.prompt_tokens = 7;
@@ -141,11 +206,12 @@ TEST_F(MetricsTest, TotalsAreSumsByModel) {
 }
 
 TEST_F(MetricsTest, OnlyAWorkerThatComesBackIsARestart) {
-  metrics_.WorkerUp(0);
+  metrics_.WorkerUp(0, 1 << 30);
   EXPECT_THAT(Text(), HasSubstr("hanmo_worker_restarts_total{worker=\"0\"} 0"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_device_memory_bytes{worker=\"0\"} 1073741824"));
   metrics_.WorkerLost(0);
   EXPECT_THAT(Text(), HasSubstr("hanmo_worker_up{worker=\"0\"} 0"));
-  metrics_.WorkerUp(0);
+  metrics_.WorkerUp(0, 1 << 30);
   EXPECT_THAT(Text(), HasSubstr("hanmo_worker_restarts_total{worker=\"0\"} 1"));
   EXPECT_THAT(Text(), HasSubstr("hanmo_worker_up{worker=\"0\"} 1"));
 }

@@ -58,6 +58,8 @@ std::vector<prometheus::MetricFamily> ProcessMetrics::Collect() const {
              resident_pages * static_cast<double>(sysconf(_SC_PAGESIZE))),
       Family("process_cpu_seconds_total", "User and system CPU time", MetricType::Counter,
              Seconds(usage.ru_utime) + Seconds(usage.ru_stime)),
+      Family("process_start_time_seconds", "When the server began, since 1970", MetricType::Gauge,
+             absl::ToDoubleSeconds(start_ - absl::UnixEpoch())),
   };
 }
 

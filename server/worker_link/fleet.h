@@ -64,7 +64,8 @@ class FleetObserver {
   virtual void OnModelFailed(WorkerId worker, ModelId model, const absl::Status& status) = 0;
   // The worker has freed its memory. A worker that is lost meanwhile has, too.
   virtual void OnModelUnloaded(WorkerId worker, ModelId model) {}
-  virtual void OnWorkerUp(WorkerId worker, const std::string& device) {}
+  // `memory` is that of its device.
+  virtual void OnWorkerUp(WorkerId worker, const std::string& device, uint64_t memory) {}
   // `reason` says how it ended: exit code, signal, lost connection. Also called when a worker could
   // not be started; of the failed attempts to reach an attached one, only for the first in a row.
   virtual void OnWorkerLost(WorkerId worker, const std::string& reason) = 0;

@@ -55,7 +55,7 @@ class Recorder : public WorkerEvents, public FleetObserver {
   void OnModelFailed(WorkerId worker, ModelId model, const absl::Status& status) override {
     Log(absl::StrCat("model failed ", worker, "/", model, ": ", status.message()));
   }
-  void OnWorkerUp(WorkerId worker, const std::string& device) override {
+  void OnWorkerUp(WorkerId worker, const std::string& device, uint64_t) override {
     Log(absl::StrCat("up ", worker, " on ", device));
   }
   void OnWorkerLost(WorkerId worker, const std::string& reason) override {

@@ -196,7 +196,7 @@ void Fleet::Member::OnHello(const WorkerHello& hello) {
     session = session_;
   }
   up_ = was_up_ = true;
-  context_.observer->OnWorkerUp(place_.id, hello.device);
+  context_.observer->OnWorkerUp(place_.id, hello.device, hello.memory.total);
   context_.events->AddWorker(place_.id, session);
   absl::MutexLock lock(&mu_);
   greeted_ = true;

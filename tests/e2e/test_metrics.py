@@ -1,19 +1,15 @@
 """What Prometheus sees, with the real Prometheus."""
 
-import contextlib
 import json
 import re
-import shutil
-import socket
-import subprocess
 import urllib.error
-import urllib.parse
 import urllib.request
 
 import pytest
 from calls import PAINTER, POET, error_of, generate, picture_request, stream, text_request
 from contract import ROOT, models_pb2
 from observe import until
+from prometheus import scraping
 
 # The names that dashboards are built on.
 HISTOGRAMS = {
@@ -144,40 +140,23 @@ def test_every_series_names_a_model_that_exists(used):
         assert labels["model"] in (PAINTER, POET, "")
 
 
-def test_documented_metrics_exist_and_the_other_way_round(used):
-    names = used.metrics().names()
-    assert HISTOGRAMS | OTHERS <= names
-    documents = [
-        path
-        for path in [*ROOT.glob("docs/**/*.md"), *ROOT.glob("*.md")]
-        if "hanmo_step_seconds" in path.read_text()
-    ]
-    if not documents:
-        pytest.skip("no document lists the metrics yet")
-    text = "\n".join(path.read_text() for path in documents)
-    told = set(re.findall(r"\bhanmo_[a-z_]+[a-z]\b", text)) - {"hanmo_worker", "hanmo_server"}
-    told = {re.sub(r"_(bucket|count|sum)$", "", name) for name in told}
-    unknown = {
-        name
-        for name in told
-        if name not in names and not any(known.startswith(name) for known in names)
-    }
-    assert not unknown
-    assert not {name for name in names if name.startswith("hanmo_")} - told
-
-
-def test_promtool_finds_no_fault(used):
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
-    done = subprocess.run(
-        [promtool, "check", "metrics"],
-        input=used.metrics().text,
-        text=True,
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_vllms_names_on_demand(used, start_server):
+    assert "vllm:" not in used.metrics().text
+    server = start_server("--vllm-metrics=true")
+    generate(server, text_request(seed=1, n=2, max_tokens=25, ignore_eos=True))
+    server.wait_idle()
+    m = server.metrics()
+    told = {"model_name": POET}
+    assert m.sum("vllm:generation_tokens_total", **told) == 50
+    assert m.sum("vllm:time_to_first_token_seconds_count", **told) == 2
+    assert m.sum("vllm:inter_token_latency_seconds_count", **told) == 48
+    assert m.sum("vllm:request_time_per_output_token_seconds_count", **told) == 2
+    assert m.sum("vllm:e2e_request_latency_seconds_count", **told) == 1
+    assert m.sum("vllm:request_success_total", finished_reason="length", **told) == 2
+    told_of = set(re.findall(r"vllm:[a-z0-9_]+", (ROOT / "docs/metrics.md").read_text()))
+    assert told_of == {name for name in m.names() if name.startswith("vllm:")}
+    for name in ("num_requests_waiting", "num_requests_running", "kv_cache_usage_perc"):
+        assert m.series(f"vllm:{name}", **told)
 
 
 def test_other_paths_and_methods(used):
@@ -189,40 +168,9 @@ def test_other_paths_and_methods(used):
 
 @pytest.fixture
 def prometheus(used, tmp_path):
-    """Queries of a Prometheus that scrapes `used` every 200 ms."""
-    program = shutil.which("prometheus")
-    if program is None:
-        pytest.skip("prometheus is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "prometheus.yml").write_text(
-        "global: {scrape_interval: 200ms, scrape_timeout: 200ms}\n"
-        "scrape_configs:\n"
-        f"- job_name: hanmo\n  static_configs: [{{targets: ['{used.metrics_address}']}}]\n"
-    )
-    process = subprocess.Popen(
-        [
-            program,
-            f"--config.file={tmp_path}/prometheus.yml",
-            f"--storage.tsdb.path={tmp_path}/tsdb",
-            f"--web.listen-address=127.0.0.1:{port}",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-
-    def query(expression):
-        url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode(
-            {"query": expression}
-        )
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as reply:
-            return json.load(reply)["data"]["result"]
-        return []
-
-    yield query
-    process.terminate()
-    process.wait(timeout=30)
+    """Queries of a Prometheus that scrapes `used`."""
+    with scraping(used.metrics_address, tmp_path) as one:
+        yield one.query
 
 
 def number(result):
@@ -230,7 +178,6 @@ def number(result):
 
 
 def test_prometheus_scrapes_and_answers(used, prometheus):
-    until(lambda: prometheus("up{job='hanmo'} == 1"), "the first scrape")
     for name in sorted(HISTOGRAMS):
         assert until(lambda name=name: prometheus(f"{name}_bucket"), name)
     for name in sorted(OTHERS):

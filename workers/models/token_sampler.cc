@@ -11,6 +11,8 @@
 
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "server/batcher/non_finite.h"
 #include "workers/models/philox.h"
 
 namespace hanmo {
@@ -164,7 +166,7 @@ absl::StatusOr<Token> SampleToken(absl::Span<float> logits, const TokenSampling&
                                   const TokenHistory& history,
                                   absl::Span<const uint32_t> ending_ids) {
   if (!AllFinite(logits)) {
-    return absl::InternalError("the model's output is not finite");
+    return absl::InternalError(absl::StrCat(kNonFinite, "the model predicts NaN or Inf"));
   }
   Token token;
   std::vector<float> raw;

@@ -1,0 +1,277 @@
+"""Every panel of every dashboard shows something, in a real Prometheus, of a server under load."""
+
+import contextlib
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+
+import grpc
+import pytest
+from calls import POET, error_of, generate, text_request
+from certificates import Authority
+from contract import ROOT
+from hanmo_server import Server
+from metrics_reference import reference
+from observe import until
+from observed_load import OPTIONS, add_broken, add_nan_poet, flood, load, miss_deadline, provoke
+from prometheus import LABELS, RULES, UPDATE, families_in, promtool, recorded_in, scraping
+
+GENERATOR = ROOT / "deploy/grafana/dashboards.py"
+FOLDER = ROOT / "deploy/helm/hanmo/dashboards"
+DASHBOARDS = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
+DOCUMENT = ROOT / "docs/metrics.md"
+# Seconds of load before the panels are looked at, and a file for what they showed.
+SECONDS = float(os.environ.get("HANMO_OBSERVE_SECONDS", "8"))
+SHOWN = os.environ.get("HANMO_SHOWN")
+
+PANEL_PATIENCE = 10  # seconds; the load goes on meanwhile
+
+# What no test makes happen: a device that fails without ending its worker, NaN in pictures, and
+# anything slow.
+MAY_BE_ZERO = {
+    ("errors", "Steps failed"),
+    ("errors", "First token: budget burn"),
+    ("errors", "Steps: budget burn"),
+    ("pictures", "NaN or Inf"),
+}
+
+
+def targets():
+    return [
+        pytest.param(
+            name, panel["title"], query["expr"], id=f"{name}-{panel['id']}{query['refId']}"
+        )
+        for name, dashboard in DASHBOARDS.items()
+        for panel in dashboard["panels"]
+        for query in panel.get("targets", ())
+    ]
+
+
+@pytest.fixture(scope="module")
+def watched(demo_repository, tmp_path_factory):
+    """(server, Prometheus) under load until the module's end."""
+    folder = tmp_path_factory.mktemp("watched")
+    repository = folder / "models"
+    repository.mkdir()
+    for model in demo_repository.iterdir():
+        (repository / model.name).symlink_to(model.resolve())
+    add_nan_poet(repository)
+    add_broken(repository)
+    authority = Authority(folder / "authority")
+    key, certificate = authority.issue("server")
+    server = Server(
+        repository,
+        *OPTIONS,
+        f"--tls-cert={certificate}",
+        f"--tls-key={key}",
+        credentials=grpc.ssl_channel_credentials(authority.certificate.read_bytes()),
+        log=folder / "server.log",
+    )
+    with contextlib.closing(server), scraping(server.metrics_address, folder) as prometheus:
+        server.wait_serving(POET)
+        miss_deadline(server)
+        with load(server):
+            provoke(server)
+            flood(server)
+            end = time.monotonic() + SECONDS
+            until(lambda: time.monotonic() > end, "some load", patience=2 * SECONDS + 1)
+            yield server, prometheus
+
+
+def filled(expression, name):
+    """The expression as Grafana sends it with every variable at its default."""
+    models = {"text": f"{POET}|nan-poet|broken", "pictures": "taiyi-sd-tiny"}
+    values = {
+        "$__rate_interval": "5m",
+        "$namespace": ".*",
+        "$pod": ".*",
+        "$model": models.get(name, ".*"),
+    }
+    for variable, value in values.items():
+        expression = expression.replace(variable, value)
+    assert "$" not in expression
+    return expression
+
+
+def values_of(series):
+    return [float(one["value"][1]) for one in series]
+
+
+@pytest.mark.parametrize(("name", "title", "expression"), targets())
+def test_every_panel_has_data(watched, name, title, expression):
+    _, prometheus = watched
+    query = filled(expression, name)
+
+    def shown():
+        values = [value for value in values_of(prometheus.query(query)) if math.isfinite(value)]
+        return values if (name, title) in MAY_BE_ZERO else any(values) and values
+
+    assert until(shown, f"{title}: {query}", patience=PANEL_PATIENCE)
+
+
+def test_variables_have_values(watched):
+    _, prometheus = watched
+    for name, dashboard in DASHBOARDS.items():
+        variables = dashboard["templating"]["list"]
+        assert [v["name"] for v in variables] == ["datasource", "namespace", "model", "pod"]
+        for variable in variables[1:]:
+            found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
+            series, label = found.groups()
+            labels = [
+                one["metric"][label]
+                for one in prometheus.query(f"group by ({label}) ({filled(series, name)})")
+            ]
+            expected = {"namespace": LABELS["namespace"], "pod": LABELS["pod"]}.get(label)
+            assert labels == [expected] if expected else labels
+        annotation = dashboard["annotations"]["list"][0]["expr"]
+        prometheus.query(filled(annotation, name))  # an error would be raised
+
+
+def test_rules_are_evaluated(watched):
+    _, prometheus = watched
+
+    def healthy():
+        groups = prometheus.get("rules")["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        assert all(rule["health"] in ("ok", "unknown") for rule in rules), rules
+        return all(rule["health"] == "ok" for rule in rules) and rules
+
+    rules = until(healthy, "all rules evaluated")
+    assert len(rules) == RULES.read_text().count("expr:")
+    for rule in rules:
+        if rule["type"] == "recording":
+            until(lambda rule=rule: prometheus.query(rule["name"]), rule["name"])
+    # What the load provokes for certain.
+    firing = {"HanmoModelLoadFailed", "HanmoNonFiniteOutputs", "HanmoCertificateExpires"}
+
+    def fire():
+        alerts = prometheus.get("alerts")["alerts"]
+        return firing <= {a["labels"]["alertname"] for a in alerts if a["state"] == "firing"}
+
+    until(fire, f"{firing} firing")
+
+
+def test_dashboards_are_those_of_the_generator():
+    done = subprocess.run([sys.executable, GENERATOR, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_dashboards_keep_the_conventions():
+    assert set(DASHBOARDS) == {"overview", "text", "pictures", "scheduler", "devices", "errors"}
+    assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
+    for dashboard in DASHBOARDS.values():
+        assert dashboard["id"] is None and dashboard["schemaVersion"] >= 39
+        assert dashboard["links"][0]["tags"] == ["hanmo"] and "hanmo" in dashboard["tags"]
+        taken = set()
+        for panel in dashboard["panels"]:
+            place = panel["gridPos"]
+            cells = {
+                (x, y)
+                for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])
+            }
+            assert place["x"] + place["w"] <= 24 and not cells & taken
+            taken |= cells
+            if panel["type"] == "row":
+                continue
+            shown = panel["options"].get("yAxis", panel["fieldConfig"]["defaults"])
+            assert shown["unit"]
+            assert panel["datasource"]["uid"] == "${datasource}"
+            for query in panel["targets"]:
+                expression = query["expr"]
+                ranges = re.findall(r"\b(?:rate|increase)\(.*?\[(.*?)\]\)", expression)
+                assert all(window == "$__rate_interval" for window in ranges)
+                for selector in re.findall(r"\{(.*?)\}", expression):
+                    assert 'namespace=~"$namespace"' in selector
+
+
+def test_expressions_name_what_exists(watched):
+    """And every family is in some panel or rule."""
+    server, _ = watched
+    names = server.metrics().names()
+    rules = RULES.read_text()
+    panels = json.dumps(DASHBOARDS)
+    used = families_in(panels + rules)
+    assert used <= names
+    assert {name for name in names if not name.startswith("exposer_")} <= used
+    assert recorded_in(panels) <= set(re.findall(r"record: (\S+)", rules))
+
+
+def test_document_is_that_of_the_server(watched):
+    """The table of docs/metrics.md; HANMO_UPDATE=1 writes it."""
+    server, _ = watched
+    table = reference(server.metrics())
+    text = DOCUMENT.read_text()
+    begin, end = "<!-- families -->\n", "<!-- /families -->\n"
+    before, rest = text.split(begin)
+    if UPDATE:
+        DOCUMENT.write_text(before + begin + table + end + rest.split(end)[1])
+        return
+    assert rest.split(end)[0] == table
+    assert families_in(text) <= server.metrics().names()
+
+
+def test_promtool_finds_no_fault(watched):
+    server, _ = watched
+    promtool("check", "metrics", input=server.metrics().text)
+
+
+def test_clients_cannot_make_time_series(watched):
+    server, _ = watched
+
+    def series():
+        return len(server.metrics().text.splitlines())
+
+    def ask(number):
+        request = text_request(model=f"model-{number}", request_id=f"id-{number}")
+        request.tenant = f"tenant-{number}"
+        with contextlib.suppress(grpc.RpcError):
+            generate(server, request)
+        unknown = server.channel.unary_unary(f"/hanmo.v1.Generation/Method{number}")
+        assert error_of(unknown, b"").code() == grpc.StatusCode.UNIMPLEMENTED
+
+    ask(0)
+    before = series()
+    for number in range(1, 200):
+        ask(number)
+    metrics = server.metrics()
+    methods = {labels["grpc_method"] for labels, _ in metrics.series("grpc_server_started_total")}
+    assert "Generate" in methods and not any(name.startswith("Method") for name in methods)
+    assert metrics.sum("grpc_server_handled_total", grpc_service="unknown") == 200
+    assert {
+        labels["tenant"] for labels, _ in metrics.series("hanmo_tenant_device_seconds_total")
+    } <= {"", "atelier", "press", "(others)"}
+    assert series() - before < 60  # codes of gRPC methods may still occur for the first time
+
+
+def test_what_panels_show_is_written(watched):
+    """For deploy/grafana/draw.py, when HANMO_SHOWN names a file."""
+    if not SHOWN:
+        pytest.skip("HANMO_SHOWN is not set")
+    _, prometheus = watched
+    end = time.time()
+    start, step = end - max(SECONDS, 10), max(SECONDS, 10) / 120
+    shown = {
+        name: [
+            [
+                {
+                    "legend": query["legendFormat"],
+                    "series": prometheus.query_range(
+                        filled(query["expr"].replace("$__rate_interval", "10s"), name),
+                        start,
+                        end,
+                        step,
+                    ),
+                }
+                for query in panel.get("targets", ())
+            ]
+            for panel in dashboard["panels"]
+        ]
+        for name, dashboard in DASHBOARDS.items()
+    }
+    with open(SHOWN, "w") as file:
+        json.dump(shown, file)
