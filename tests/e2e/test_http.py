@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import http.client
+import json
 import re
 import ssl
 import subprocess
@@ -331,7 +332,7 @@ def test_a_client_that_leaves_cancels_its_request(full):
     connection.request(
         "POST",
         "/v1/images/generations",
-        body='{"model": "%s", "prompt": "山", "size": "256x256", "steps": 900}' % PAINTER,
+        body=json.dumps(ENDLESS),
         headers={"Content-Type": "application/json"},
     )
     until(lambda: server.metrics().sum("hanmo_requests_running") == 1, "it runs")
