@@ -487,6 +487,8 @@ def tame(case):
             body["size"] = "64x64"
         if isinstance(body.get("prompt"), list):
             body["prompt"] = [1, 2]
+        if "generate" in case.path:
+            body |= {"model": POET, "prompt": POEM, "priority": 1}
 
 
 @schema.include(path_regex="^/(v1|hanmo|health|openapi)").parametrize()
