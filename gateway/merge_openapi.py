@@ -5,7 +5,7 @@ import sys
 
 import yaml
 
-STREAM = "One JSON object a `data:` line, each with one of the fields; errors as an event `error`."
+STREAM = "Events, the data of each a JSON object with one of the fields; errors as an event `error`."
 
 
 class Dumper(yaml.SafeDumper):
@@ -39,7 +39,13 @@ def adapt(path, operation):
         return
     content = operation["responses"]["200"]["content"]
     event = content.pop("application/json")["schema"]["properties"]["result"]
-    content["text/event-stream"] = {"schema": {"type": "string"}, "x-event": event}
+    data = {"type": "string", "contentMediaType": "application/json", "contentSchema": event}
+    schema = {
+        "type": "object",
+        "required": ["data"],
+        "properties": {"event": {"type": "string"}, "data": data},
+    }
+    content["text/event-stream"] = {"schema": schema}
     operation["responses"]["200"]["description"] = STREAM
 
 
