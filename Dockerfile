@@ -31,6 +31,8 @@ WORKDIR /usr/lib/hanmo
 RUN set -eu; \
     mkdir -p /image/usr/bin /image/usr/lib/hanmo; \
     cp /src/build/release/bin/* /image/usr/bin/; \
+    (cd /src/.deps/opentelemetry && \
+      find usr/lib -name 'libopentelemetry_*.so*' -exec cp -P --parents -t /image {} +); \
     wanted='libtorch_cpu|libc10\.so|libgomp|libcudart|libcupti'; \
     if [ "$CUDA" = 1 ]; then wanted='lib'; fi; \
     find torch/lib nvidia -regextype posix-extended -regex ".*/($wanted)[^/]*" \
