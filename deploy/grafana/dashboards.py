@@ -588,7 +588,7 @@ def scheduler():
                         [
                             (
                                 f"topk(10, {per_second(of_pods('hanmo_tenant_device_seconds_total'), 'tenant')})",
-                                "{{tenant}}",
+                                "tenant: {{tenant}}",
                             )
                         ],
                         "percentunit",
@@ -601,7 +601,7 @@ def scheduler():
                         [
                             (
                                 f"topk(10, {per_second(of_pods('hanmo_tenant_requests_total'), 'tenant')})",
-                                "{{tenant}}",
+                                "tenant: {{tenant}}",
                             )
                         ],
                         "reqps",
@@ -738,7 +738,7 @@ def devices():
                         [
                             (
                                 f"topk(10, {per_second(of_pods('hanmo_tenant_device_seconds_total'), 'tenant')})",
-                                "{{tenant}}",
+                                "tenant: {{tenant}}",
                             )
                         ],
                         "percentunit",
@@ -896,7 +896,7 @@ def errors():
                                     "tenant, code",
                                 )
                                 + " > 0)",
-                                "{{tenant}} {{code}}",
+                                "tenant: {{tenant}} {{code}}",
                             )
                         ],
                         "reqps",
