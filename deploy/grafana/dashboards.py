@@ -255,7 +255,7 @@ def text():
                             (
                                 ratio(
                                     per_second(of_models("hanmo_prefix_cache_hit_tokens_total")),
-                                    per_second(of_models("hanmo_prompt_tokens_total")),
+                                    per_second(of_models("hanmo_text_prompt_tokens_sum")),
                                 ),
                                 "prompt tokens found in shared pages",
                             ),
