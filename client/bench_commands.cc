@@ -28,6 +28,12 @@ namespace {
 
 using hanmo::v1::GenerateRequest;
 
+constexpr char kExamples[] =
+    R"(Latencies count from the instant at which a request was to be sent, so that waiting for a slow
+server shows in them. They are of answers with OK; the others are counted by their codes. Ctrl-C
+cuts the requests under way and reports.
+
+"hanmo bench text --help" and "hanmo bench image --help" tell the flags.)";
 constexpr char kTextExamples[] = R"(Examples:
   hanmo bench text --prompt "明月" --max-tokens 64 --rate 10 --duration 60s --slo 1s
   hanmo bench text --prompts questions.txt --rate max --concurrency 32 --json)";
@@ -63,7 +69,7 @@ void AddLoadFlags(CLI::App* app, LoadFlags* flags) {
              [flags](uint64_t count) { flags->concurrency = count; });
   load.Time({"--duration", "TIME", "how long requests are sent and measured", "30s"}, "",
             [flags](absl::Duration time) { flags->duration = time; });
-  load.Time({"--warmup", "TIME", "requests before that, which count in no figure", "0"}, "none",
+  load.Time({"--warmup", "TIME", "requests before that, which count in no figure", "none"}, "none",
             [flags](absl::Duration time) { flags->warmup = time; });
   load.Time({"--drain", "TIME", "how long to wait for the last answers", "60s"}, "not at all",
             [flags](absl::Duration time) { flags->drain = time; });
@@ -295,7 +301,7 @@ class BenchImageCommand final : public BenchCommand {
 
 std::vector<std::unique_ptr<Command>> MakeBenchCommands(CLI::App* root) {
   CLI::App* bench = root->add_subcommand("bench", "Puts load on the server and measures it.");
-  bench->group("Commands")->require_subcommand(1);
+  bench->group("Commands")->require_subcommand(1)->footer(kExamples);
   std::vector<std::unique_ptr<Command>> commands;
   commands.push_back(std::make_unique<BenchTextCommand>(
       bench->add_subcommand("text", "Asks for texts.")->group("Commands")));

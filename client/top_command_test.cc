@@ -4,6 +4,8 @@
 #include <atomic>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "client/testing/command_fixture.h"
 #include "gmock/gmock.h"
@@ -25,9 +27,9 @@ class TopCommandTest : public ::testing::Test {
               std::to_string(1000 * reading) + "\n" + more_,
           "text/plain");
     });
+    // It queues connections from here on.
     port_ = server_.bind_to_any_port("127.0.0.1");
     thread_ = std::thread([this] { server_.listen_after_bind(); });
-    server_.wait_until_ready();
   }
   ~TopCommandTest() override {
     server_.stop();
@@ -35,7 +37,11 @@ class TopCommandTest : public ::testing::Test {
   }
 
   ExitCode Run(std::vector<std::string> arguments) {
-    arguments.insert(arguments.begin(), {"top", "--metrics", "127.0.0.1:" + std::to_string(port_)});
+    return RunAt("127.0.0.1:" + std::to_string(port_), std::move(arguments));
+  }
+
+  ExitCode RunAt(const std::string& address, std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"top", "--metrics", address});
     std::istringstream in;
     std::ostringstream out, err;
     Interrupts interrupts;
@@ -77,9 +83,9 @@ TEST_F(TopCommandTest, WhatIsNoMetricsIsAnError) {
   status_ = 404;
   EXPECT_EQ(Run({"--once"}), ExitCode::kUnavailable);
   EXPECT_THAT(err_, HasSubstr("answers with HTTP 404"));
-  EXPECT_EQ(Run({"--metrics", "127.0.0.1:1", "--json"}), ExitCode::kUnavailable);
+  EXPECT_EQ(RunAt("127.0.0.1:1", {"--json"}), ExitCode::kUnavailable);
   EXPECT_THAT(out_, HasSubstr(R"({"error":{"code":"UNAVAILABLE")"));
-  EXPECT_EQ(Run({"--metrics", "localhost"}), ExitCode::kUsage);
+  EXPECT_EQ(RunAt("localhost", {}), ExitCode::kUsage);
 }
 
 }  // namespace
