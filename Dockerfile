@@ -1,4 +1,4 @@
-# hanmo as an image: hanmo-server, hanmo-worker and the command line on Debian's slim base.
+# hanmo as an image: hanmo-server, hanmo-worker, the command line and hanmo-gateway on Debian's slim base.
 #
 #   docker build -t hanmo .                        for the CPU
 #   docker build -t hanmo:cuda --build-arg CUDA=1 . for NVIDIA GPUs, too
@@ -24,7 +24,7 @@ RUN set -eu -- --build-only; \
 COPY . .
 RUN cmake --preset release -DHANMO_TESTS=OFF -DHANMO_BENCH=OFF \
       -DHANMO_TORCH_DIR=/usr/lib/hanmo/torch && \
-    cmake --build build/release --target hanmo-server hanmo-worker hanmo && \
+    cmake --build build/release --target hanmo-server hanmo-worker hanmo hanmo-gateway && \
     strip build/release/bin/*
 # What the worker loads of libtorch: no Python, no headers.
 WORKDIR /usr/lib/hanmo
