@@ -255,7 +255,7 @@ def text():
                             (
                                 ratio(
                                     per_second(of_models("hanmo_prefix_cache_hit_tokens_total")),
-                                    per_second(of_models("hanmo_prompt_tokens_total")),
+                                    per_second(of_models("hanmo_text_prompt_tokens_sum")),
                                 ),
                                 "prompt tokens found in shared pages",
                             ),
@@ -588,7 +588,7 @@ def scheduler():
                         [
                             (
                                 f"topk(10, {per_second(of_pods('hanmo_tenant_device_seconds_total'), 'tenant')})",
-                                "{{tenant}}",
+                                "tenant: {{tenant}}",
                             )
                         ],
                         "percentunit",
@@ -601,7 +601,7 @@ def scheduler():
                         [
                             (
                                 f"topk(10, {per_second(of_pods('hanmo_tenant_requests_total'), 'tenant')})",
-                                "{{tenant}}",
+                                "tenant: {{tenant}}",
                             )
                         ],
                         "reqps",
@@ -738,7 +738,7 @@ def devices():
                         [
                             (
                                 f"topk(10, {per_second(of_pods('hanmo_tenant_device_seconds_total'), 'tenant')})",
-                                "{{tenant}}",
+                                "tenant: {{tenant}}",
                             )
                         ],
                         "percentunit",
@@ -896,7 +896,7 @@ def errors():
                                     "tenant, code",
                                 )
                                 + " > 0)",
-                                "{{tenant}} {{code}}",
+                                "tenant: {{tenant}} {{code}}",
                             )
                         ],
                         "reqps",

@@ -112,7 +112,8 @@ def draw_heatmap(axes, panel, results, span):
     filled = np.flatnonzero(cells.max(axis=1) > 1e-9)
     low, high = filled[0], filled[-1] + 1
     mesh = np.ma.masked_less(cells[low:high], 1e-9)
-    axes.pcolormesh(np.array(times) - span[0], np.arange(high - low), mesh, cmap="YlOrBr_r")
+    edges = np.append(times, span[1]) - span[0], np.arange(high - low + 1) - 0.5
+    axes.pcolormesh(*edges, mesh, cmap="YlOrBr_r", vmin=0)
     unit = unit_of(panel)
     axes.set_yticks(
         range(high - low),

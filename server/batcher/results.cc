@@ -48,7 +48,11 @@ void Batcher::Core::Handle(message::StepDone& done) {
   }
   if (FinishSlice(*worker, &sent, &done.result)) return;
   if (!models_.contains(sent.step.model)) return;  // it was removed meanwhile
-  observer_.OnStep(worker->id, sent.step, done.result);
+  // A suspended step whose samples were all dropped is abandoned: that is no failure.
+  const bool wanted =
+      std::any_of(sent.step.rows.begin(), sent.step.rows.end(),
+                  [&](const Row& row) { return Find(row.sample, *worker) != nullptr; });
+  if (wanted || done.result.status.ok()) observer_.OnStep(worker->id, sent.step, done.result);
   if (!done.result.status.ok()) {
     FailStep(*worker, sent, done.result.status);
   } else if (!Matches(sent.step, done.result)) {

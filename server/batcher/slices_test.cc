@@ -134,6 +134,35 @@ TEST_F(SlicesTest, ACancelledStepIsAbandonedAndAnotherBegins) {
   ExpectPicture(second, job);
 }
 
+TEST_F(SlicesTest, AnAbandonedStepIsNotReportedAsFailed) {
+  struct Observer : BatcherObserver {
+    void OnStep(WorkerId, const Step&, const StepResult& result) override {
+      (result.status.ok() ? done : failed)++;
+    }
+    int done = 0, failed = 0;
+  } log;
+  options_.policy.slice = absl::Milliseconds(5);
+  batcher_ = std::make_unique<Batcher>(options_, &log, [] {});
+  AddWorker();
+  Tick();
+  workers_[0]->SetSlices(3);
+  Submit(Picture(3));
+  RunToIdle();
+  EXPECT_GT(log.done, 0);
+  // With a slice sent ahead, and without.
+  for (int steps = 1; steps < 8; ++steps) {
+    workers_[0]->SetSlices(100);
+    const RequestId id = Submit(Picture(3, 2));
+    Steps(steps);
+    batcher_->Cancel(id);
+    workers_[0]->SetSlices(2);
+    Submit(Picture(2, 3));
+    RunToIdle();
+  }
+  EXPECT_EQ(log.failed, 0);
+  batcher_ = nullptr;  // before its observer
+}
+
 TEST_F(SlicesTest, ADeadlineEndsTheRequestBetweenTwoSlices) {
   StartSliced(100);
   const RequestId id = Submit(Picture(3, 2), absl::Milliseconds(200));

@@ -19,7 +19,7 @@ NAN_POSITION = 40  # where nan-poet has NaN
 OPTIONS = (
     f"--worker-arg=--fault=abort-on-seed:{POISON}@step:3",
     "--max-queued-requests=12",
-    "--max-running-samples=12",
+    "--max-running-samples=5",
     "--kv-memory=2MiB",
     "--preview-bytes-per-second=1KiB",
     "--slice=2ms",
