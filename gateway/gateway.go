@@ -110,6 +110,10 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		refuse(answer, handler, r)
 		return
 	}
+	if name := upstream.BadHeader(r); name != "" {
+		fail(answer, r, openai.NewError(http.StatusBadRequest, "invalid_value", name, name+": must be printable ASCII"))
+		return
+	}
 	ctx := r.Context()
 	if limit, err := g.timeout(r); err != nil {
 		fail(answer, r, err)

@@ -446,6 +446,11 @@ func TestPathsMethodsAndTypes(t *testing.T) {
 	if got := call(t, front, "POST", "/v1/chat/completions", chatBody+"}", "Content-Type", "text/plain"); got.status != 415 {
 		t.Error(got)
 	}
+	for _, path := range []string{"/v1/models", "/hanmo/v1/models"} {
+		if got := call(t, front, "GET", path, "", "X-Tenant", "山"); got.status != 400 || !strings.Contains(got.body, "X-Tenant") {
+			t.Error(got)
+		}
+	}
 	if got := call(t, front, "GET", "/openapi.yaml", ""); !strings.HasPrefix(got.body, "openapi: 3.1.0\n") {
 		t.Error(got)
 	}

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -52,6 +53,20 @@ func Metadata(r *http.Request) metadata.MD {
 		md.Append(name, r.Header.Values(name)...)
 	}
 	return md
+}
+
+// BadHeader is the name of a header whose value can't be metadata, which is printable ASCII; empty
+// where there is none.
+func BadHeader(r *http.Request) string {
+	// The library passes these two on by itself.
+	for _, name := range append([]string{"X-Forwarded-For", "X-Forwarded-Host"}, forwarded...) {
+		for _, value := range r.Header.Values(name) {
+			if strings.ContainsFunc(value, func(c rune) bool { return c < ' ' || c > '~' }) {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 // Generation fills in what the headers of the HTTP request said.
