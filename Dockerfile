@@ -1,4 +1,4 @@
-# hanmo as an image: hanmo-server, hanmo-worker and the command line on Debian's slim base.
+# hanmo as an image: hanmo-server, hanmo-worker, the command line and hanmo-gateway on Debian's slim base.
 #
 #   docker build -t hanmo .                        for the CPU
 #   docker build -t hanmo:cuda --build-arg CUDA=1 . for NVIDIA GPUs, too
@@ -24,15 +24,16 @@ RUN set -eu -- --build-only; \
 COPY . .
 RUN cmake --preset release -DHANMO_TESTS=OFF -DHANMO_BENCH=OFF \
       -DHANMO_TORCH_DIR=/usr/lib/hanmo/torch && \
-    cmake --build build/release --target hanmo-server hanmo-worker hanmo && \
+    cmake --build build/release --target hanmo-server hanmo-worker hanmo hanmo-gateway && \
     strip build/release/bin/*
 # What the worker loads of libtorch: no Python, no headers.
 WORKDIR /usr/lib/hanmo
 RUN set -eu; \
     mkdir -p /image/usr/bin /image/usr/lib/hanmo; \
     cp /src/build/release/bin/* /image/usr/bin/; \
-    (cd /src/.deps/opentelemetry && \
-      find usr/lib -name 'libopentelemetry_*.so*' -exec cp -P --parents -t /image {} +); \
+    traces=$(echo /src/.deps/opentelemetry/usr/lib/*-linux-gnu); \
+    mkdir -p "/image/usr/lib/${traces##*/}"; \
+    cp -P "$traces"/libopentelemetry_*.so* "/image/usr/lib/${traces##*/}/"; \
     wanted='libtorch_cpu|libc10\.so|libgomp|libcudart|libcupti'; \
     if [ "$CUDA" = 1 ]; then wanted='lib'; fi; \
     find torch/lib nvidia -regextype posix-extended -regex ".*/($wanted)[^/]*" \
@@ -45,7 +46,8 @@ FROM ${BASE} AS server
 RUN apt-get update -qq && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
       ca-certificates libgrpc++1.51 libprotobuf32 libspdlog1.10 libprometheus-cpp-pull1.0 \
-      libpng16-16 libturbojpeg0 libwebp7 libwebpmux3 libyaml-cpp0.7 libre2-9 && \
+      libpng16-16 libturbojpeg0 libwebp7 libwebpmux3 libyaml-cpp0.7 libre2-9 \
+      libcpp-httplib0.11 && \
     rm -rf /var/lib/apt/lists/*
 COPY --from=build /image /
 ARG VERSION=0.1.0

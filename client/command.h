@@ -40,9 +40,12 @@ std::unique_ptr<Command> MakeImageCommand(CLI::App* root);
 std::unique_ptr<Command> MakeTextCommand(CLI::App* root);
 std::unique_ptr<Command> MakeModelsCommand(CLI::App* root);
 std::unique_ptr<Command> MakeHealthCommand(CLI::App* root);
+std::unique_ptr<Command> MakeTopCommand(CLI::App* root);
 std::unique_ptr<Command> MakeCancelCommand(CLI::App* root);
 std::unique_ptr<Command> MakeTokenizeCommand(CLI::App* root);
 std::unique_ptr<Command> MakeDetokenizeCommand(CLI::App* root);
+// bench text, bench image.
+std::vector<std::unique_ptr<Command>> MakeBenchCommands(CLI::App* root);
 // load, unload, label, drain.
 std::vector<std::unique_ptr<Command>> MakeAdminCommands(CLI::App* root);
 

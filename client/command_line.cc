@@ -27,6 +27,8 @@ std::vector<std::unique_ptr<Command>> MakeCommands(CLI::App* root) {
   commands.push_back(MakeTextCommand(root));
   commands.push_back(MakeModelsCommand(root));
   commands.push_back(MakeHealthCommand(root));
+  commands.push_back(MakeTopCommand(root));
+  for (auto& command : MakeBenchCommands(root)) commands.push_back(std::move(command));
   commands.push_back(MakeCancelCommand(root));
   commands.push_back(MakeTokenizeCommand(root));
   commands.push_back(MakeDetokenizeCommand(root));
@@ -72,7 +74,10 @@ ExitCode RunCommandLine(const std::vector<std::string>& arguments, const Console
     return ExitCode::kDone;
   } catch (const CLI::ParseError& error) {
     std::string name = "hanmo";
-    for (const CLI::App* chosen : root.get_subcommands()) name += " " + chosen->get_name();
+    for (auto chosen = root.get_subcommands(); !chosen.empty();
+         chosen = chosen.front()->get_subcommands()) {
+      name += " " + chosen.front()->get_name();
+    }
     console.err << SafeForTerminal(absl::StrCat(name, ": ", error.what())) << "\n\"" << name
                 << " --help\" tells the flags\n";
     return ExitCode::kUsage;

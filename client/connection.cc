@@ -95,6 +95,13 @@ void AddConnectionFlags(CLI::App* app, const std::string& default_timeout, Conne
 }
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const ConnectionFlags& flags) {
+  const auto channels = OpenChannels(flags, 1);
+  if (!channels.ok()) return channels.status();
+  return channels->front();
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(
+    const ConnectionFlags& flags, uint32_t count) {
   if (auto status = CheckFlags(flags); !status.ok()) return status;
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMaxMessageBytes);
@@ -106,7 +113,13 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const ConnectionFlags
   if (!flags.server_name.empty()) arguments.SetSslTargetNameOverride(flags.server_name);
   const auto credentials = MakeCredentials(flags);
   if (!credentials.ok()) return credentials.status();
-  return grpc::CreateCustomChannel(flags.server, *credentials, arguments);
+  // Channels to one address would share a connection.
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  std::vector<std::shared_ptr<grpc::Channel>> channels(count);
+  for (auto& channel : channels) {
+    channel = grpc::CreateCustomChannel(flags.server, *credentials, arguments);
+  }
+  return channels;
 }
 
 Call::Call(const Console& console, absl::Duration timeout)

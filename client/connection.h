@@ -2,9 +2,11 @@
 #ifndef HANMO_CLIENT_CONNECTION_H_
 #define HANMO_CLIENT_CONNECTION_H_
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "CLI/App.hpp"
 #include "absl/status/statusor.h"
@@ -35,6 +37,10 @@ void AddConnectionFlags(CLI::App* app, const std::string& default_timeout, Conne
 // INVALID_ARGUMENT for flags that contradict each other or a malformed address; what file errors
 // are where a PEM file cannot be read. Does not connect yet.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> OpenChannel(const ConnectionFlags& flags);
+
+// So many channels, each with a connection of its own.
+absl::StatusOr<std::vector<std::shared_ptr<grpc::Channel>>> OpenChannels(
+    const ConnectionFlags& flags, uint32_t count);
 
 // Quick calls are not worth a longer wait.
 inline constexpr absl::Duration kQuickTimeout = absl::Seconds(10);

@@ -120,6 +120,7 @@ ExitCode ReportError(const absl::Status& status, JsonMode json, const Console& c
             json, console);
   console.err << SafeForTerminal(absl::StrCat("hanmo: ", status.message())) << "\n" << std::flush;
   if (absl::IsInvalidArgument(status)) return ExitCode::kUsage;
+  if (absl::IsUnavailable(status)) return ExitCode::kUnavailable;
   return absl::IsDataLoss(status) ? ExitCode::kServerFault : ExitCode::kFile;
 }
 

@@ -18,8 +18,8 @@ nlohmann::ordered_json ErrorJson(const grpc::Status& status);
 // A failed call. Each violated field is a line of its own. Returns what to exit with.
 ExitCode ReportError(const grpc::Status& status, JsonMode json, const Console& console);
 
-// A fault found here. INVALID_ARGUMENT is wrong usage, DATA_LOSS a server that sent nonsense;
-// everything else concerns a file.
+// A fault found here. INVALID_ARGUMENT is wrong usage, UNAVAILABLE nobody who answers, DATA_LOSS a
+// server that sent nonsense; everything else concerns a file.
 ExitCode ReportError(const absl::Status& status, JsonMode json, const Console& console);
 
 }  // namespace hanmo

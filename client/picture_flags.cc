@@ -17,12 +17,9 @@ void AddInput(CLI::App* app, PictureFlags* flags) {
              flags->request.mutable_model());
   input.Text({"--model-version", "VERSION", "which of its versions, a number or a label", "stable"},
              flags->request.mutable_version());
-  input.Text({"-p,--prompt,PROMPT", "TEXT", "what to paint; - reads stdin"}, &flags->prompt)
-      ->required();
+  input.Text({"-p,--prompt,PROMPT", "TEXT", "what to paint; - reads stdin"}, &flags->prompt);
   input.Text({"--negative-prompt", "TEXT", "what the picture should not show"},
              flags->request.mutable_picture()->mutable_negative_prompt());
-  input.Text({"--request-id", "ID", "name of this request in the server's logs", "drawn"},
-             flags->request.mutable_request_id());
 }
 
 void AddPicture(CLI::App* app, hanmo::v1::PictureParameters* picture) {
@@ -133,9 +130,17 @@ absl::Status CheckPreview(PictureFlags* flags) {
 
 }  // namespace
 
-void AddPictureFlags(CLI::App* app, PictureFlags* flags) {
+void AddPictureRequestFlags(CLI::App* app, PictureFlags* flags) {
   AddInput(app, flags);
   AddPicture(app, flags->request.mutable_picture());
+}
+
+void AddPictureFlags(CLI::App* app, PictureFlags* flags) {
+  AddPictureRequestFlags(app, flags);
+  app->get_option("--prompt")->required();
+  FlagGroup(app, "Input")
+      .Text({"--request-id", "ID", "name of this request in the server's logs", "drawn"},
+            flags->request.mutable_request_id());
   AddFiles(app, flags);
 }
 

@@ -26,6 +26,9 @@ struct PictureFlags {
 // `flags` outlives the parsing.
 void AddPictureFlags(CLI::App* app, PictureFlags* flags);
 
+// Of these, the ones that any number of like requests can share; none is required.
+void AddPictureRequestFlags(CLI::App* app, PictureFlags* flags);
+
 // Reads the prompt, settles the format, checks the output files. What is wrong names the flag.
 absl::Status CompletePictureRequest(const Console& console, PictureFlags* flags);
 

@@ -14,9 +14,10 @@ namespace {
 using hanmo::v1::TextParameters;
 
 constexpr size_t kMaxStopBytes = 256;
+constexpr char kInput[] = "Input (one of --prompt, --token-ids, a conversation)";
 
 void AddInput(CLI::App* app, TextFlags* flags) {
-  FlagGroup input(app, "Input (one of --prompt, --token-ids, a conversation)");
+  FlagGroup input(app, kInput);
   input.Text({"--model", "NAME", "which model writes", "the server's only one that does"},
              flags->request.mutable_model());
   input.Text({"--model-version", "VERSION", "which of its versions, a number or a label", "stable"},
@@ -36,8 +37,6 @@ void AddInput(CLI::App* app, TextFlags* flags) {
       ->excludes(prompt);
   input.Text({"--user", "TEXT", "last message of a conversation; - reads stdin"}, &flags->user)
       ->excludes(prompt);
-  input.Text({"--request-id", "ID", "name of this request in the server's logs", "drawn"},
-             flags->request.mutable_request_id());
 }
 
 void AddLength(CLI::App* app, TextFlags* flags) {
@@ -168,11 +167,18 @@ absl::Status ParseTokenIds(const std::vector<std::string>& texts, const std::str
   return absl::OkStatus();
 }
 
-void AddTextFlags(CLI::App* app, TextFlags* flags) {
+void AddTextRequestFlags(CLI::App* app, TextFlags* flags) {
   AddInput(app, flags);
   AddLength(app, flags);
   AddSampling(app, flags);
   AddPenalties(app, flags);
+}
+
+void AddTextFlags(CLI::App* app, TextFlags* flags) {
+  AddTextRequestFlags(app, flags);
+  FlagGroup(app, kInput)
+      .Text({"--request-id", "ID", "name of this request in the server's logs", "drawn"},
+            flags->request.mutable_request_id());
   FlagGroup output(app, "Output");
   output.Switch({"--echo", "", "print the prompt before the text"},
                 [flags] { flags->echo = true; });
@@ -182,7 +188,7 @@ void AddTextFlags(CLI::App* app, TextFlags* flags) {
                [flags](uint64_t count) { flags->request.mutable_text()->set_logprobs(count); });
 }
 
-absl::Status CompleteTextRequest(const Console& console, TextFlags* flags) {
+absl::Status CompleteTextParameters(TextFlags* flags) {
   TextParameters* text = flags->request.mutable_text();
   for (const std::string& stop : flags->stop) {
     if (stop.empty() || stop.size() > kMaxStopBytes) {
@@ -204,6 +210,11 @@ absl::Status CompleteTextRequest(const Console& console, TextFlags* flags) {
                                                    text->max_tokens(), ", got ",
                                                    text->min_tokens()));
   }
+  return absl::OkStatus();
+}
+
+absl::Status CompleteTextRequest(const Console& console, TextFlags* flags) {
+  if (auto status = CompleteTextParameters(flags); !status.ok()) return status;
   return ReadInput(console, flags);
 }
 

@@ -32,8 +32,14 @@ struct TextFlags {
 // `flags` outlives the parsing.
 void AddTextFlags(CLI::App* app, TextFlags* flags);
 
+// Of these, the ones that any number of like requests can share.
+void AddTextRequestFlags(CLI::App* app, TextFlags* flags);
+
 // Reads the input and the lists. What is wrong names the flag.
 absl::Status CompleteTextRequest(const Console& console, TextFlags* flags);
+
+// Reads the lists only; the input comes from elsewhere.
+absl::Status CompleteTextParameters(TextFlags* flags);
 
 // Ids separated by commas or spaces. INVALID_ARGUMENT names `flag`.
 absl::Status ParseTokenIds(const std::vector<std::string>& texts, const std::string& flag,

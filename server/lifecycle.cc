@@ -104,8 +104,10 @@ absl::string_view PhaseName(ModelPhase phase) {
 class TritonControl final : public RepositoryControl {
  public:
   explicit TritonControl(ModelControl* control) : control_(*control) {}
-  void Load(const std::string& name, Done done) override {
-    control_.Load(name, 0, [done = std::move(done)](const auto& loaded) { done(loaded.status()); });
+  std::function<void()> Load(const std::string& name, Done done) override {
+    auto operation = control_.Load(
+        name, 0, [done = std::move(done)](const auto& loaded) { done(loaded.status()); });
+    return [this, operation] { control_.Cancel(*operation); };
   }
   void Unload(const std::string& name, Done done) override {
     control_.Unload(name, 0, [done = std::move(done)](const auto& gone) { done(gone.status()); });

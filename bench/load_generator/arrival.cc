@@ -98,9 +98,9 @@ hanmo::v1::TokenIds PromptIds(uint64_t seed, uint32_t prefix, uint32_t count) {
   return prompt;
 }
 
-absl::StatusOr<TraceArrival> ParseArrival(absl::string_view text) {
+absl::StatusOr<Arrival> ParseArrival(absl::string_view text) {
   Line line(text);
-  TraceArrival arrival;
+  Arrival arrival;
   arrival.at = absl::Seconds(line.Number("at_s", 0, kMaxSeconds));
   if (line.Has("deadline_s")) {
     arrival.deadline = absl::Seconds(line.Number("deadline_s", 0, kMaxSeconds));

@@ -6,26 +6,15 @@
 
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
-#include "absl/time/time.h"
+#include "client/load/arrival.h"
 #include "hanmo/v1/generation.pb.h"
 
 namespace hanmo {
 
-struct TraceArrival {
-  absl::Duration at = absl::ZeroDuration();            // since the beginning of the run
-  absl::Duration deadline = absl::InfiniteDuration();  // since `at`
-  // Ask again as soon as the answer is there, until the run ends: a stream that never dries up.
-  bool repeat = false;
-  hanmo::v1::GenerateRequest request;
-
-  // Texts are streamed, pictures asked for in one call.
-  bool streams() const { return request.has_text(); }
-};
-
 // Reads one line of JSON. Keys: at_s, deadline_s, repeat, kind ("picture" or "text"), model, seed;
 // of pictures prompt, steps, width, height, guidance, sampler; of texts prompt_tokens,
 // prefix_tokens, max_tokens, temperature. Others are left alone. INVALID_ARGUMENT names the key.
-absl::StatusOr<TraceArrival> ParseArrival(absl::string_view line);
+absl::StatusOr<Arrival> ParseArrival(absl::string_view line);
 
 // Prompt of a text: the first `prefix` ids are the same for every seed, the others are the seed's
 // own from the first on. Each is 1 to 4000, so that any vocabulary has it.

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,7 +16,8 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_format.h"
 #include "bench/load_generator/arrival.h"
-#include "bench/load_generator/run.h"
+#include "client/connection.h"
+#include "client/load/load_run.h"
 #include "nlohmann/json.hpp"
 
 namespace hanmo {
@@ -28,8 +30,8 @@ double ProcessorSeconds() {
   return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 
-absl::StatusOr<std::vector<TraceArrival>> ReadTrace() {
-  std::vector<TraceArrival> trace;
+absl::StatusOr<std::vector<Arrival>> ReadTrace() {
+  std::vector<Arrival> trace;
   std::string line;
   for (int number = 1; std::getline(std::cin, line); ++number) {
     auto arrival = ParseArrival(line);
@@ -66,21 +68,38 @@ void Print(const Outcome& outcome, absl::Time start) {
   std::puts(line.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
 }
 
-int Main(const RunOptions& options) {
+struct Servers {
+  std::string pictures;
+  std::string texts;
+  uint32_t connections = 8;  // to each
+};
+
+absl::Status Connect(const Servers& servers, LoadRun* run) {
+  const auto pictures = OpenChannels({.server = servers.pictures}, servers.connections);
+  if (!pictures.ok()) return pictures.status();
+  const auto texts = OpenChannels({.server = servers.texts}, servers.connections);
+  if (!texts.ok()) return texts.status();
+  return run->Connect(*texts, *pictures);
+}
+
+int Main(const Servers& servers, const LoadOptions& options) {
   const auto trace = ReadTrace();
   if (!trace.ok()) {
     std::cerr << "bench_serve: " << trace.status().message() << "\n";
     return 64;
   }
-  // Never destroyed: gRPC 1.51 frees the queue of its callbacks twice when the last reference to a
-  // channel, which a call holds for a moment after its end, goes on the queue's own thread.
-  static Run& run = *new Run(options);
-  if (const absl::Status status = run.Connect(); !status.ok()) {
+  LoadRun run(options);
+  if (const absl::Status status = Connect(servers, &run); !status.ok()) {
     std::cerr << "bench_serve: " << status.message() << "\n";
     return 69;
   }
   const double used = ProcessorSeconds();
-  const std::vector<Outcome> outcomes = run.Play(*trace);
+  std::vector<Outcome> outcomes;
+  auto place = trace->begin();
+  const auto next = [&] {
+    return place == trace->end() ? std::nullopt : std::optional<Arrival>(*place++);
+  };
+  run.Play(next, [&outcomes](Outcome outcome) { outcomes.push_back(std::move(outcome)); });
   const nlohmann::json summary = {{"wall_s", absl::ToDoubleSeconds(absl::Now() - run.start())},
                                   {"processor_s", ProcessorSeconds() - used}};
   for (const Outcome& outcome : outcomes) Print(outcome, run.start());
@@ -92,25 +111,27 @@ int Main(const RunOptions& options) {
 }  // namespace hanmo
 
 int main(int argc, char** argv) {
-  hanmo::RunOptions options;
+  hanmo::Servers servers;
+  hanmo::LoadOptions options;
+  bool one_by_one = false;
   double length_s = 0;
   double drain_s = 60;
   CLI::App app("Sends the trace on stdin at its instants and prints what became of each call.");
-  app.add_option("--pictures", options.picture_server, "server of the pictures, HOST:PORT")
-      ->required();
-  app.add_option("--texts", options.text_server, "server of the texts, HOST:PORT")->required();
-  app.add_option("--connections", options.connections, "to each server")
+  app.add_option("--pictures", servers.pictures, "server of the pictures, HOST:PORT")->required();
+  app.add_option("--texts", servers.texts, "server of the texts, HOST:PORT")->required();
+  app.add_option("--connections", servers.connections, "to each server")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
   app.add_option("--length", length_s, "seconds after which repeated calls end");
   app.add_option("--drain", drain_s, "seconds for the other calls to end after that")
       ->capture_default_str();
-  app.add_flag("--one-by-one", options.one_by_one, "send each call when the one before has ended");
+  app.add_flag("--one-by-one", one_by_one, "send each call when the one before has ended");
   CLI11_PARSE(app, argc, argv);
   options.length = absl::Seconds(length_s);
   options.drain = absl::Seconds(drain_s);
+  if (one_by_one) options.concurrency = 1;
   // It shares the cores with the server it measures: being late would be taken for latency. Not
   // everybody may.
   setpriority(PRIO_PROCESS, 0, -10);
-  return hanmo::Main(options);
+  return hanmo::Main(servers, options);
 }

@@ -33,6 +33,19 @@ int FakeServer::calls() const {
   return calls_;
 }
 
+Status FakeServer::Generate(grpc::ServerContext*, const hanmo::v1::GenerateRequest* request,
+                            hanmo::v1::GenerateResponse* response) {
+  {
+    absl::MutexLock lock(&mu_);
+    request_ = *request;
+    ++calls_;
+  }
+  for (const auto& event : events) {
+    if (event.has_final()) *response = event.final();
+  }
+  return status;
+}
+
 Status FakeServer::GenerateStream(grpc::ServerContext* context,
                                   const hanmo::v1::GenerateRequest* request,
                                   grpc::ServerWriter<hanmo::v1::GenerateStreamResponse>* writer) {

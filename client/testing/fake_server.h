@@ -29,8 +29,8 @@ class FakeServer final : private hanmo::v1::Generation::Service,
 
   const std::string& address() const { return address_; }
 
-  // GenerateStream: these events, then `status`; after the events it hangs until the call is
-  // cancelled when `hang` says so.
+  // Generate answers with the final one of these events. GenerateStream: these events, then
+  // `status`; after the events it hangs until the call is cancelled when `hang` says so.
   std::vector<hanmo::v1::GenerateStreamResponse> events;
   grpc::Status status;
   bool hang = false;
@@ -43,11 +43,13 @@ class FakeServer final : private hanmo::v1::Generation::Service,
   // Check answers with the first one, Watch with all in order.
   std::vector<HealthState> health = {grpc::health::v1::HealthCheckResponse::SERVING};
 
-  // Of the last GenerateStream.
+  // Of the last of both.
   hanmo::v1::GenerateRequest request() const ABSL_LOCKS_EXCLUDED(mu_);
   int calls() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
+  grpc::Status Generate(grpc::ServerContext* context, const hanmo::v1::GenerateRequest* request,
+                        hanmo::v1::GenerateResponse* response) override;
   grpc::Status GenerateStream(
       grpc::ServerContext* context, const hanmo::v1::GenerateRequest* request,
       grpc::ServerWriter<hanmo::v1::GenerateStreamResponse>* writer) override;

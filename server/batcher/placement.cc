@@ -103,6 +103,9 @@ void Batcher::Core::TakeFromWorkers(ModelId model) {
     if (home == worker->models.end()) continue;
     if (home->second.pages.total() > 0) observer_.OnPages(id, model, 0, 0);
     worker->models.erase(home);
+    // Another version of it may be there, whose pages are told anew.
+    for (auto& [other, residence] : worker->models) residence.reported_pages = UINT32_MAX;
+    Touch(*worker);
   }
   models_[model].places.clear();
 }

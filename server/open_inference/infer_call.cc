@@ -5,12 +5,33 @@
 #include "absl/strings/str_cat.h"
 #include "server/open_inference/model_tensors.h"
 #include "server/rpc/generation_call.h"
+#include "server/rpc/violations.h"
 #include "server/rpc/wire_message.h"
 
 namespace hanmo {
 
 using hanmo::v1::GenerateRequest;
 using inference::ModelInferResponse;
+
+namespace {
+
+// They are gathered, and then copied into one message.
+constexpr double kMaxPixelBytes = 128 << 20;
+
+absl::Status CheckPixels(const InferPlan& plan, const PictureModelSpec& spec) {
+  double bytes = 0;
+  for (const GenerateRequest& request : plan.requests) {
+    const auto& picture = request.picture();
+    const double width = picture.has_width() ? picture.width() : spec.width;
+    const double height = picture.has_height() ? picture.height() : spec.height;
+    bytes += 3 * width * height * (picture.has_count() ? picture.count() : 1);
+  }
+  if (bytes <= kMaxPixelBytes) return absl::OkStatus();
+  return FieldError(kPixels, absl::StrCat("must be at most ", kMaxPixelBytes, " bytes, got ", bytes,
+                                          "; ask for image"));
+}
+
+}  // namespace
 
 // One prompt. It lives as long as its sink and may outlive the client's call.
 class InferCall::PromptCall final : public GenerationCall {
@@ -87,6 +108,9 @@ absl::Status InferCall::Plan(const grpc::ByteBuffer& request) {
   auto plan = PlanInfer(proto_, (*model)->spec.kind);
   if (!plan.ok()) return plan.status();
   plan_ = *std::move(plan);
+  if (plan_.Wants(kPixels)) {
+    if (auto status = CheckPixels(plan_, (*model)->spec.picture); !status.ok()) return status;
+  }
   // The one that was found, also where a label moves meanwhile.
   version_ = absl::StrCat((*model)->spec.version);
   for (GenerateRequest& one : plan_.requests) one.set_version(version_);

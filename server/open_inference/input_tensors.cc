@@ -19,7 +19,8 @@ using inference::ModelInferRequest;
 static_assert(std::endian::native == std::endian::little, "raw tensors are little-endian");
 
 // gRPC's messages end at 2 GiB, and no element is smaller than a byte.
-constexpr int64_t kMaxElements = int64_t{1} << 31;
+// Far above what any tensor here can have, and before anything is made of it.
+constexpr int64_t kMaxElements = int64_t{1} << 20;
 constexpr int kMaxInputs = 64;
 constexpr int kMaxDimensions = 8;
 constexpr size_t kLengthBytes = 4;

@@ -1,10 +1,15 @@
 #include "server/open_inference/open_inference_service.h"
 
+#include <functional>
+#include <string>
+#include <utility>
+
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "server/open_inference/model_description.h"
 #include "server/open_inference/unary_infer.h"
 #include "server/rpc/grpc_status.h"
+#include "server/rpc/pending_call.h"
 #include "server/rpc/request_from_proto.h"
 #include "server/rpc/unary_reply.h"
 #include "server/rpc/violations.h"
@@ -54,20 +59,21 @@ absl::Status CheckControl(const CallContext& server, const Request& request) {
   return absl::NotFoundError("model_name: there is no such model");
 }
 
-// `method` is Load or Unload.
-template <typename Request, typename Response, typename Method>
+// `start` begins it and returns what cancels it, or nothing.
+template <typename Request, typename Response, typename Start>
 grpc::ServerUnaryReactor* Control(const CallContext& server, grpc::CallbackServerContext* rpc,
                                   const grpc::ByteBuffer& request, grpc::ByteBuffer* response,
-                                  Method method) {
+                                  const Start& start) {
   Request proto;
   absl::Status status = ParseMessage(request, &proto);
   if (status.ok()) status = CheckControl(server, proto);
   if (!status.ok()) return Reply(rpc, status, Response(), response);
   *response = SerializeMessage(Response());
-  grpc::ServerUnaryReactor* reactor = rpc->DefaultReactor();
-  (server.repository_control->*method)(
-      proto.model_name(),
-      [rpc, reactor](const absl::Status& done) { reactor->Finish(ToGrpcStatus(done, rpc)); });
+  auto call = PendingCall::Make(rpc);
+  grpc::ServerUnaryReactor* const reactor = call.get();
+  std::function<void()> cancel = start(*server.repository_control, proto.model_name(),
+                                       [call](const absl::Status& done) { call->End(done); });
+  if (cancel) call->WhenCancelled(std::move(cancel));
   return reactor;
 }
 
@@ -189,13 +195,20 @@ grpc::ServerUnaryReactor* OpenInferenceService::RepositoryIndex(grpc::CallbackSe
 grpc::ServerUnaryReactor* OpenInferenceService::RepositoryModelLoad(
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
   return Control<inference::RepositoryModelLoadRequest, inference::RepositoryModelLoadResponse>(
-      server_, rpc, *request, response, &RepositoryControl::Load);
+      server_, rpc, *request, response,
+      [](RepositoryControl& control, const std::string& name, RepositoryControl::Done done) {
+        return control.Load(name, std::move(done));
+      });
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::RepositoryModelUnload(
     grpc::CallbackServerContext* rpc, const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
   return Control<inference::RepositoryModelUnloadRequest, inference::RepositoryModelUnloadResponse>(
-      server_, rpc, *request, response, &RepositoryControl::Unload);
+      server_, rpc, *request, response,
+      [](RepositoryControl& control, const std::string& name, RepositoryControl::Done done) {
+        control.Unload(name, std::move(done));
+        return nullptr;
+      });
 }
 
 grpc::ServerUnaryReactor* OpenInferenceService::ModelInfer(grpc::CallbackServerContext* rpc,

@@ -271,8 +271,13 @@ class Control final : public RepositoryControl {
   ~Control() override {
     for (std::thread& thread : threads_) thread.join();
   }
-  void Load(const std::string& name, Done done) override {
+  std::function<void()> Load(const std::string& name, Done done) override {
+    if (name == "painter") {
+      // Takes until it is cancelled.
+      return [done = std::move(done)] { done(absl::CancelledError("the load was cancelled")); };
+    }
     Answer("load " + name, std::move(done));
+    return nullptr;
   }
   void Unload(const std::string& name, Done done) override {
     Answer("unload " + name, std::move(done));
@@ -315,6 +320,15 @@ TEST_F(OpenInferenceTest, LoadingIsLeftToWhoCanDoIt) {
                 .error_message(),
             "unload poet");
   EXPECT_THAT(control.told, ElementsAre("load poet", "unload poet"));
+  {
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + std::chrono::milliseconds(50));
+    inference::RepositoryModelLoadRequest request;
+    request.set_model_name("painter");
+    inference::RepositoryModelLoadResponse response;
+    EXPECT_EQ(inference_->RepositoryModelLoad(&context, request, &response).error_code(),
+              StatusCode::DEADLINE_EXCEEDED);
+  }
   EXPECT_EQ(load("model_name: '../poet'").error_code(), StatusCode::NOT_FOUND);
   EXPECT_EQ(load("model_name: 'poet' parameters { key: 'config' value { string_param: '{}' } }")
                 .error_code(),

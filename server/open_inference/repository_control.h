@@ -16,8 +16,9 @@ class RepositoryControl {
   using Done = std::function<void(absl::Status)>;
 
   virtual ~RepositoryControl() = default;
-  // Loads the model, or loads it anew. NOT_FOUND when the repository has no such model.
-  virtual void Load(const std::string& name, Done done) = 0;
+  // Loads the model, or loads it anew. NOT_FOUND when the repository has no such model. What it
+  // returns makes it end soon, with CANCELLED unless it has ended; any thread may call it.
+  virtual std::function<void()> Load(const std::string& name, Done done) = 0;
   // NOT_FOUND when no such model is loaded.
   virtual void Unload(const std::string& name, Done done) = 0;
 };

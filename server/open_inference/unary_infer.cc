@@ -23,7 +23,7 @@ void UnaryInfer::Identified(const std::string& request_id) { request_id_ = reque
 void UnaryInfer::End(const std::shared_ptr<InferCall>&, const absl::Status& status,
                      inference::ModelInferResponse response) {
   if (status.ok()) *bytes_ = SerializeMessage(response);
-  AddRequestId(request_id_, status, rpc_);
+  TellClient("x-request-id", request_id_, status, rpc_);
   Finish(ToGrpcStatus(status, rpc_));
 }
 

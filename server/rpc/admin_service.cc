@@ -6,6 +6,7 @@
 #include "absl/time/clock.h"
 #include "server/batcher/clock.h"
 #include "server/rpc/grpc_status.h"
+#include "server/rpc/pending_call.h"
 #include "server/rpc/proto_duration.h"
 #include "server/rpc/violations.h"
 
@@ -17,47 +18,6 @@ using hanmo::v1::DrainResponse;
 
 // How often a drain tells how far it is.
 constexpr absl::Duration kProgress = absl::Milliseconds(500);
-
-// A call that ends elsewhere, later. gRPC keeps context, request and response until OnDone.
-class PendingCall final : public grpc::ServerUnaryReactor {
- public:
-  explicit PendingCall(CallbackServerContext* rpc) : rpc_(rpc) {}
-
-  void End(const absl::Status& status) { Finish(ToGrpcStatus(status, rpc_)); }
-  void WhenCancelled(std::function<void()> cancel) ABSL_LOCKS_EXCLUDED(mu_) {
-    bool cancelled = false;
-    {
-      absl::MutexLock lock(&mu_);
-      cancelled = cancelled_;
-      if (!cancelled) cancel_ = std::move(cancel);
-    }
-    if (cancelled) cancel();
-  }
-
-  void OnCancel() override ABSL_LOCKS_EXCLUDED(mu_) {
-    std::function<void()> cancel;
-    {
-      absl::MutexLock lock(&mu_);
-      cancelled_ = true;
-      cancel = std::move(cancel_);
-    }
-    if (cancel) cancel();
-  }
-  void OnDone() override { self_.reset(); }
-
-  static std::shared_ptr<PendingCall> Make(CallbackServerContext* rpc) {
-    auto call = std::make_shared<PendingCall>(rpc);
-    call->self_ = call;
-    return call;
-  }
-
- private:
-  CallbackServerContext* const rpc_;
-  std::shared_ptr<PendingCall> self_;  // until OnDone
-  absl::Mutex mu_;
-  bool cancelled_ ABSL_GUARDED_BY(mu_) = false;
-  std::function<void()> cancel_ ABSL_GUARDED_BY(mu_);
-};
 
 absl::Status CheckName(const std::string& name) {
   if (name.empty()) return FieldError("name", "is required");

@@ -92,8 +92,9 @@ void GenerationCall::Begin(hanmo::v1::GenerateRequest request, absl::Status stat
   }
 }
 
-void GenerationCall::TellRequestId(const absl::Status& status) {
-  AddRequestId(plan_.request_id, status, rpc_);
+void GenerationCall::TellIds(const absl::Status& status) {
+  TellClient("x-request-id", plan_.request_id, status, rpc_);
+  if (span_ != nullptr) TellClient("traceresponse", span_->traceparent(), status, rpc_);
 }
 
 void GenerationCall::Tokenize() {
@@ -371,7 +372,6 @@ absl::string_view Header(const grpc::CallbackServerContext& rpc, const char* nam
 void GenerationCall::BeginSpan() {
   span_ = server_.tracer->Begin(method_, Header(*rpc_, "traceparent"), Header(*rpc_, "tracestate"),
                                 arrival_);
-  rpc_->AddInitialMetadata("traceresponse", span_->traceparent());
 }
 
 std::string GenerationCall::trace_id() const {
@@ -392,13 +392,17 @@ void GenerationCall::EndSpan() {
     const absl::Time started = arrival_ + usage_.queue_time;
     const auto phase = [&](absl::string_view name, absl::Time start, absl::Time end,
                            std::initializer_list<TraceAttribute> attributes = {}) {
-      if (end > absl::InfinitePast()) span_->AddPhase(name, start, end, attributes);
+      // What did not happen has no time.
+      if (start < absl::InfiniteFuture() && start > absl::InfinitePast() &&
+          end > absl::InfinitePast()) {
+        span_->AddPhase(name, start, end, attributes);
+      }
     };
     phase("tokenize", arrival_, tokenized_);
-    // Who ended in the queue has no time of a first step.
-    phase("queue", tokenized_, usage_.queue_time > absl::ZeroDuration() ? started : completed_);
+    phase("queue", tokenized_, started);
     if (plan_.model->spec.kind == ModelKind::kText) {
-      phase("prefill", started, std::min(first_output_, completed_),
+      const bool wrote = last_token_ > absl::InfinitePast();
+      phase("prefill", started, wrote ? first_output_ : absl::InfinitePast(),
             {{"hanmo.prompt_tokens", int64_t{usage_.prompt_tokens}},
              {"hanmo.cached_prompt_tokens", int64_t{usage_.cached_prompt_tokens}}});
       phase("decode", first_output_, last_token_,

@@ -73,8 +73,8 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   // Once and last: the response is complete when `status` is OK.
   virtual void Send(const absl::Status& status) = 0;
 
-  // Tells the request's id to the client; to be called before anything is sent.
-  void TellRequestId(const absl::Status& status);
+  // Tells the request's id and trace to the client; to be called before anything is sent.
+  void TellIds(const absl::Status& status);
   // The sink has room again.
   void Wake();
   // To be called by the reactor when gRPC is done with the call.
@@ -125,7 +125,10 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   absl::Time first_output_ = absl::InfiniteFuture();
   Usage usage_;
   // For the span: when the last of each was there. Steady; written where the events come.
-  absl::Time tokenized_, last_token_, last_step_, painted_ = absl::InfinitePast();
+  absl::Time tokenized_ = absl::InfinitePast();
+  absl::Time last_token_ = absl::InfinitePast();
+  absl::Time last_step_ = absl::InfinitePast();
+  absl::Time painted_ = absl::InfinitePast();
 
   std::atomic<RequestId> id_{kNone};
   std::atomic<bool> cancelled_{false};

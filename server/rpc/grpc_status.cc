@@ -45,13 +45,13 @@ grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase* c
                       bytes);
 }
 
-void AddRequestId(const std::string& request_id, const absl::Status& status,
-                  grpc::ServerContextBase* context) {
-  if (request_id.empty()) return;
+void TellClient(const char* key, const std::string& value, const absl::Status& status,
+                grpc::ServerContextBase* context) {
+  if (value.empty()) return;
   if (status.ok()) {
-    context->AddInitialMetadata("x-request-id", request_id);
+    context->AddInitialMetadata(key, value);
   } else {
-    context->AddTrailingMetadata("x-request-id", request_id);
+    context->AddTrailingMetadata(key, value);
   }
 }
 

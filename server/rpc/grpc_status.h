@@ -18,11 +18,11 @@ inline constexpr absl::Duration kRetryDelay = absl::Seconds(1);
 // is among them and grpc-retry-pushback-ms among the trailers, which `context` (may be null) gets.
 grpc::Status ToGrpcStatus(const absl::Status& status, grpc::ServerContextBase* context);
 
-// Tells the client `request_id`, where there is one: in the headers of an answer, in the trailers
-// of an error that comes before any. Retries of gRPC's own take headers for the beginning of an
-// answer.
-void AddRequestId(const std::string& request_id, const absl::Status& status,
-                  grpc::ServerContextBase* context);
+// Tells the client `value` as metadata, unless it is empty: in the headers of an answer, in the
+// trailers of an error that comes before any. Retries of gRPC's own take headers for the beginning
+// of an answer. To be called before anything is sent.
+void TellClient(const char* key, const std::string& value, const absl::Status& status,
+                grpc::ServerContextBase* context);
 
 }  // namespace hanmo
 

@@ -35,6 +35,7 @@ TEST_F(RpcServicesTest, TokenizeAndDetokenizeAreInverse) {
   hanmo::v1::DetokenizeResponse text;
   ASSERT_TRUE(generation_->Detokenize(&back_context, back, &text).ok());
   EXPECT_EQ(text.text(), "a 山");
+  EXPECT_THAT(text.pieces(), ElementsAre("a", " ", "\xE5", "\xB1", "\xB1", ""));
 
   grpc::ClientContext bad_context;
   back.add_ids(257);

@@ -173,7 +173,7 @@ void StreamCall::Advance() {
       return;
     }
   }
-  if (first) TellRequestId(end);
+  if (first) TellIds(end);
   if (write) {
     writing_bytes_ = SerializeMessage(next);
     StartWrite(&writing_bytes_);

@@ -104,6 +104,12 @@ absl::Status DetokenizeIds(const ModelTable& models, const grpc::ByteBuffer& req
                                proto.skip_special_tokens());
   if (!text.ok()) return text.status();
   hanmo::v1::DetokenizeResponse reply;
+  for (const uint32_t id : proto.ids()) {
+    auto piece = tokenizer.Piece(id);
+    if (!piece.ok()) return piece.status();
+    const bool left_out = piece->special && proto.skip_special_tokens();
+    reply.add_pieces(left_out ? std::string() : std::move(piece->bytes));
+  }
   reply.set_text(*std::move(text));
   *response = SerializeMessage(reply);
   return absl::OkStatus();

@@ -23,7 +23,7 @@ void UnaryCall::PictureReady(hanmo::v1::Output* output, std::string file) {
 
 void UnaryCall::Send(const absl::Status& status) {
   if (status.ok()) *bytes_ = SerializeMessage(response());
-  TellRequestId(status);
+  TellIds(status);
   Finish(ToGrpcStatus(status, rpc()));
 }
 

@@ -33,7 +33,8 @@ namespace sdk = opentelemetry::sdk::trace;
 namespace otlp = opentelemetry::exporter::otlp;
 
 constexpr auto kSendEvery = std::chrono::seconds(1);
-constexpr auto kFarewell = std::chrono::seconds(2);
+constexpr auto kExportTimeout =
+    std::chrono::seconds(1);  // of one message; how long an end may take
 constexpr absl::Duration kComplainEvery = absl::Minutes(1);
 constexpr size_t kMaxWaiting = 8192;  // spans
 
@@ -165,6 +166,7 @@ class OtlpTracer final : public Tracer {
     SetComplaints(options.complain);
     otlp::OtlpGrpcExporterOptions exporter;
     exporter.endpoint = options.endpoint;
+    exporter.timeout = kExportTimeout;
     exporter.use_ssl_credentials = absl::StartsWith(options.endpoint, "https://");
     sdk::BatchSpanProcessorOptions batches;
     batches.max_queue_size = kMaxWaiting;
@@ -183,7 +185,9 @@ class OtlpTracer final : public Tracer {
     tracer_ = provider_->GetTracer("hanmo", options.version);
   }
   ~OtlpTracer() override {
-    provider_->ForceFlush(kFarewell);
+    // Nobody reads the handler when the exporter's thread is gone.
+    tracer_ = {};
+    provider_.reset();
     SetComplaints(nullptr);
   }
 

@@ -60,7 +60,7 @@ class Tracer {
   // UNIMPLEMENTED where it has not. Does not connect yet.
   static absl::StatusOr<std::unique_ptr<Tracer>> Create(const Options& options);
 
-  // Sends what is waiting, for two seconds at most.
+  // Sends what is waiting; a collector that does not answer delays it by a few seconds.
   virtual ~Tracer() = default;
   // `traceparent` and `tracestate` are the caller's headers, empty where there are none; a
   // malformed one is ignored, as W3C demands. `method` is "package.Service/Method".

@@ -1,6 +1,7 @@
 """SIGTERM: nothing that was accepted fails, and the process ends with 0."""
 
 import os
+import random
 import signal
 
 import grpc
@@ -9,7 +10,7 @@ from calls import error_details, error_of, generate, picture_request, text_reque
 from contract import generation_pb2_grpc
 from hanmo_server import NOT_SERVING, SERVING, is_alive
 from mixed_load import assert_equal_outputs, mixed_requests, start_together
-from observe import until
+from observe import PATIENCE, until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
@@ -31,6 +32,56 @@ def test_sigterm_under_load_fails_no_accepted_request(start_server, mixed_alone)
         data = b"".join(event.picture.data for event in whole if event.HasField("picture"))
         assert data == lone.outputs[0].picture.data
     assert server.wait_exit() == 0
+
+
+def test_sigterm_at_any_moment_of_the_load_fails_no_accepted_request(
+    start_server, mixed_alone, pytestconfig
+):
+    """The moment is drawn anew in each round; half of the calls are streams."""
+    rounds = 100 if pytestconfig.getoption("--long") else 10
+    every = range(1, 24, 3)
+    requests = [mixed_requests()[i] for i in every]
+    alone = [mixed_alone[i] for i in every]
+    draw = random.Random(7)
+    for _ in range(rounds):
+        server = start_server()
+        calls = start_together(server, requests)
+        streams = [server.generation.GenerateStream(one, timeout=PATIENCE) for one in requests]
+        until(lambda server=server: accepted(server) >= 2 * len(requests) - 4, "most accepted")
+        steps = draw.randrange(60)
+        until(
+            lambda server=server, steps=steps: (
+                server.metrics().sum("hanmo_batch_size_count") >= steps or accepted(server) == 0
+            ),
+            "the drawn moment",
+        )
+        server.terminate()
+        ended = [error_or(call.result) for call in calls]
+        for index, response in enumerate(ended):
+            # One that came too late was told so, and nothing was begun for it.
+            if isinstance(response, grpc.RpcError):
+                assert response.code() == UNAVAILABLE and "RetryInfo" in error_details(response)
+            else:
+                assert_equal_outputs([requests[index]], [response], [alone[index]])
+        for stream, lone in zip(streams, alone, strict=True):
+            events = error_or(lambda stream=stream: list(stream))
+            if isinstance(events, grpc.RpcError):
+                assert events.code() == UNAVAILABLE
+            elif lone.outputs[0].HasField("text"):
+                assert events[-1].final.outputs[0].text.text == lone.outputs[0].text.text
+            else:
+                data = b"".join(one.picture.data for one in events if one.HasField("picture"))
+                assert data == lone.outputs[0].picture.data
+        refused = sum(isinstance(one, grpc.RpcError) for one in ended)
+        assert refused <= 4
+        assert server.wait_exit() == 0
+
+
+def error_or(result):
+    try:
+        return result()
+    except grpc.RpcError as error:
+        return error
 
 
 def test_new_requests_are_told_to_go_elsewhere(start_server):

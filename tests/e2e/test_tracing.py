@@ -2,15 +2,19 @@
 
 import json
 import queue
+import socket
+import time
 from concurrent import futures
 
 import grpc
+import numpy as np
 import pytest
 from calls import PAINTER, POET, error_of, generate, picture_request, text_request
 from hanmo_server import Server
 from observe import PATIENCE, until
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1 import trace_pb2
+from tritonclient import grpc as triton
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TEXT_PHASES = ["tokenize", "queue", "prefill", "decode", "send"]
@@ -122,6 +126,47 @@ def test_streams_and_failures_are_traced(traced, collector):
     assert not parts
     assert attributes(span)["rpc.grpc.status_code"] == grpc.StatusCode.INVALID_ARGUMENT.value[0]
     assert span.status.code == trace_pb2.Status.STATUS_CODE_UNSET  # the caller's fault
+
+
+def test_a_refusal_has_its_trace_in_the_trailers(traced, collector):
+    """Headers would be the beginning of an answer, which gRPC's own retries don't repeat."""
+    error = error_of(call, traced, text_request(max_tokens=100000), traceparent=traceparent())
+    collector.request()
+    assert not {key for key, _ in error.initial_metadata()} & {"traceresponse", "x-request-id"}
+    assert TRACE in dict(error.trailing_metadata())["traceresponse"]
+
+
+def test_prompts_of_one_stream_are_traced_each(traced, collector):
+    """ModelStreamInfer's calls share their metadata, which is being sent by then."""
+    with triton.InferenceServerClient(traced.address) as client:
+        answers = queue.Queue()
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        prompts = triton.InferInput("text_input", [3], "BYTES")
+        prompts.set_data_from_numpy(np.array([b"a", b"b", b"c"], dtype=np.object_))
+        for _ in range(4):
+            client.async_stream_infer(POET, [prompts], parameters={"max_tokens": 3})
+        spans = [collector.request()[0] for _ in range(12)]
+        client.stop_stream()
+    assert {span.name for span in spans} == {"inference.GRPCInferenceService/ModelStreamInfer"}
+
+
+def test_who_never_ran_has_no_phase_of_running(traced, collector):
+    error = error_of(
+        traced.generation.Generate, picture_request(steps=900, width=256, height=256), timeout=0.001
+    )
+    assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    _, parts = collector.request()
+    assert not {part.name for part in parts} & {"prefill", "decode", "vae_decode"}
+
+
+def test_a_collector_that_hangs_does_not_hold_the_end_up(start_server):
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        server = start_server(f"--otlp-endpoint=http://127.0.0.1:{deaf.getsockname()[1]}")
+        call(server, text_request(max_tokens=2))
+        start = time.monotonic()
+        server.terminate()
+        assert server.wait_exit() == 0
+        assert time.monotonic() - start < 6
 
 
 def test_no_prompt_is_in_a_trace(traced, collector):

@@ -546,6 +546,17 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
+def test_pixels_are_bounded(client):
+    inputs = [
+        tensor("prompt", [LANDSCAPE] * 64),
+        tensor("count", np.array([16], np.uint32)),
+        tensor("width", np.array([256], np.uint32)),
+        tensor("height", np.array([256], np.uint32)),
+    ]
+    error = refused(infer, client, PAINTER, inputs, outputs=wanted("pixels"))
+    assert error.status() == "StatusCode.INVALID_ARGUMENT" and "pixels" in error.message()
+
+
 def test_the_example_of_the_documentation(server, tmp_path):
     (example,), (printed,) = blocks("python"), blocks("text")
     done = subprocess.run(

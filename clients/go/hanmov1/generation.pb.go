@@ -10,10 +10,13 @@
 // the allowed range; RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo when a retry can
 // help, and `grpc-retry-pushback-ms` in the trailers. The gRPC deadline of the call is honoured while
 // the request waits and between steps; one that can't be met is refused at once.
+//
+// The paths are those of hanmo-gateway, which offers the same calls as JSON over HTTP.
 
 package hanmov1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -2343,8 +2346,12 @@ func (x *DetokenizeRequest) GetVersion() string {
 }
 
 type DetokenizeResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Text          string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Text  string                 `protobuf:"bytes,1,opt,name=text,proto3" json:"text,omitempty"`
+	// What each of the ids stands for, alone: bytes that may be part of a character where the
+	// vocabulary is one of bytes, else the token as the vocabulary writes it. Empty for special tokens
+	// that are left out.
+	Pieces        [][]byte `protobuf:"bytes,2,rep,name=pieces,proto3" json:"pieces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2384,6 +2391,13 @@ func (x *DetokenizeResponse) GetText() string {
 		return x.Text
 	}
 	return ""
+}
+
+func (x *DetokenizeResponse) GetPieces() [][]byte {
+	if x != nil {
+		return x.Pieces
+	}
+	return nil
 }
 
 type CancelRequest struct {
@@ -2480,7 +2494,7 @@ var File_hanmo_v1_generation_proto protoreflect.FileDescriptor
 
 const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\n" +
-	"\x19hanmo/v1/generation.proto\x12\bhanmo.v1\x1a\x1egoogle/protobuf/duration.proto\"\xb0\x03\n" +
+	"\x19hanmo/v1/generation.proto\x12\bhanmo.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\"\xb0\x03\n" +
 	"\x0fGenerateRequest\x12\x14\n" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x1d\n" +
 	"\n" +
@@ -2676,9 +2690,10 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\x05model\x18\x01 \x01(\tR\x05model\x12\x10\n" +
 	"\x03ids\x18\x02 \x03(\rR\x03ids\x12.\n" +
 	"\x13skip_special_tokens\x18\x03 \x01(\bR\x11skipSpecialTokens\x12\x18\n" +
-	"\aversion\x18\x04 \x01(\tR\aversion\"(\n" +
+	"\aversion\x18\x04 \x01(\tR\aversion\"@\n" +
 	"\x12DetokenizeResponse\x12\x12\n" +
-	"\x04text\x18\x01 \x01(\tR\x04text\".\n" +
+	"\x04text\x18\x01 \x01(\tR\x04text\x12\x16\n" +
+	"\x06pieces\x18\x02 \x03(\fR\x06pieces\".\n" +
 	"\rCancelRequest\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\",\n" +
@@ -2693,15 +2708,15 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\x19FINISH_REASON_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11FINISH_REASON_EOS\x10\x01\x12\x16\n" +
 	"\x12FINISH_REASON_STOP\x10\x02\x12\x18\n" +
-	"\x14FINISH_REASON_LENGTH\x10\x032\xe9\x02\n" +
+	"\x14FINISH_REASON_LENGTH\x10\x032\xa1\x04\n" +
 	"\n" +
-	"Generation\x12A\n" +
-	"\bGenerate\x12\x19.hanmo.v1.GenerateRequest\x1a\x1a.hanmo.v1.GenerateResponse\x12O\n" +
-	"\x0eGenerateStream\x12\x19.hanmo.v1.GenerateRequest\x1a .hanmo.v1.GenerateStreamResponse0\x01\x12A\n" +
-	"\bTokenize\x12\x19.hanmo.v1.TokenizeRequest\x1a\x1a.hanmo.v1.TokenizeResponse\x12;\n" +
-	"\x06Cancel\x12\x17.hanmo.v1.CancelRequest\x1a\x18.hanmo.v1.CancelResponse\x12G\n" +
+	"Generation\x12`\n" +
+	"\bGenerate\x12\x19.hanmo.v1.GenerateRequest\x1a\x1a.hanmo.v1.GenerateResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/hanmo/v1/generate\x12u\n" +
+	"\x0eGenerateStream\x12\x19.hanmo.v1.GenerateRequest\x1a .hanmo.v1.GenerateStreamResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/hanmo/v1/generate:stream0\x01\x12`\n" +
+	"\bTokenize\x12\x19.hanmo.v1.TokenizeRequest\x1a\x1a.hanmo.v1.TokenizeResponse\"\x1d\x82\xd3\xe4\x93\x02\x17:\x01*\"\x12/hanmo/v1/tokenize\x12n\n" +
+	"\x06Cancel\x12\x17.hanmo.v1.CancelRequest\x1a\x18.hanmo.v1.CancelResponse\"1\x82\xd3\xe4\x93\x02+:\x01*\"&/hanmo/v1/requests/{request_id}:cancel\x12h\n" +
 	"\n" +
-	"Detokenize\x12\x1b.hanmo.v1.DetokenizeRequest\x1a\x1c.hanmo.v1.DetokenizeResponseb\x06proto3"
+	"Detokenize\x12\x1b.hanmo.v1.DetokenizeRequest\x1a\x1c.hanmo.v1.DetokenizeResponse\"\x1f\x82\xd3\xe4\x93\x02\x19:\x01*\"\x14/hanmo/v1/detokenizeb\x06proto3"
 
 var (
 	file_hanmo_v1_generation_proto_rawDescOnce sync.Once

@@ -10,6 +10,8 @@
 // the allowed range; RESOURCE_EXHAUSTED and UNAVAILABLE carry google.rpc.RetryInfo when a retry can
 // help, and `grpc-retry-pushback-ms` in the trailers. The gRPC deadline of the call is honoured while
 // the request waits and between steps; one that can't be met is refused at once.
+//
+// The paths are those of hanmo-gateway, which offers the same calls as JSON over HTTP.
 
 package hanmov1
 

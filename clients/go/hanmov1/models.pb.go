@@ -9,6 +9,7 @@
 package hanmov1
 
 import (
+	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	durationpb "google.golang.org/protobuf/types/known/durationpb"
@@ -986,7 +987,7 @@ var File_hanmo_v1_models_proto protoreflect.FileDescriptor
 
 const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\n" +
-	"\x15hanmo/v1/models.proto\x12\bhanmo.v1\x1a\x1egoogle/protobuf/duration.proto\"\x13\n" +
+	"\x15hanmo/v1/models.proto\x12\bhanmo.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\"\x13\n" +
 	"\x11ListModelsRequest\"D\n" +
 	"\x12ListModelsResponse\x12.\n" +
 	"\x06models\x18\x01 \x03(\v2\x16.hanmo.v1.ModelSummaryR\x06models\"\xa8\x01\n" +
@@ -1074,11 +1075,11 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\x15STEP_KIND_TEXT_ENCODE\x10\x01\x12\x15\n" +
 	"\x11STEP_KIND_DENOISE\x10\x02\x12\x18\n" +
 	"\x14STEP_KIND_VAE_DECODE\x10\x03\x12\x12\n" +
-	"\x0eSTEP_KIND_TEXT\x10\x042\xa3\x01\n" +
-	"\x06Models\x12G\n" +
+	"\x0eSTEP_KIND_TEXT\x10\x042\xde\x01\n" +
+	"\x06Models\x12a\n" +
 	"\n" +
-	"ListModels\x12\x1b.hanmo.v1.ListModelsRequest\x1a\x1c.hanmo.v1.ListModelsResponse\x12P\n" +
-	"\rDescribeModel\x12\x1e.hanmo.v1.DescribeModelRequest\x1a\x1f.hanmo.v1.DescribeModelResponseb\x06proto3"
+	"ListModels\x12\x1b.hanmo.v1.ListModelsRequest\x1a\x1c.hanmo.v1.ListModelsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/hanmo/v1/models\x12q\n" +
+	"\rDescribeModel\x12\x1e.hanmo.v1.DescribeModelRequest\x1a\x1f.hanmo.v1.DescribeModelResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/hanmo/v1/models/{name}b\x06proto3"
 
 var (
 	file_hanmo_v1_models_proto_rawDescOnce sync.Once

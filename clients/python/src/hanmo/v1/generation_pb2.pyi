@@ -1,3 +1,4 @@
+from google.api import annotations_pb2 as _annotations_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -54,10 +55,12 @@ class DetokenizeRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., ids: _Optional[_Iterable[int]] = ..., skip_special_tokens: bool = ..., version: _Optional[str] = ...) -> None: ...
 
 class DetokenizeResponse(_message.Message):
-    __slots__ = ["text"]
+    __slots__ = ["pieces", "text"]
+    PIECES_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
+    pieces: _containers.RepeatedScalarFieldContainer[bytes]
     text: str
-    def __init__(self, text: _Optional[str] = ...) -> None: ...
+    def __init__(self, text: _Optional[str] = ..., pieces: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
     __slots__ = ["chat", "model", "parts", "picture", "priority", "prompt", "request_id", "tenant", "text", "token_ids", "version"]

@@ -11,40 +11,45 @@ from google.protobuf import symbol_database as _symbol_database
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15hanmo/v1/models.proto\x12\x08hanmo.v1\x1a\x1egoogle/protobuf/duration.proto\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.hanmo.v1.ModelSummary\"\x8a\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1d\n\x05tasks\x18\x02 \x03(\x0e\x32\x0e.hanmo.v1.Task\x12#\n\x05state\x18\x03 \x01(\x0e\x32\x14.hanmo.v1.ModelState\x12(\n\x08versions\x18\x04 \x03(\x0b\x32\x16.hanmo.v1.ModelVersion\"h\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\r\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.hanmo.v1.ModelState\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x12\n\nis_default\x18\x04 \x01(\x08\"5\n\x14\x44\x65scribeModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xf2\x02\n\x15\x44\x65scribeModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1d\n\x05tasks\x18\x02 \x03(\x0e\x32\x0e.hanmo.v1.Task\x12#\n\x05state\x18\x03 \x01(\x0e\x32\x14.hanmo.v1.ModelState\x12\x14\n\x0cstate_detail\x18\x04 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x14\n\x0cweight_bytes\x18\x07 \x01(\x04\x12\x0f\n\x07workers\x18\x08 \x01(\r\x12\x10\n\x08\x61\x64\x61pters\x18\t \x03(\t\x12!\n\x04text\x18\n \x01(\x0b\x32\x13.hanmo.v1.TextModel\x12\'\n\x07picture\x18\x0b \x01(\x0b\x32\x16.hanmo.v1.PictureModel\x12&\n\nstep_costs\x18\x0c \x03(\x0b\x32\x12.hanmo.v1.StepCost\x12\x0f\n\x07version\x18\r \x01(\r\x12\x0e\n\x06labels\x18\x0e \x03(\t\"\xf2\x01\n\x08StepCost\x12 \n\x04kind\x18\x01 \x01(\x0e\x32\x12.hanmo.v1.StepKind\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12*\n\x07one_row\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tknee_rows\x18\x05 \x01(\r\x12,\n\tknee_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05steps\x18\x07 \x01(\x04\x12\x15\n\rone_row_bytes\x18\x08 \x01(\x04\x12\x12\n\nknee_bytes\x18\t \x01(\x04\"\xf9\x01\n\tTextModel\x12\x16\n\x0e\x63ontext_tokens\x18\x01 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x02 \x01(\r\x12\x15\n\reos_token_ids\x18\x03 \x03(\r\x12\x19\n\x11has_chat_template\x18\x04 \x01(\x08\x12\x1b\n\x13\x64\x65\x66\x61ult_temperature\x18\x05 \x01(\x02\x12\x15\n\rdefault_top_k\x18\x06 \x01(\r\x12\x15\n\rdefault_top_p\x18\x07 \x01(\x02\x12\"\n\x1a\x64\x65\x66\x61ult_repetition_penalty\x18\x08 \x01(\x02\x12\x1a\n\x12\x64\x65\x66\x61ult_max_tokens\x18\t \x01(\r\"\xfe\x01\n\x0cPictureModel\x12\x15\n\rdefault_width\x18\x01 \x01(\r\x12\x16\n\x0e\x64\x65\x66\x61ult_height\x18\x02 \x01(\r\x12\x15\n\rsize_multiple\x18\x03 \x01(\r\x12\x10\n\x08min_size\x18\x04 \x01(\r\x12\x10\n\x08max_size\x18\x05 \x01(\r\x12\x15\n\rdefault_steps\x18\x06 \x01(\r\x12\x11\n\tmax_steps\x18\x07 \x01(\r\x12\x18\n\x10\x64\x65\x66\x61ult_guidance\x18\x08 \x01(\x02\x12\x17\n\x0f\x64\x65\x66\x61ult_sampler\x18\t \x01(\t\x12\x10\n\x08samplers\x18\n \x03(\t\x12\x15\n\rprompt_tokens\x18\x0b \x01(\r*g\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_TEXT_TO_TEXT\x10\x01\x12\x18\n\x14TASK_TEXT_TO_PICTURE\x10\x02\x12\x18\n\x14TASK_PICTURE_TO_TEXT\x10\x03*\xbd\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x1a\n\x16MODEL_STATE_RECOVERING\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04\x12\x14\n\x10MODEL_STATE_IDLE\x10\x05\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x06*\x85\x01\n\x08StepKind\x12\x19\n\x15STEP_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15STEP_KIND_TEXT_ENCODE\x10\x01\x12\x15\n\x11STEP_KIND_DENOISE\x10\x02\x12\x18\n\x14STEP_KIND_VAE_DECODE\x10\x03\x12\x12\n\x0eSTEP_KIND_TEXT\x10\x04\x32\xa3\x01\n\x06Models\x12G\n\nListModels\x12\x1b.hanmo.v1.ListModelsRequest\x1a\x1c.hanmo.v1.ListModelsResponse\x12P\n\rDescribeModel\x12\x1e.hanmo.v1.DescribeModelRequest\x1a\x1f.hanmo.v1.DescribeModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15hanmo/v1/models.proto\x12\x08hanmo.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\"\x13\n\x11ListModelsRequest\"<\n\x12ListModelsResponse\x12&\n\x06models\x18\x01 \x03(\x0b\x32\x16.hanmo.v1.ModelSummary\"\x8a\x01\n\x0cModelSummary\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1d\n\x05tasks\x18\x02 \x03(\x0e\x32\x0e.hanmo.v1.Task\x12#\n\x05state\x18\x03 \x01(\x0e\x32\x14.hanmo.v1.ModelState\x12(\n\x08versions\x18\x04 \x03(\x0b\x32\x16.hanmo.v1.ModelVersion\"h\n\x0cModelVersion\x12\x0f\n\x07version\x18\x01 \x01(\r\x12#\n\x05state\x18\x02 \x01(\x0e\x32\x14.hanmo.v1.ModelState\x12\x0e\n\x06labels\x18\x03 \x03(\t\x12\x12\n\nis_default\x18\x04 \x01(\x08\"5\n\x14\x44\x65scribeModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"\xf2\x02\n\x15\x44\x65scribeModelResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1d\n\x05tasks\x18\x02 \x03(\x0e\x32\x0e.hanmo.v1.Task\x12#\n\x05state\x18\x03 \x01(\x0e\x32\x14.hanmo.v1.ModelState\x12\x14\n\x0cstate_detail\x18\x04 \x01(\t\x12\x14\n\x0c\x61rchitecture\x18\x05 \x01(\t\x12\r\n\x05\x64type\x18\x06 \x01(\t\x12\x14\n\x0cweight_bytes\x18\x07 \x01(\x04\x12\x0f\n\x07workers\x18\x08 \x01(\r\x12\x10\n\x08\x61\x64\x61pters\x18\t \x03(\t\x12!\n\x04text\x18\n \x01(\x0b\x32\x13.hanmo.v1.TextModel\x12\'\n\x07picture\x18\x0b \x01(\x0b\x32\x16.hanmo.v1.PictureModel\x12&\n\nstep_costs\x18\x0c \x03(\x0b\x32\x12.hanmo.v1.StepCost\x12\x0f\n\x07version\x18\r \x01(\r\x12\x0e\n\x06labels\x18\x0e \x03(\t\"\xf2\x01\n\x08StepCost\x12 \n\x04kind\x18\x01 \x01(\x0e\x32\x12.hanmo.v1.StepKind\x12\r\n\x05width\x18\x02 \x01(\r\x12\x0e\n\x06height\x18\x03 \x01(\r\x12*\n\x07one_row\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x11\n\tknee_rows\x18\x05 \x01(\r\x12,\n\tknee_time\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05steps\x18\x07 \x01(\x04\x12\x15\n\rone_row_bytes\x18\x08 \x01(\x04\x12\x12\n\nknee_bytes\x18\t \x01(\x04\"\xf9\x01\n\tTextModel\x12\x16\n\x0e\x63ontext_tokens\x18\x01 \x01(\r\x12\x17\n\x0fvocabulary_size\x18\x02 \x01(\r\x12\x15\n\reos_token_ids\x18\x03 \x03(\r\x12\x19\n\x11has_chat_template\x18\x04 \x01(\x08\x12\x1b\n\x13\x64\x65\x66\x61ult_temperature\x18\x05 \x01(\x02\x12\x15\n\rdefault_top_k\x18\x06 \x01(\r\x12\x15\n\rdefault_top_p\x18\x07 \x01(\x02\x12\"\n\x1a\x64\x65\x66\x61ult_repetition_penalty\x18\x08 \x01(\x02\x12\x1a\n\x12\x64\x65\x66\x61ult_max_tokens\x18\t \x01(\r\"\xfe\x01\n\x0cPictureModel\x12\x15\n\rdefault_width\x18\x01 \x01(\r\x12\x16\n\x0e\x64\x65\x66\x61ult_height\x18\x02 \x01(\r\x12\x15\n\rsize_multiple\x18\x03 \x01(\r\x12\x10\n\x08min_size\x18\x04 \x01(\r\x12\x10\n\x08max_size\x18\x05 \x01(\r\x12\x15\n\rdefault_steps\x18\x06 \x01(\r\x12\x11\n\tmax_steps\x18\x07 \x01(\r\x12\x18\n\x10\x64\x65\x66\x61ult_guidance\x18\x08 \x01(\x02\x12\x17\n\x0f\x64\x65\x66\x61ult_sampler\x18\t \x01(\t\x12\x10\n\x08samplers\x18\n \x03(\t\x12\x15\n\rprompt_tokens\x18\x0b \x01(\r*g\n\x04Task\x12\x14\n\x10TASK_UNSPECIFIED\x10\x00\x12\x15\n\x11TASK_TEXT_TO_TEXT\x10\x01\x12\x18\n\x14TASK_TEXT_TO_PICTURE\x10\x02\x12\x18\n\x14TASK_PICTURE_TO_TEXT\x10\x03*\xbd\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x1a\n\x16MODEL_STATE_RECOVERING\x10\x03\x12\x16\n\x12MODEL_STATE_FAILED\x10\x04\x12\x14\n\x10MODEL_STATE_IDLE\x10\x05\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x06*\x85\x01\n\x08StepKind\x12\x19\n\x15STEP_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15STEP_KIND_TEXT_ENCODE\x10\x01\x12\x15\n\x11STEP_KIND_DENOISE\x10\x02\x12\x18\n\x14STEP_KIND_VAE_DECODE\x10\x03\x12\x12\n\x0eSTEP_KIND_TEXT\x10\x04\x32\xde\x01\n\x06Models\x12\x61\n\nListModels\x12\x1b.hanmo.v1.ListModelsRequest\x1a\x1c.hanmo.v1.ListModelsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/hanmo/v1/models\x12q\n\rDescribeModel\x12\x1e.hanmo.v1.DescribeModelRequest\x1a\x1f.hanmo.v1.DescribeModelResponse\"\x1f\x82\xd3\xe4\x93\x02\x19\x12\x17/hanmo/v1/models/{name}b\x06proto3')
 
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, globals())
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hanmo.v1.models_pb2', globals())
 if _descriptor._USE_C_DESCRIPTORS == False:
 
   DESCRIPTOR._options = None
-  _TASK._serialized_start=1579
-  _TASK._serialized_end=1682
-  _MODELSTATE._serialized_start=1685
-  _MODELSTATE._serialized_end=1874
-  _STEPKIND._serialized_start=1877
-  _STEPKIND._serialized_end=2010
-  _LISTMODELSREQUEST._serialized_start=67
-  _LISTMODELSREQUEST._serialized_end=86
-  _LISTMODELSRESPONSE._serialized_start=88
-  _LISTMODELSRESPONSE._serialized_end=148
-  _MODELSUMMARY._serialized_start=151
-  _MODELSUMMARY._serialized_end=289
-  _MODELVERSION._serialized_start=291
-  _MODELVERSION._serialized_end=395
-  _DESCRIBEMODELREQUEST._serialized_start=397
-  _DESCRIBEMODELREQUEST._serialized_end=450
-  _DESCRIBEMODELRESPONSE._serialized_start=453
-  _DESCRIBEMODELRESPONSE._serialized_end=823
-  _STEPCOST._serialized_start=826
-  _STEPCOST._serialized_end=1068
-  _TEXTMODEL._serialized_start=1071
-  _TEXTMODEL._serialized_end=1320
-  _PICTUREMODEL._serialized_start=1323
-  _PICTUREMODEL._serialized_end=1577
-  _MODELS._serialized_start=2013
-  _MODELS._serialized_end=2176
+  _MODELS.methods_by_name['ListModels']._options = None
+  _MODELS.methods_by_name['ListModels']._serialized_options = b'\202\323\344\223\002\022\022\020/hanmo/v1/models'
+  _MODELS.methods_by_name['DescribeModel']._options = None
+  _MODELS.methods_by_name['DescribeModel']._serialized_options = b'\202\323\344\223\002\031\022\027/hanmo/v1/models/{name}'
+  _TASK._serialized_start=1609
+  _TASK._serialized_end=1712
+  _MODELSTATE._serialized_start=1715
+  _MODELSTATE._serialized_end=1904
+  _STEPKIND._serialized_start=1907
+  _STEPKIND._serialized_end=2040
+  _LISTMODELSREQUEST._serialized_start=97
+  _LISTMODELSREQUEST._serialized_end=116
+  _LISTMODELSRESPONSE._serialized_start=118
+  _LISTMODELSRESPONSE._serialized_end=178
+  _MODELSUMMARY._serialized_start=181
+  _MODELSUMMARY._serialized_end=319
+  _MODELVERSION._serialized_start=321
+  _MODELVERSION._serialized_end=425
+  _DESCRIBEMODELREQUEST._serialized_start=427
+  _DESCRIBEMODELREQUEST._serialized_end=480
+  _DESCRIBEMODELRESPONSE._serialized_start=483
+  _DESCRIBEMODELRESPONSE._serialized_end=853
+  _STEPCOST._serialized_start=856
+  _STEPCOST._serialized_end=1098
+  _TEXTMODEL._serialized_start=1101
+  _TEXTMODEL._serialized_end=1350
+  _PICTUREMODEL._serialized_start=1353
+  _PICTUREMODEL._serialized_end=1607
+  _MODELS._serialized_start=2043
+  _MODELS._serialized_end=2265
 # @@protoc_insertion_point(module_scope)

@@ -1,30 +1,31 @@
 // One call under way: sends it through gRPC's callback interface and reads the answer.
-#ifndef HANMO_BENCH_LOAD_GENERATOR_CALL_H_
-#define HANMO_BENCH_LOAD_GENERATOR_CALL_H_
+#ifndef HANMO_CLIENT_LOAD_LOAD_CALL_H_
+#define HANMO_CLIENT_LOAD_LOAD_CALL_H_
 
 #include <atomic>
 #include <functional>
 #include <memory>
 
+#include "absl/time/clock.h"
 #include "absl/time/time.h"
-#include "bench/load_generator/arrival.h"
-#include "bench/load_generator/outcome.h"
+#include "client/load/arrival.h"
+#include "client/load/outcome.h"
 #include "grpcpp/client_context.h"
 #include "hanmo/v1/generation.grpc.pb.h"
 
 namespace hanmo {
 
-class Call {
+class LoadCall {
  public:
   // Runs once, on a thread of gRPC's, when the call has ended; it may destroy the call.
-  using Ended = std::function<void(Call*)>;
+  using Ended = std::function<void(LoadCall*)>;
 
   // By Create.
-  Call(const TraceArrival& arrival, absl::Time due, Ended ended);
-  virtual ~Call() = default;
+  LoadCall(Arrival arrival, absl::Time due, Ended ended);
+  virtual ~LoadCall() = default;
 
-  // `arrival` outlives the call; the caller keeps the call until `ended` runs.
-  static std::shared_ptr<Call> Create(const TraceArrival& arrival, absl::Time due, Ended ended);
+  // The caller keeps the call until `ended` runs.
+  static std::shared_ptr<LoadCall> Create(Arrival arrival, absl::Time due, Ended ended);
 
   // Once.
   void Send(hanmo::v1::Generation::Stub* stub);
@@ -32,7 +33,7 @@ class Call {
   // Ends it early, from any thread, at any time; then its outcome is marked as cut.
   void Cut();
 
-  const TraceArrival& arrival() const { return arrival_; }
+  const Arrival& arrival() const { return arrival_; }
   // Complete once `ended` runs.
   Outcome& outcome() { return outcome_; }
 
@@ -43,7 +44,7 @@ class Call {
   void Take(const hanmo::v1::GenerateResponse& response);
   void End(const grpc::Status& status);
 
-  const TraceArrival& arrival_;
+  const Arrival arrival_;
   grpc::ClientContext context_;
   Outcome outcome_;
 
@@ -54,4 +55,4 @@ class Call {
 
 }  // namespace hanmo
 
-#endif  // HANMO_BENCH_LOAD_GENERATOR_CALL_H_
+#endif  // HANMO_CLIENT_LOAD_LOAD_CALL_H_

@@ -1,10 +1,9 @@
 // What became of one call.
-#ifndef HANMO_BENCH_LOAD_GENERATOR_OUTCOME_H_
-#define HANMO_BENCH_LOAD_GENERATOR_OUTCOME_H_
+#ifndef HANMO_CLIENT_LOAD_OUTCOME_H_
+#define HANMO_CLIENT_LOAD_OUTCOME_H_
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "absl/time/time.h"
@@ -16,21 +15,24 @@ namespace hanmo {
 struct Delta {
   absl::Duration at;  // since the call was due
   int tokens = 0;
+  uint32_t index = 0;  // of the text
 };
 
 struct Outcome {
-  size_t arrival = 0;         // index in the trace
-  absl::Time due;             // when the trace wanted it sent; latencies count from here
+  size_t arrival = 0;         // index in the order of sending
+  absl::Time due;             // when it was to be sent; latencies count from here
   absl::Duration late;        // sent this much after it was due
   absl::Duration latency;     // until its end, whatever that was
   grpc::Status status;        // DATA_LOSS where an answer with OK was not whole
   bool cut = false;           // ended by us because the run was over: it says nothing
-  uint64_t hash = 0;          // of the picture's bytes or of the token ids
+  uint64_t hash = 0;          // of the pictures' bytes or of the token ids
   absl::Duration queue;       // as the server says: before the first step,
-  absl::Duration device;      // and its share of the device's time
+  absl::Duration device;      // its share of the device's time,
+  uint32_t pictures = 0;      // and what it made
+  uint32_t steps = 0;         // denoising
   std::vector<Delta> deltas;  // of a text, in order
 };
 
 }  // namespace hanmo
 
-#endif  // HANMO_BENCH_LOAD_GENERATOR_OUTCOME_H_
+#endif  // HANMO_CLIENT_LOAD_OUTCOME_H_

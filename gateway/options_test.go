@@ -1,0 +1,43 @@
+package main
+
+import (
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestFlagsGoBeforeTheEnvironment(t *testing.T) {
+	environment := func(name string) (string, bool) {
+		value, ok := map[string]string{
+			"HANMO_GATEWAY_LISTEN": "127.0.0.1:1", "HANMO_GATEWAY_SHUTDOWN_DELAY": "3s",
+		}[name]
+		return value, ok
+	}
+	o, err := parseOptions([]string{"--listen=127.0.0.1:2"}, environment, io.Discard)
+	if err != nil || o.listen != "127.0.0.1:2" || o.shutdownDelay != 3*time.Second || o.upstream != "127.0.0.1:8001" {
+		t.Error(o, err)
+	}
+}
+
+func TestBadOptionsAreNamed(t *testing.T) {
+	none := func(string) (string, bool) { return "", false }
+	for argument, word := range map[string]string{
+		"--nothing":                "nothing",
+		"extra":                    "extra",
+		"--tls-cert=a":             "--tls-key",
+		"--tls-client-ca=a":        "--tls-cert",
+		"--upstream-tls-ca=a":      "--upstream-tls",
+		"--upstream-tls-cert=a":    "--upstream-tls-key",
+		"--max-request-bytes=0":    "--max-request-bytes",
+		"--shutdown-timeout=never": "shutdown-timeout",
+	} {
+		if _, err := parseOptions([]string{argument}, none, io.Discard); err == nil || !strings.Contains(err.Error(), word) {
+			t.Error(argument, err)
+		}
+	}
+	bad := func(name string) (string, bool) { return "soon", name == "HANMO_GATEWAY_REQUEST_TIMEOUT" }
+	if _, err := parseOptions(nil, bad, io.Discard); err == nil || !strings.Contains(err.Error(), "HANMO_GATEWAY_REQUEST_TIMEOUT") {
+		t.Error(err)
+	}
+}
