@@ -5,7 +5,9 @@ import sys
 
 import yaml
 
-STREAM = "Events, the data of each a JSON object with one of the fields; errors as an event `error`."
+STREAM = (
+    "Events, the data of each a JSON object with one of the fields; errors as an event `error`."
+)
 
 
 class Dumper(yaml.SafeDumper):
