@@ -169,7 +169,7 @@ Figure Busy(const Readings& readings) {
 std::string NumberText(Figure figure) {
   if (!figure) return "-";
   if (*figure >= 100 || *figure == std::floor(*figure)) return absl::StrFormat("%.0f", *figure);
-  return absl::StrFormat(*figure >= 10 ? "%.1f" : "%.2f", *figure);
+  return *figure >= 10 ? absl::StrFormat("%.1f", *figure) : absl::StrFormat("%.2f", *figure);
 }
 
 std::string TimeText(Figure seconds) {

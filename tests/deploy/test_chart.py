@@ -224,6 +224,8 @@ def test_the_server_reads_the_configuration(tmp_path):
             wanted[name] = option["maximum"]
         elif option["type"] == "array":
             wanted[name] = ["first", "second"]
+        elif "pattern" not in option:
+            wanted[name] = "http://127.0.0.1:4317"
         elif "KMG" in option["pattern"]:
             wanted[name] = "64MiB"
         else:

@@ -122,8 +122,8 @@ def test_cancel_by_id(alone):
     waiting = alone.generation.Generate.future(endless(seed=2, request_id="mine"), timeout=60)
     other = alone.generation.Generate.future(picture_request(request_id="other"), timeout=60)
     until(lambda: alone.metrics().sum("hanmo_requests_waiting") == 2, "two waiting")
-    done = denoised(alone)
     assert cancel_by_id(alone, "mine").requests == 2
+    done = denoised(alone)
     assert error_of(lambda: list(running)).details() == "cancelled by its request id"
     assert waiting.exception().code() == CANCELLED
     assert other.result().outputs  # undisturbed
