@@ -127,8 +127,8 @@ TEST(InputTensorsTest, LengthsThatDoNotFitTheShapeAreRefused) {
   EXPECT_EQ(ErrorOf(Only(shorter).Integers()), "x: shape [2] needs 16 bytes of INT64, got 15");
   const auto longer = Raw("FP32", {1}, std::string(8, '\0'));
   EXPECT_EQ(ErrorOf(Only(longer).Floats()), "x: shape [1] needs 4 bytes of FP32, got 8");
-  const auto huge = Raw("UINT8", {1 << 20, 1 << 11}, "");
-  EXPECT_THAT(ErrorOf(Only(huge).Integers()), HasSubstr("needs 2147483648 bytes"));
+  const auto large = Raw("UINT32", {1 << 10, 1 << 10}, "");
+  EXPECT_THAT(ErrorOf(Only(large).Integers()), HasSubstr("needs 4194304 bytes"));
   const auto contents = Proto(R"(inputs { name: "x" datatype: "INT32" shape: 2
                                           contents { int_contents: 3 } })");
   EXPECT_EQ(ErrorOf(Only(contents).Integers()), "x: shape [2] needs 2 elements of INT32, got 1");
