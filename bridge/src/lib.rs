@@ -4,6 +4,7 @@
 mod boundary;
 mod chat_template;
 mod checkpoint;
+mod guide;
 mod python_text;
 mod special_tokens;
 mod tokenizer;

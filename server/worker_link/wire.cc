@@ -1,6 +1,7 @@
 #include "server/worker_link/wire.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <variant>
 
@@ -67,6 +68,7 @@ void JobToWire(const TextJob& job, const Resume& resume, wire::Begin* begin) {
   Assign(job.stop_token_ids, out->mutable_stop_token_ids());
   out->set_max_tokens(job.max_tokens);
   out->set_cached_tokens(resume.cached_tokens);
+  if (job.guide != nullptr) out->set_guide(*job.guide);
 }
 
 void JobToWire(const PictureJob& job, const Resume& resume, wire::Begin* begin) {
@@ -88,6 +90,7 @@ TextJob JobFromWire(const wire::TextSample& in) {
   job.sampling = SamplingFromWire(in.sampling());
   job.stop_token_ids = ToVector(in.stop_token_ids());
   job.max_tokens = in.max_tokens();
+  if (!in.guide().empty()) job.guide = std::make_shared<const std::string>(in.guide());
   return job;
 }
 
