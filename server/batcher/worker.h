@@ -20,7 +20,8 @@ enum class StepKind {
   kTextEncode,
   kDenoise,
   kVaeDecode,
-  kText,  // prefill chunks and decode tokens, mixed
+  kText,           // prefill chunks and decode tokens, mixed; of pictures painted by tokens, too
+  kPictureEncode,  // the pictures that texts are about
 };
 
 struct Row {

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace hanmo::testing {
 namespace {
@@ -40,6 +41,12 @@ std::string PictureOf(const PictureJob& job) {
   uint64_t paint = PaintStart(job);
   for (uint32_t i = 0; i < job.steps; ++i) paint = Mix(paint + i);
   return absl::StrCat(paint);
+}
+
+std::string PictureOf(const TextJob& job) {
+  std::vector<uint32_t> tokens;
+  for (uint32_t i = 0; i < job.max_tokens; ++i) tokens.push_back(TokenOf(job, i));
+  return absl::StrJoin(tokens, " ");
 }
 
 void FakeWorker::Serve(ModelId model, ModelCapacity capacity) {
@@ -250,12 +257,45 @@ RowResult FakeWorker::ExecuteRow(const Step& step, const Row& row, Sample& sampl
   }
   if (sample.model != step.model) Breach("a row of another model");
   if (std::holds_alternative<TextJob>(sample.job)) {
-    if (step.kind != StepKind::kText) Breach("a text in a picture step");
-    WriteText(row, sample, result);
+    RunTextRow(step, row, sample, result);
   } else {
     Paint(step, row, sample, result);
   }
   return result;
+}
+
+void FakeWorker::RunTextRow(const Step& step, const Row& row, Sample& sample, RowResult& result) {
+  const TextJob& job = std::get<TextJob>(sample.job);
+  if (step.kind == StepKind::kText) return WriteText(row, sample, result);
+  if (step.kind == StepKind::kPictureEncode) {
+    if (job.picture.rgb == nullptr) Breach("no picture to read");
+    if (std::exchange(sample.encoded, true)) Breach("read twice");
+  } else if (step.kind == StepKind::kVaeDecode) {
+    if (!job.paints()) Breach("a text in a picture step");
+    if (sample.emitted.size() != job.max_tokens) Breach("decoded too early");
+    result.picture = {1, 1, absl::StrJoin(sample.emitted, " ")};
+  } else {
+    Breach("a text in a picture step");
+  }
+}
+
+uint32_t FakeWorker::PaddedSource(const Sample& sample) const {
+  const uint32_t source = std::get<TextJob>(sample.job).source_tokens;
+  const uint32_t size = models_.at(sample.model).page_tokens;
+  return (source + size - 1) / size * size;
+}
+
+void FakeWorker::CheckSource(const Sample& sample, uint32_t count) {
+  const TextJob& job = std::get<TextJob>(sample.job);
+  const uint32_t source = PaddedSource(sample);
+  if (sample.cached < source && sample.cached + count < source) Breach("a source is cut");
+  if (sample.cached < source && job.picture.rgb != nullptr && !sample.encoded) {
+    Breach("a picture is run before it is read");
+  }
+  const uint32_t positions = job.prompt.size() + job.max_tokens - 1;
+  const uint32_t size = models_.at(sample.model).page_tokens;
+  if (job.paints() && sample.pages.size() * size < positions)
+    Breach("pages of a picture come late");
 }
 
 void FakeWorker::WriteText(const Row& row, Sample& sample, RowResult& result) {
@@ -272,6 +312,7 @@ void FakeWorker::WriteText(const Row& row, Sample& sample, RowResult& result) {
   if (sample.cached + count > known) return Breach("more tokens to run than known");
   if (sample.shared % capacity.page_tokens != 0) return Breach("a part of a page is shared");
   if (row.draft_tokens > 0 && row.prefill_tokens > 0) return Breach("guesses beside a prompt");
+  CheckSource(sample, count);
   // As many as may be run, and some of them right: as the text and the place want it.
   const uint32_t most = job.prompt.size() + job.max_tokens - 1;
   const uint32_t guesses = std::min(row.draft_tokens, most - std::min(most, sample.cached + 1));
@@ -298,7 +339,10 @@ std::pair<ModelId, uint32_t> FakeWorker::SlotOf(const Sample& sample, uint32_t p
 void FakeWorker::RunTokens(Sample& sample, uint32_t known, uint32_t guesses) {
   const TextJob& job = std::get<TextJob>(sample.job);
   const uint32_t end = sample.cached + known;
+  // What a source's slots hold depends on all of it.
   uint64_t content = 1;
+  for (uint32_t i = 0; i < PaddedSource(sample); ++i) content = Mix(content + job.prompt[i]);
+  if (job.picture.rgb != nullptr) content = Mix(content + job.picture.rgb->front());
   for (uint32_t position = 0; position < end; ++position) {
     const uint32_t prompt = job.prompt.size();
     const uint32_t token =
