@@ -59,6 +59,7 @@ struct RowResult {
   uint32_t steps_done = 0;
   uint32_t steps_total = 0;  // model calls in all; known after kTextEncode
   Pixels picture;
+  std::optional<float> score;  // of the picture, where its job asked for one; -1 to 1
   Pixels preview;
 };
 

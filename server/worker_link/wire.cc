@@ -67,6 +67,7 @@ void JobToWire(const TextJob& job, const Resume& resume, wire::Begin* begin) {
   Assign(job.stop_token_ids, out->mutable_stop_token_ids());
   out->set_max_tokens(job.max_tokens);
   out->set_cached_tokens(resume.cached_tokens);
+  Assign(job.score_prompt, out->mutable_score_prompt());
 }
 
 void JobToWire(const PictureJob& job, const Resume& resume, wire::Begin* begin) {
@@ -80,6 +81,7 @@ void JobToWire(const PictureJob& job, const Resume& resume, wire::Begin* begin) 
   out->set_guidance(job.guidance);
   out->set_seed(job.seed);
   out->set_save_point(resume.save_point);
+  Assign(job.score_prompt, out->mutable_score_prompt());
 }
 
 TextJob JobFromWire(const wire::TextSample& in) {
@@ -88,6 +90,7 @@ TextJob JobFromWire(const wire::TextSample& in) {
   job.sampling = SamplingFromWire(in.sampling());
   job.stop_token_ids = ToVector(in.stop_token_ids());
   job.max_tokens = in.max_tokens();
+  job.score_prompt = ToVector(in.score_prompt());
   return job;
 }
 
@@ -101,6 +104,7 @@ PictureJob JobFromWire(const wire::PictureSample& in) {
   job.steps = in.steps();
   job.guidance = in.guidance();
   job.seed = in.seed();
+  job.score_prompt = ToVector(in.score_prompt());
   return job;
 }
 
@@ -123,6 +127,7 @@ void RowToWire(RowResult row, wire::RowResult* out) {
   out->set_steps_total(row.steps_total);
   out->set_picture(std::move(row.picture.rgb));
   out->set_picture_width(row.picture.width);
+  if (row.score.has_value()) out->set_score(*row.score);
   out->set_preview(std::move(row.preview.rgb));
   out->set_preview_width(row.preview.width);
 }
@@ -152,6 +157,7 @@ RowResult RowFromWire(wire::RowResult& in) {
   out.steps_done = in.steps_done();
   out.steps_total = in.steps_total();
   out.picture = PixelsFromWire(in.picture_width(), std::move(*in.mutable_picture()));
+  if (in.has_score()) out.score = in.score();
   out.preview = PixelsFromWire(in.preview_width(), std::move(*in.mutable_preview()));
   return out;
 }
@@ -235,6 +241,7 @@ void ToWire(ModelId model, const absl::StatusOr<LoadedModel>& loaded, wire::Load
     picture->set_prompt_tokens(loaded->prompt_tokens);
     picture->set_default_sampler(loaded->default_sampler);
     for (const std::string& sampler : loaded->samplers) picture->add_samplers(sampler);
+    picture->set_has_reranker(loaded->has_reranker);
   }
 }
 
@@ -334,6 +341,7 @@ absl::StatusOr<LoadedModel> FromWire(const wire::Loaded& in) {
   out.prompt_tokens = in.picture().prompt_tokens();
   out.default_sampler = in.picture().default_sampler();
   out.samplers.assign(in.picture().samplers().begin(), in.picture().samplers().end());
+  out.has_reranker = in.picture().has_reranker();
   return out;
 }
 
