@@ -272,7 +272,6 @@ class Batcher::Core {
   bool overloaded_ = false;
   uint32_t queued_ = 0;         // over all models
   absl::Duration queued_work_;  // predicted, of them
-  SampleHandle next_handle_ = 1;
   uint64_t deaths_ = 0;
   absl::Time last_death_ = absl::InfinitePast();
   // When a suspect may get a place.
@@ -289,7 +288,7 @@ class Batcher::Core {
   absl::node_hash_map<ModelId, ModelQueue> models_;
   absl::node_hash_map<std::string, StepCosts> costs_;  // by kind of device
   absl::flat_hash_map<WorkerId, std::unique_ptr<ActiveWorker>> workers_;
-  absl::flat_hash_map<SampleHandle, Sample*> aboard_;
+  AboardTable aboard_;
   std::vector<std::shared_ptr<WorkerLink>> lost_links_;
 
   // Of the tick under way; kept for their memory.

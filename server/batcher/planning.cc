@@ -186,10 +186,9 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   if (key.kind != StepKind::kText && !sent.alone) CutIntoSlices(worker, lane_rank, &sent);
   absl::Duration& share = key.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
   share += sent.predicted;
-  Step step = sent.step;
-  if (step.budget > absl::ZeroDuration()) sent.saves = std::exchange(saves_, {});
+  if (sent.step.budget > absl::ZeroDuration()) sent.saves = std::exchange(saves_, {});
   worker.in_flight.push_back(std::move(sent));
-  worker.link->Run(std::move(step));
+  worker.link->Run(worker.in_flight.back().step);
   if (!saves_.empty()) worker.link->Save(saves_);
   saves_.clear();
 }

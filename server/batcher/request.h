@@ -65,6 +65,8 @@ struct TextJob {
   // Pixels of the picture that the max_tokens tokens become in the end; 0: they are a text.
   uint32_t paint_width = 0;
   uint32_t paint_height = 0;
+  // Of a picture painted so: as PictureJob has it.
+  std::vector<uint32_t> score_prompt;
 
   bool paints() const { return paint_width > 0; }
 };
@@ -82,13 +84,16 @@ struct PictureJob {
   float guidance = 1;
   uint64_t seed = 0;
   uint32_t preview_every_steps = 0;  // 0: no previews
+  // The prompt in the reranker's own token ids, framed and not padded; the finished picture is
+  // scored against it. Empty: no score.
+  std::vector<uint32_t> score_prompt;
 };
 
 using SampleJob = std::variant<TextJob, PictureJob>;
 
 struct Request {
   ModelId model = 0;
-  // One entry per text or picture asked for; all of one kind; 1 to 16.
+  // One entry per text or picture asked for; all of one kind; 1 to 64.
   std::vector<SampleJob> samples;
   // Whose share of the devices it takes; empty is a tenant, too.
   std::string tenant;

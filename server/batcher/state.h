@@ -227,6 +227,45 @@ inline uint32_t PaddedSource(const TextJob& text, uint32_t page_tokens) {
   return (text.source_tokens + page_tokens - 1) / page_tokens * page_tokens;
 }
 
+// The samples aboard any worker by handle. A handle is a place in the table, used again by others,
+// and a number that is never used again.
+class AboardTable {
+ public:
+  SampleHandle Add(Sample* sample) {
+    if (free_.empty()) {
+      free_.push_back(static_cast<uint32_t>(places_.size()));
+      places_.emplace_back();
+    }
+    const uint32_t place = free_.back();
+    free_.pop_back();
+    places_[place] = {next_++ << kPlaceBits | place, sample};
+    return places_[place].handle;
+  }
+  void Remove(SampleHandle handle) {
+    const auto place = static_cast<uint32_t>(handle & kPlaces);
+    places_[place] = {};
+    free_.push_back(place);
+  }
+  // Null when it has left.
+  Sample* Find(SampleHandle handle) const {
+    const uint64_t place = handle & kPlaces;
+    if (place >= places_.size() || places_[place].handle != handle) return nullptr;
+    return places_[place].sample;
+  }
+
+ private:
+  static constexpr int kPlaceBits = 24;
+  static constexpr uint64_t kPlaces = (uint64_t{1} << kPlaceBits) - 1;
+  struct Place {
+    SampleHandle handle = 0;
+    Sample* sample = nullptr;
+  };
+
+  std::vector<Place> places_;
+  std::vector<uint32_t> free_;
+  uint64_t next_ = 1;
+};
+
 // The order of everything: rank, then who came first.
 inline bool GoesBefore(const Sample* a, const Sample* b) {
   return std::make_tuple(a->request->rank, a->request->id, a->index) <

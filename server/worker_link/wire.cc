@@ -74,6 +74,7 @@ void JobToWire(const TextJob& job, const Resume& resume, wire::Begin* begin) {
   }
   out->set_paint_width(job.paint_width);
   out->set_paint_height(job.paint_height);
+  Assign(job.score_prompt, out->mutable_score_prompt());
 }
 
 void JobToWire(const PictureJob& job, const Resume& resume, wire::Begin* begin) {
@@ -87,6 +88,7 @@ void JobToWire(const PictureJob& job, const Resume& resume, wire::Begin* begin) 
   out->set_guidance(job.guidance);
   out->set_seed(job.seed);
   out->set_save_point(resume.save_point);
+  Assign(job.score_prompt, out->mutable_score_prompt());
 }
 
 PictureInput PictureFromWire(wire::TextSample& in) {
@@ -108,6 +110,7 @@ TextJob JobFromWire(wire::TextSample& in) {
   job.picture = PictureFromWire(in);
   job.paint_width = in.paint_width();
   job.paint_height = in.paint_height();
+  job.score_prompt = ToVector(in.score_prompt());
   return job;
 }
 
@@ -121,6 +124,7 @@ PictureJob JobFromWire(const wire::PictureSample& in) {
   job.steps = in.steps();
   job.guidance = in.guidance();
   job.seed = in.seed();
+  job.score_prompt = ToVector(in.score_prompt());
   return job;
 }
 
@@ -143,6 +147,7 @@ void RowToWire(RowResult row, wire::RowResult* out) {
   out->set_steps_total(row.steps_total);
   out->set_picture(std::move(row.picture.rgb));
   out->set_picture_width(row.picture.width);
+  if (row.score.has_value()) out->set_score(*row.score);
   out->set_preview(std::move(row.preview.rgb));
   out->set_preview_width(row.preview.width);
 }
@@ -172,6 +177,7 @@ RowResult RowFromWire(wire::RowResult& in) {
   out.steps_done = in.steps_done();
   out.steps_total = in.steps_total();
   out.picture = PixelsFromWire(in.picture_width(), std::move(*in.mutable_picture()));
+  if (in.has_score()) out.score = in.score();
   out.preview = PixelsFromWire(in.preview_width(), std::move(*in.mutable_preview()));
   return out;
 }
@@ -259,6 +265,7 @@ void ToWire(ModelId model, const absl::StatusOr<LoadedModel>& loaded, wire::Load
     picture->set_prompt_tokens(loaded->prompt_tokens);
     picture->set_default_sampler(loaded->default_sampler);
     for (const std::string& sampler : loaded->samplers) picture->add_samplers(sampler);
+    picture->set_has_reranker(loaded->has_reranker);
   }
 }
 
@@ -358,6 +365,7 @@ absl::StatusOr<LoadedModel> FromWire(const wire::Loaded& in) {
   out.prompt_tokens = in.picture().prompt_tokens();
   out.default_sampler = in.picture().default_sampler();
   out.samplers.assign(in.picture().samplers().begin(), in.picture().samplers().end());
+  out.has_reranker = in.picture().has_reranker();
   return out;
 }
 

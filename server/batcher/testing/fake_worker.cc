@@ -49,6 +49,10 @@ std::string PictureOf(const TextJob& job) {
   return absl::StrJoin(tokens, " ");
 }
 
+float ScoreOf(const PictureJob& job) {
+  return static_cast<float>(Mix(job.seed + job.score_prompt.size()) % 2001) / 1000 - 1;
+}
+
 void FakeWorker::Serve(ModelId model, ModelCapacity capacity) {
   models_[model] = capacity;
   batcher_->ModelReady(id_, model, capacity);
@@ -78,7 +82,7 @@ void FakeWorker::Begin(SampleHandle sample, ModelId model, const SampleJob& job,
   commands_.push_back(BeginCommand{sample, std::move(fresh)});
 }
 
-void FakeWorker::Run(Step step) {
+void FakeWorker::Run(const Step& step) {
   if (step.id <= last_step_) Breach("step ids do not increase");
   last_step_ = step.id;
   if (step.rows.empty()) Breach("an empty step");
@@ -88,7 +92,7 @@ void FakeWorker::Run(Step step) {
     if (!rows.insert(row.sample).second) Breach("a sample twice in one step");
   }
   steps_.push_back(step);
-  commands_.push_back(std::move(step));
+  commands_.push_back(step);
 }
 
 void FakeWorker::Resume(uint64_t step, absl::Duration budget) {
@@ -381,6 +385,7 @@ void FakeWorker::Paint(const Step& step, const Row& row, Sample& sample, RowResu
   } else {
     if (sample.steps != job.steps) Breach("decoded too early");
     result.picture = {1, 1, absl::StrCat(sample.paint)};
+    if (!job.score_prompt.empty() && scores_) result.score = ScoreOf(job);
   }
   result.steps_done = sample.steps;
 }

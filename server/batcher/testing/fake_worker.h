@@ -23,6 +23,8 @@ uint32_t TokenOf(const TextJob& job, uint32_t position);
 // The picture of a job; `Paint` is one denoising step of it.
 std::string PictureOf(const PictureJob& job);
 std::string PictureOf(const TextJob& job);
+// And its score, for a job with a score_prompt.
+float ScoreOf(const PictureJob& job);
 
 class FakeWorker final : public WorkerLink {
  public:
@@ -56,6 +58,8 @@ class FakeWorker final : public WorkerLink {
   void SetSlices(uint32_t slices) { slices_ = slices; }
   // The row of this seed fails alone.
   void FailRowOfSeed(uint64_t seed) { failing_seed_ = seed; }
+  // Pictures come without the score asked for.
+  void ForgetScores() { scores_ = false; }
 
   bool dead() const { return dead_; }
   size_t samples() const { return samples_.size(); }
@@ -82,7 +86,7 @@ class FakeWorker final : public WorkerLink {
 
   void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
              hanmo::Resume resume) override;
-  void Run(Step step) override;
+  void Run(const Step& step) override;
   void Resume(uint64_t step, absl::Duration budget) override;
   void Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
@@ -171,6 +175,7 @@ class FakeWorker final : public WorkerLink {
   std::optional<uint64_t> failing_seed_;
   absl::Status next_status_;
   size_t max_rows_ = SIZE_MAX;
+  bool scores_ = true;
   uint64_t bytes_per_row_ = 0;
   uint64_t memory_free_ = 0;
 };
