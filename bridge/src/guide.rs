@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
 use llguidance::earley::SlicedBiasComputer;
-use llguidance::{JsonCompileOptions, Matcher, ParserFactory};
+use llguidance::{Matcher, ParserFactory};
 use serde_json::Value;
 use toktrie::{
     ApproximateTokEnv, InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, INVALID_TOKEN,
 };
 
 use crate::boundary::{guard, slice, Outcome};
+use crate::json_schema;
 use crate::tokenizer::BridgeTokenizer;
 
 /// Of a guide's source. The crates' effort for one regular expression grows with the square of its
@@ -20,12 +21,8 @@ use crate::tokenizer::BridgeTokenizer;
 const MAX_BYTES: usize = 64 << 10;
 const MAX_LARK_BYTES: usize = 16 << 10;
 const MAX_REGEX_BYTES: usize = 4 << 10;
-const MAX_PATTERN_BYTES: usize = 1 << 10;
 /// What the crates recurse into is bounded by these, but not by a thread's usual 8 MiB.
 const COMPILER_STACK: usize = 256 << 20;
-/// Between the tokens of a JSON document: nothing, a space, or a line break with its indentation. A
-/// model that likes white space must not be able to write it for ever.
-const JSON_SPACE: &str = r" |\n {0,16}";
 const MAX_MESSAGE: usize = 400;
 
 pub struct Vocabulary {
@@ -175,26 +172,7 @@ fn shortened(message: &str) -> String {
     }
 }
 
-fn check_patterns(schema: &Value) -> Outcome<()> {
-    match schema {
-        Value::Array(items) => items.iter().try_for_each(check_patterns),
-        Value::Object(object) => object.iter().try_for_each(|(key, value)| {
-            let own = if key == "pattern" { value.as_str().map_or(0, str::len) } else { 0 };
-            let names = match value {
-                Value::Object(names) if key == "patternProperties" => {
-                    names.keys().map(String::len).max().unwrap_or(0)
-                }
-                _ => 0,
-            };
-            at_most(MAX_PATTERN_BYTES, own.max(names))
-                .map_err(|error| format!("{key}: {error}"))?;
-            check_patterns(value)
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn at_most(limit: usize, bytes: usize) -> Outcome<()> {
+pub fn at_most(limit: usize, bytes: usize) -> Outcome<()> {
     if bytes <= limit {
         return Ok(());
     }
@@ -209,21 +187,6 @@ fn choice(source: &str) -> Outcome<TopLevelGrammar> {
     Ok(TopLevelGrammar::from_lark(format!("start: {}", strings.join(" | "))))
 }
 
-fn json_schema(source: &str) -> Outcome<TopLevelGrammar> {
-    let mut schema: Value =
-        serde_json::from_str(source).map_err(|error| format!("is not JSON: {error}"))?;
-    if !schema.is_object() {
-        return Err("must be a JSON object".into());
-    }
-    check_patterns(&schema)?;
-    let options = JsonCompileOptions {
-        whitespace_pattern: Some(JSON_SPACE.into()),
-        ..JsonCompileOptions::default()
-    };
-    options.apply_to(&mut schema);
-    Ok(TopLevelGrammar::from_json_schema(schema))
-}
-
 fn grammar(guide: &str) -> Outcome<TopLevelGrammar> {
     let (kind, source) = guide.split_once(':').ok_or("has no kind")?;
     let limit = match kind {
@@ -233,7 +196,7 @@ fn grammar(guide: &str) -> Outcome<TopLevelGrammar> {
     };
     at_most(limit, source.len())?;
     match kind {
-        "json_schema" => json_schema(source),
+        "json_schema" => json_schema::grammar(source),
         "regex" => Ok(TopLevelGrammar::from_regex(source)),
         "lark" => Ok(TopLevelGrammar::from_lark(source.to_owned())),
         "choice" => choice(source),
