@@ -23,7 +23,7 @@ PATTERNS = [
     "^[a-z]{2,5}$", "^[0-9]{3}-[0-9]{4}$", "^(山|水|风|月){1,4}$", "^[A-Z][a-z]{0,6}$", "^\\d{1,3}%$",
     "^(red|green|blue)$", "^[一-龥]{2,4}$", "^v[0-9]+(\\.[0-9]{1,2}){0,2}$", "^.{1,6}$",
 ]  # fmt: skip
-FORMATS = ["date", "time", "uuid", "ipv4"]
+FORMATS = ["date", "time", "date-time", "uuid", "ipv4"]
 
 
 class RandomSchemas:
@@ -34,6 +34,8 @@ class RandomSchemas:
         """An object or an array, mostly; now and then anything."""
         kind = self.draw.random()
         depth = self.draw.randint(1, 3)
+        if kind < 0.2:
+            return self.object(depth) | {"$defs": {"d": self.any(1)}} | self.referring()
         if kind < 0.7:
             return self.object(depth)
         if kind < 0.85:
@@ -45,7 +47,7 @@ class RandomSchemas:
         if depth == 0:
             return self.draw.choice(leaves)()
         nodes = [lambda: self.object(depth), lambda: self.array(depth), lambda: self.any_of(depth)]
-        nodes += [lambda: self.tuple(depth), lambda: self.defined(depth)]
+        nodes += [lambda: self.tuple(depth), lambda: self.all_of(depth)]
         return self.draw.choice(leaves + nodes + nodes)()
 
     def object(self, depth):
@@ -69,8 +71,12 @@ class RandomSchemas:
     def any_of(self, depth):
         return {"anyOf": [self.any(depth - 1) for _ in range(self.draw.randint(1, 3))]}
 
-    def defined(self, depth):
-        """A $ref needs $defs at the root: here only an allOf, which says as much."""
+    def referring(self):
+        """Properties of the root that are defined elsewhere in it."""
+        keys = self.draw.sample(KEYS, 2)
+        return {"properties": {key: {"$ref": "#/$defs/d"} for key in keys}, "required": keys[:1]}
+
+    def all_of(self, depth):
         return {"allOf": [self.object(depth)]}
 
     def string(self):
