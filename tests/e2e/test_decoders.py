@@ -144,10 +144,7 @@ def theirs(folder, ids, tokens):
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     prompt = torch.tensor([ids])
     written = model.generate(
-        prompt,
-        attention_mask=torch.ones_like(prompt),
-        do_sample=False,
-        max_new_tokens=tokens,
+        prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=tokens
     )
     return written[0, len(ids) :].tolist()
 
