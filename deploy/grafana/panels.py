@@ -42,6 +42,10 @@ def per_second(series, by=""):
     return f"sum{_by(by)} (rate({series}[$__rate_interval]))"
 
 
+def increase(series, by):
+    return f"sum by ({by}) (increase({series}[$__rate_interval]))"
+
+
 def _by(labels):
     return f" by ({labels})" if labels else ""
 

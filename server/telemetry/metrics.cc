@@ -6,7 +6,6 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
@@ -61,7 +60,6 @@ struct Metrics::ModelSeries {
   Gauge *waiting, *running, *load_seconds;
   std::array<Gauge*, std::size(kModelStates)> states;
   std::vector<Gauge*> pages_used, pages_total;  // by WorkerId
-  std::unique_ptr<ModelTotals> totals = std::make_unique<ModelTotals>();
 };
 
 struct Metrics::WorkerSeries {
@@ -104,28 +102,26 @@ Metrics::Metrics(const std::vector<ModelLabel>& models, uint32_t workers,
 Metrics::~Metrics() = default;
 
 void Metrics::AddModel(ModelId model, const ModelLabel& label) {
-  absl::MutexLock lock(&models_mu_);
+  Figures::AddModel(model, label);
+  absl::MutexLock lock(&mu_);
   std::unique_ptr<ModelSeries>& series = by_name_[label.name];
   if (series == nullptr) series = MakeSeries(label);
   by_id_[model] = series.get();
 }
 
 void Metrics::RemoveModel(ModelId model) {
-  {
-    absl::MutexLock lock(&models_mu_);
-    by_id_.erase(model);
-  }
+  Figures::RemoveModel(model);
   absl::MutexLock lock(&mu_);
-  costs_.erase(model);
+  by_id_.erase(model);
 }
 
 const Metrics::ModelSeries& Metrics::Series(ModelId model) const {
-  absl::ReaderMutexLock lock(&models_mu_);
+  absl::ReaderMutexLock lock(&mu_);
   return *by_id_.at(model);
 }
 
 const Metrics::ModelSeries* Metrics::SeriesOf(const std::string& name) const {
-  absl::ReaderMutexLock lock(&models_mu_);
+  absl::ReaderMutexLock lock(&mu_);
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : found->second.get();
 }
@@ -199,29 +195,29 @@ std::unique_ptr<Metrics::ModelSeries> Metrics::MakeSeries(const ModelLabel& mode
 
 void Metrics::RequestDone(std::optional<ModelId> model, absl::StatusCode code,
                           absl::Duration total) {
+  Figures::RequestDone(model, code, total);
   const size_t index = CodeIndex(code);
   if (!model) return families_->unknown_model[index]->Increment();
-  Series(*model).requests[index]->Increment();
-  Series(*model).request_seconds->Observe(absl::ToDoubleSeconds(total));
-  Series(*model).totals->AddRequest(code == absl::StatusCode::kOk, total, absl::Now());
+  const ModelSeries& s = Series(*model);
+  s.requests[index]->Increment();
+  s.request_seconds->Observe(absl::ToDoubleSeconds(total));
+}
+
+void Metrics::TenantDone(absl::string_view tenant, absl::StatusCode code,
+                         absl::Duration device_time) {
+  tenants_->RequestDone(tenant, code, device_time);
 }
 
 void Metrics::RefusedInvalid() { families_->rejected[4]->Increment(); }
 
 void Metrics::ObservePhase(ModelId model, FrontPhase phase, absl::Duration time) {
+  Figures::ObservePhase(model, phase, time);
   const ModelSeries& s = Series(model);
-  if (phase == FrontPhase::kFirstPreview) {
-    return s.first_preview->Observe(absl::ToDoubleSeconds(time));
-  }
   Histogram* histogram = phase == FrontPhase::kTokenize        ? s.tokenize
+                         : phase == FrontPhase::kFirstPreview  ? s.first_preview
                          : phase == FrontPhase::kPictureEncode ? s.picture_encode
                                                                : s.send;
   histogram->Observe(absl::ToDoubleSeconds(time));
-  if (phase == FrontPhase::kTokenize) {
-    s.totals->AddInput(time);
-  } else {
-    s.totals->AddOutput(time);
-  }
 }
 
 void Metrics::ModelLoaded(const std::string& name, absl::Duration time) {
@@ -257,11 +253,12 @@ void Metrics::OnRejected(ModelId, Rejection reason) {
 }
 
 void Metrics::OnStarted(ModelId model, absl::Duration queued) {
+  Figures::OnStarted(model, queued);
   Series(model).queue->Observe(absl::ToDoubleSeconds(queued));
-  Series(model).totals->AddQueue(queued);
 }
 
 void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result) {
+  Figures::OnStep(worker, step, result);
   if (!result.status.ok()) {
     const WorkerSeries& w = workers_[worker];
     return (absl::IsResourceExhausted(result.status) ? w.failed_for_memory : w.failed)->Increment();
@@ -269,7 +266,6 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
   const ModelSeries& s = Series(step.model);
   s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
   s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
-  s.totals->AddStep(step.rows.size(), result.device_time);
   WorkerSeries& w = workers_[worker];
   w.memory_used->Set(static_cast<double>(result.memory.used));
   if (result.idle_time > absl::ZeroDuration()) {
@@ -356,24 +352,13 @@ void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) 
     families_->step_cost_seconds.Add(label).Set(absl::ToDoubleSeconds(cost.knee_rows));
     families_->step_cost_bytes.Add(label).Set(static_cast<double>(cost.knee_rows_bytes));
   }
-  absl::MutexLock lock(&mu_);
-  costs_[model] = std::move(costs);
-}
-
-std::vector<StepCosts::Description> Metrics::Costs(ModelId model) const {
-  absl::MutexLock lock(&mu_);
-  const auto found = costs_.find(model);
-  return found == costs_.end() ? std::vector<StepCosts::Description>() : found->second;
-}
-
-const ModelTotals* Metrics::Totals(const std::string& name) const {
-  const ModelSeries* series = SeriesOf(name);
-  return series == nullptr ? nullptr : series->totals.get();
+  Figures::OnCosts(model, std::move(costs));
 }
 
 void Metrics::OnLoad(ModelId model, uint32_t waiting, uint32_t running) {
-  Series(model).waiting->Set(waiting);
-  Series(model).running->Set(running);
+  const ModelSeries& s = Series(model);
+  s.waiting->Set(waiting);
+  s.running->Set(running);
 }
 
 void Metrics::OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) {
@@ -384,9 +369,8 @@ void Metrics::OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t to
 }
 
 void Metrics::OnOverload(bool overloaded) {
-  overloaded_ = overloaded;
   families_->overload->Set(overloaded ? 1 : 0);
-  if (overload_changed_) overload_changed_();
+  Figures::OnOverload(overloaded);
 }
 
 void Metrics::OnTick(absl::Duration time) { families_->tick->Observe(absl::ToDoubleSeconds(time)); }
