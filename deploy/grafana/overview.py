@@ -3,6 +3,7 @@
 from panels import (
     dashboard,
     heatmap,
+    of_gateways,
     of_models,
     of_pods,
     per_second,
@@ -15,6 +16,7 @@ from panels import (
     timeseries,
 )
 
+HTTP_REQUESTS = "hanmo_gateway_requests_total"
 READY = 'state="ready"'
 SERVER_FAULTS = 'code=~"INTERNAL|UNKNOWN|DATA_LOSS|UNAVAILABLE"'
 
@@ -131,6 +133,52 @@ def overview():
                         f"count by (namespace, pod, version) ({of_pods('hanmo_build_info')})",
                         "none",
                         width=8,
+                    ),
+                ],
+            ),
+            (
+                "HTTP gateway",
+                [
+                    timeseries(
+                        "HTTP requests by code",
+                        [(per_second(of_gateways(HTTP_REQUESTS), "code"), "{{code}}")],
+                        "reqps",
+                        stack=True,
+                        width=6,
+                    ),
+                    timeseries(
+                        "HTTP requests by route",
+                        [(per_second(of_gateways(HTTP_REQUESTS), "route"), "{{route}}")],
+                        "reqps",
+                        stack=True,
+                        width=6,
+                    ),
+                    timeseries(
+                        "HTTP requests, p95 by route",
+                        [
+                            (
+                                quantile(
+                                    0.95,
+                                    "hanmo_gateway_request_seconds",
+                                    "route",
+                                    select=of_gateways,
+                                ),
+                                "{{route}}",
+                            )
+                        ],
+                        "s",
+                        width=6,
+                    ),
+                    timeseries(
+                        "HTTP requests running",
+                        [
+                            (
+                                f"sum by (pod) ({of_gateways('hanmo_gateway_requests_running')})",
+                                "{{pod}}",
+                            )
+                        ],
+                        "none",
+                        width=6,
                     ),
                 ],
             ),
