@@ -30,9 +30,12 @@ void Figures::RequestDone(std::optional<ModelId> model, absl::StatusCode code,
 }
 
 void Figures::ObservePhase(ModelId model, FrontPhase phase, absl::Duration time) {
+  AddPhase(phase, time, &TotalsOf(model));
+}
+
+void Figures::AddPhase(FrontPhase phase, absl::Duration time, ModelTotals* totals) {
   if (phase == FrontPhase::kFirstPreview) return;
-  ModelTotals& totals = TotalsOf(model);
-  phase == FrontPhase::kTokenize ? totals.AddInput(time) : totals.AddOutput(time);
+  phase == FrontPhase::kTokenize ? totals->AddInput(time) : totals->AddOutput(time);
 }
 
 void Figures::OnStarted(ModelId model, absl::Duration queued) { TotalsOf(model).AddQueue(queued); }
@@ -57,7 +60,7 @@ std::vector<StepCosts::Description> Figures::Costs(ModelId model) const {
   return found == costs_.end() ? std::vector<StepCosts::Description>() : found->second;
 }
 
-const ModelTotals* Figures::Totals(const std::string& name) const {
+ModelTotals* Figures::FindTotals(const std::string& name) const {
   absl::ReaderMutexLock lock(&mu_);
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : found->second.get();

@@ -76,12 +76,17 @@ class Figures : public BatcherObserver {
   // As last told by the batcher.
   std::vector<StepCosts::Description> Costs(ModelId model) const ABSL_LOCKS_EXCLUDED(mu_);
   // Null for a name that it does not know.
-  const ModelTotals* Totals(const std::string& name) const ABSL_LOCKS_EXCLUDED(mu_);
+  const ModelTotals* Totals(const std::string& name) const { return FindTotals(name); }
 
   void OnStarted(ModelId model, absl::Duration queued) override;
   void OnStep(WorkerId worker, const Step& step, const StepResult& result) override;
   void OnCosts(ModelId model, std::vector<StepCosts::Description> costs) override;
   void OnOverload(bool overloaded) override;
+
+ protected:
+  // Null for a name that was not added; lives as long as the figures.
+  ModelTotals* FindTotals(const std::string& name) const ABSL_LOCKS_EXCLUDED(mu_);
+  static void AddPhase(FrontPhase phase, absl::Duration time, ModelTotals* totals);
 
  private:
   // Of a model that was added and is not removed.

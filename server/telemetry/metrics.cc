@@ -6,6 +6,7 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
 #include "prometheus/counter.h"
 #include "prometheus/gauge.h"
 #include "prometheus/histogram.h"
@@ -57,6 +58,7 @@ struct Metrics::ModelSeries {
   Counter *prompt_tokens, *completion_tokens, *pictures, *steps, *sliced_steps, *steps_redone,
       *steps_wasted, *previews_dropped;
   std::string name;
+  ModelTotals* totals;
   Counter *prefix_hit_tokens, *preempted, *draft_tokens, *draft_tokens_accepted;
   Gauge *waiting, *running, *load_seconds;
   std::array<Gauge*, std::size(kModelStates)> states;
@@ -121,6 +123,14 @@ const Metrics::ModelSeries& Metrics::Series(ModelId model) const {
   return *by_id_.at(model);
 }
 
+const Metrics::ModelSeries& Metrics::Observed(ModelId model) {
+  if (model != last_model_) {
+    last_series_ = &Series(model);
+    last_model_ = model;
+  }
+  return *last_series_;
+}
+
 const Metrics::ModelSeries* Metrics::SeriesOf(const std::string& name) const {
   absl::ReaderMutexLock lock(&mu_);
   const auto found = by_name_.find(name);
@@ -176,6 +186,7 @@ std::unique_ptr<Metrics::ModelSeries> Metrics::MakeSeries(const ModelLabel& mode
   s.steps_wasted = &f.steps_wasted.Add(label);
   s.previews_dropped = &f.previews_dropped.Add(label);
   s.name = model.name;
+  s.totals = FindTotals(model.name);
   s.prefix_hit_tokens = &f.prefix_hit_tokens.Add(label);
   s.preempted = &f.preempted.Add(label);
   s.draft_tokens = &f.draft_tokens.Add(label);
@@ -197,10 +208,10 @@ std::unique_ptr<Metrics::ModelSeries> Metrics::MakeSeries(const ModelLabel& mode
 
 void Metrics::RequestDone(std::optional<ModelId> model, absl::StatusCode code,
                           absl::Duration total) {
-  Figures::RequestDone(model, code, total);
   const size_t index = CodeIndex(code);
   if (!model) return families_->unknown_model[index]->Increment();
   const ModelSeries& s = Series(*model);
+  s.totals->AddRequest(code == absl::StatusCode::kOk, total, absl::Now());
   s.requests[index]->Increment();
   s.request_seconds->Observe(absl::ToDoubleSeconds(total));
 }
@@ -213,8 +224,8 @@ void Metrics::TenantDone(absl::string_view tenant, absl::StatusCode code,
 void Metrics::RefusedInvalid() { families_->rejected[4]->Increment(); }
 
 void Metrics::ObservePhase(ModelId model, FrontPhase phase, absl::Duration time) {
-  Figures::ObservePhase(model, phase, time);
   const ModelSeries& s = Series(model);
+  AddPhase(phase, time, s.totals);
   Histogram* histogram = phase == FrontPhase::kTokenize        ? s.tokenize
                          : phase == FrontPhase::kFirstPreview  ? s.first_preview
                          : phase == FrontPhase::kPictureEncode ? s.picture_encode
@@ -255,18 +266,19 @@ void Metrics::OnRejected(ModelId, Rejection reason) {
 }
 
 void Metrics::OnStarted(ModelId model, absl::Duration queued) {
-  Figures::OnStarted(model, queued);
-  Series(model).queue->Observe(absl::ToDoubleSeconds(queued));
+  const ModelSeries& s = Observed(model);
+  s.totals->AddQueue(queued);
+  s.queue->Observe(absl::ToDoubleSeconds(queued));
 }
 
 void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result) {
-  Figures::OnStep(worker, step, result);
   if (!result.status.ok()) {
     const WorkerSeries& w = workers_[worker];
     return (absl::IsResourceExhausted(result.status) ? w.failed_for_memory : w.failed)->Increment();
   }
-  const ModelSeries& s = Series(step.model);
+  const ModelSeries& s = Observed(step.model);
   s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
+  s.totals->AddStep(step.rows.size(), result.device_time);
   s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
   WorkerSeries& w = workers_[worker];
   w.memory_used->Set(static_cast<double>(result.memory.used));
@@ -288,23 +300,23 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
 }
 
 void Metrics::OnPrefixHit(ModelId model, uint32_t tokens) {
-  Count(Series(model).prefix_hit_tokens, tokens);
+  Count(Observed(model).prefix_hit_tokens, tokens);
 }
 
 void Metrics::OnPrefill(ModelId model, absl::Duration time, uint32_t) {
-  Series(model).prefill->Observe(absl::ToDoubleSeconds(time));
+  Observed(model).prefill->Observe(absl::ToDoubleSeconds(time));
 }
 
 void Metrics::OnFirstToken(ModelId model, absl::Duration since_arrival) {
-  Series(model).first_token->Observe(absl::ToDoubleSeconds(since_arrival));
+  Observed(model).first_token->Observe(absl::ToDoubleSeconds(since_arrival));
 }
 
 void Metrics::OnInterToken(ModelId model, absl::Duration gap) {
-  Series(model).inter_token->Observe(absl::ToDoubleSeconds(gap));
+  Observed(model).inter_token->Observe(absl::ToDoubleSeconds(gap));
 }
 
 void Metrics::OnTextEnd(ModelId model, const TextEnd& end) {
-  const ModelSeries& s = Series(model);
+  const ModelSeries& s = Observed(model);
   s.texts[static_cast<size_t>(end.end)]->Increment();
   s.prompt_length->Observe(end.prompt_tokens);
   s.completion_length->Observe(end.tokens);
@@ -312,16 +324,16 @@ void Metrics::OnTextEnd(ModelId model, const TextEnd& end) {
   if (end.tokens > 1) s.output_token->Observe(absl::ToDoubleSeconds(end.decode) / (end.tokens - 1));
 }
 
-void Metrics::OnPreempted(ModelId model) { Series(model).preempted->Increment(); }
+void Metrics::OnPreempted(ModelId model) { Observed(model).preempted->Increment(); }
 
-void Metrics::OnCancelled(ModelId model) { Series(model).cancelled->Increment(); }
+void Metrics::OnCancelled(ModelId model) { Observed(model).cancelled->Increment(); }
 
 void Metrics::OnDeadlineMissed(ModelId model, bool was_running) {
-  (was_running ? Series(model).missed_running : Series(model).missed_waiting)->Increment();
+  (was_running ? Observed(model).missed_running : Observed(model).missed_waiting)->Increment();
 }
 
 void Metrics::OnDone(ModelId model, absl::StatusCode code, const Usage& usage, absl::Duration) {
-  const ModelSeries& s = Series(model);
+  const ModelSeries& s = Observed(model);
   Count(s.prompt_tokens, usage.prompt_tokens);
   Count(s.completion_tokens, usage.completion_tokens);
   Count(s.pictures, usage.pictures);
@@ -343,7 +355,7 @@ void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) 
   // Clients choose the sizes: time series are bounded.
   for (size_t i = 0; i < std::min(costs.size(), kMaxCostSeries); ++i) {
     const StepCosts::Description& cost = costs[i];
-    prometheus::Labels label = {{"model", Series(model).name},
+    prometheus::Labels label = {{"model", Observed(model).name},
                                 {"step", kStepKinds[Index(cost.key.kind)]},
                                 {"size", absl::StrCat(cost.key.width, "x", cost.key.height)}};
     families_->knee_rows.Add(label).Set(cost.knee);
@@ -358,13 +370,13 @@ void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) 
 }
 
 void Metrics::OnLoad(ModelId model, uint32_t waiting, uint32_t running) {
-  const ModelSeries& s = Series(model);
+  const ModelSeries& s = Observed(model);
   s.waiting->Set(waiting);
   s.running->Set(running);
 }
 
 void Metrics::OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) {
-  const ModelSeries& s = Series(model);
+  const ModelSeries& s = Observed(model);
   if (worker >= s.pages_used.size()) return;  // a picture model has none
   s.pages_used[worker]->Set(used);
   s.pages_total[worker]->Set(total);

@@ -78,6 +78,8 @@ class Metrics final : public Figures {
 
   // Of a model that was added and is not removed.
   const ModelSeries& Series(ModelId model) const ABSL_LOCKS_EXCLUDED(mu_);
+  // The same for the observer's methods, without a lock where the model is that of the last event.
+  const ModelSeries& Observed(ModelId model) ABSL_LOCKS_EXCLUDED(mu_);
   const ModelSeries* SeriesOf(const std::string& name) const ABSL_LOCKS_EXCLUDED(mu_);
   std::unique_ptr<ModelSeries> MakeSeries(const ModelLabel& label);
 
@@ -86,6 +88,10 @@ class Metrics final : public Figures {
   const std::unique_ptr<CallMetrics> calls_;
   const std::unique_ptr<TenantMetrics> tenants_;
   std::vector<WorkerSeries> workers_;  // by WorkerId
+
+  // Of the last event that the batcher told. Series live as long as the metrics.
+  std::optional<ModelId> last_model_;
+  const ModelSeries* last_series_ = nullptr;
 
   mutable absl::Mutex mu_;
   std::map<std::string, std::unique_ptr<ModelSeries>> by_name_ ABSL_GUARDED_BY(mu_);
