@@ -125,6 +125,21 @@ func TestChat(t *testing.T) {
 	}
 }
 
+func TestChatThinking(t *testing.T) {
+	fake := poet()
+	front := fake.start(t)
+	for body, want := range map[string]*bool{
+		``: nil, `, "chat_template_kwargs": {}`: nil,
+		`, "chat_template_kwargs": {"enable_thinking": true}`:  proto.Bool(true),
+		`, "chat_template_kwargs": {"enable_thinking": false}`: proto.Bool(false),
+	} {
+		got := post(t, front, "/v1/chat/completions", chatBody+body+`}`)
+		if thinking := fake.request.GetChat().Thinking; got.status != 200 || !reflect.DeepEqual(thinking, want) {
+			t.Error(body, got, thinking)
+		}
+	}
+}
+
 func TestGuides(t *testing.T) {
 	fake := poet()
 	front := fake.start(t)
@@ -305,6 +320,7 @@ func TestRefusedBeforeTheServer(t *testing.T) {
 		{"/v1/chat/completions", chatBody + `, "guided_regex": 5}`, 400, "guided_regex"},
 		{"/v1/completions", `{"model": "poet", "prompt": "山", "structured_outputs": {"regex": "a", "choice": ["b"]}}`, 400, "structured_outputs.choice"},
 		{"/v1/chat/completions", chatBody + `, "top_logprobs": 1}`, 400, "top_logprobs"},
+		{"/v1/chat/completions", chatBody + `, "chat_template_kwargs": {"a": 1}}`, 400, "a"},
 		{"/v1/chat/completions", chatBody + `, "stream_options": {}}`, 400, "stream_options"},
 		{"/v1/chat/completions", chatBody + `, "logit_bias": {"a": 1}}`, 400, "logit_bias"},
 		{"/v1/chat/completions", `{"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}`, 400, "messages"},
