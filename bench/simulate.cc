@@ -113,8 +113,8 @@ class SimulatedWorker final : public WorkerLink {
     samples_[sample] = {std::get<PictureJob>(job).steps, 0, RowsOf(std::get<PictureJob>(job)),
                         std::get<PictureJob>(job).width};
   }
-  void Run(Step step) override {
-    commands_.push_back({std::move(step), absl::ZeroDuration()});
+  void Run(const Step& step) override {
+    commands_.push_back({step, absl::ZeroDuration()});
     if (commands_.size() == 1) Start();
   }
   void Resume(uint64_t step, absl::Duration budget) override {
@@ -173,7 +173,7 @@ class PictureSink final : public Sink {
   void OnStep(uint32_t, uint32_t, uint32_t) override {}
   bool OnTokens(uint32_t, absl::Span<const Token>) override { return true; }
   void OnPreview(uint32_t, uint32_t, Pixels) override {}
-  void OnPicture(uint32_t, Pixels) override {}
+  void OnPicture(uint32_t, Pixels, std::optional<float>) override {}
   void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
   void OnDone(const absl::Status& status, const Usage&) override {
     if (!status.ok() || outcome_ == nullptr) return;

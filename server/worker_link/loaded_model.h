@@ -48,6 +48,7 @@ struct LoadedModel {
   uint32_t prompt_tokens = 0;
   std::string default_sampler;
   std::vector<std::string> samplers;
+  bool has_reranker = false;
 };
 
 }  // namespace hanmo

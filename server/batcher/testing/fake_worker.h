@@ -22,6 +22,9 @@ namespace hanmo::testing {
 uint32_t TokenOf(const TextJob& job, uint32_t position);
 // The picture of a job; `Paint` is one denoising step of it.
 std::string PictureOf(const PictureJob& job);
+std::string PictureOf(const TextJob& job);
+// And its score, for a job with a score_prompt.
+float ScoreOf(const PictureJob& job);
 
 class FakeWorker final : public WorkerLink {
  public:
@@ -55,6 +58,8 @@ class FakeWorker final : public WorkerLink {
   void SetSlices(uint32_t slices) { slices_ = slices; }
   // The row of this seed fails alone.
   void FailRowOfSeed(uint64_t seed) { failing_seed_ = seed; }
+  // Pictures come without the score asked for.
+  void ForgetScores() { scores_ = false; }
 
   bool dead() const { return dead_; }
   size_t samples() const { return samples_.size(); }
@@ -81,7 +86,7 @@ class FakeWorker final : public WorkerLink {
 
   void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
              hanmo::Resume resume) override;
-  void Run(Step step) override;
+  void Run(const Step& step) override;
   void Resume(uint64_t step, absl::Duration budget) override;
   void Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
@@ -132,7 +137,11 @@ class FakeWorker final : public WorkerLink {
   StepResult ExecuteSlice(absl::Duration budget);
   StepResult ExecuteWhole(const Step& step);
   RowResult ExecuteRow(const Step& step, const Row& row, Sample& sample);
+  void RunTextRow(const Step& step, const Row& row, Sample& sample, RowResult& result);
   void WriteText(const Row& row, Sample& sample, RowResult& result);
+  uint32_t PaddedSource(const Sample& sample) const;
+  // Breaches of what a source or a picture painted by tokens needs, before `count` tokens are run.
+  void CheckSource(const Sample& sample, uint32_t count);
   // The page slot of a position; a breach when there is no page.
   std::pair<ModelId, uint32_t> SlotOf(const Sample& sample, uint32_t position);
   // Runs known tokens and `guesses` more, of which none comes true.
@@ -166,6 +175,7 @@ class FakeWorker final : public WorkerLink {
   std::optional<uint64_t> failing_seed_;
   absl::Status next_status_;
   size_t max_rows_ = SIZE_MAX;
+  bool scores_ = true;
   uint64_t bytes_per_row_ = 0;
   uint64_t memory_free_ = 0;
 };
