@@ -33,7 +33,7 @@ std::vector<ConfigOption> MakeOptions() {
       {kNetwork, "listen", "HOST:PORT", &Config::listen,
        "address of the gRPC port; port 0 takes a free one; unix:PATH works too"},
       {kNetwork, "metrics-listen", "HOST:PORT", &Config::metrics_listen,
-       "address of GET /metrics; empty serves none"},
+       "address of GET /metrics; empty serves none and counts nothing for it"},
       {kNetwork, "vllm-metrics", "BOOL", &Config::vllm_metrics,
        "the figures of texts also under the names of vLLM, for dashboards and gateways made for "
        "it"},
@@ -103,6 +103,10 @@ std::vector<ConfigOption> MakeOptions() {
       {kWorkers, "kv-memory", "BYTES", &Config::kv_memory,
        "key/value pages of each text model on each worker; 0 lets the worker choose", 0,
        1024 * kGiB},
+      {kWorkers, "max-context", "TOKENS", &Config::max_context,
+       "prompt and text together at most, for text models that know more; their key/value pages "
+       "hold at least one context; 0 takes the models' own",
+       0, 1 << 24},
       {kWorkers, "worker-program", "FILE", &Config::worker_program,
        "program of the workers; empty takes hanmo-worker beside this program"},
       {kWorkers, "worker-arg", "ARG", &Config::worker_arg,

@@ -28,8 +28,8 @@
 #include "absl/time/time.h"
 #include "server/batcher/batcher.h"
 #include "server/rpc/model_table.h"
+#include "server/telemetry/figures.h"
 #include "server/telemetry/log.h"
-#include "server/telemetry/metrics.h"
 #include "server/worker_link/fleet.h"
 
 namespace hanmo {
@@ -42,6 +42,8 @@ class ModelControl {
     std::string repository;
     // Bytes of weights on one worker at most, over all models; 0 sets no limit.
     uint64_t memory = 0;
+    // Of texts, prompt included, where a model knows more; 0 sets no limit.
+    uint32_t max_context_tokens = 0;
   };
   struct Loaded {
     uint32_t version = 0;
@@ -52,7 +54,7 @@ class ModelControl {
   class Operation;
 
   // The arguments outlive the control.
-  ModelControl(Options options, ModelTable* models, Batcher* batcher, Metrics* metrics, Log* log);
+  ModelControl(Options options, ModelTable* models, Batcher* batcher, Figures* figures, Log* log);
   // Ends the thread; operations under way end with UNAVAILABLE. The fleet may be gone.
   ~ModelControl();
   ModelControl(const ModelControl&) = delete;
@@ -125,7 +127,7 @@ class ModelControl {
   const Options options_;
   ModelTable& models_;
   Batcher& batcher_;
-  Metrics& metrics_;
+  Figures& figures_;
   Log& log_;
 
   // The control's thread.

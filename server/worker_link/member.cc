@@ -209,7 +209,8 @@ void Fleet::Member::Ask(const FleetModel& model) {
   if (!greeted_ || failed_.contains(model.id) || !asked_.insert(model.id).second) return;
   loading_.push_back(model.id);
   const FleetOptions& options = *context_.options;
-  session_->Load({model.id, model.path, options.dtype, deterministic_, options.kv_bytes});
+  session_->Load({model.id, model.path, options.dtype, deterministic_, options.kv_bytes,
+                  options.max_context_tokens});
 }
 
 void Fleet::Member::Load(const FleetModel& model) {
@@ -234,7 +235,8 @@ bool Fleet::Member::Unload(ModelId model) {
 void Fleet::Member::OnLoaded(ModelId model, const absl::StatusOr<LoadedModel>& loaded) {
   {
     absl::MutexLock lock(&mu_);
-    if (!loading_.empty() && loading_.front() == model) loading_.pop_front();
+    // One that was kept from another server overtakes those that are being read.
+    std::erase(loading_, model);
     deaths_while_loading_.erase(model);
     if (!asked_.contains(model)) return;
   }
