@@ -40,6 +40,14 @@ void OpenReranker(const std::filesystem::path& folder, Model* model) {
 
 }  // namespace
 
+void SetTokenizer(std::unique_ptr<const Tokenizer> tokenizer, Model* model) {
+  model->tokenizer = std::move(tokenizer);
+  if (model->spec.kind != ModelKind::kText) return;
+  const Tokenizer& words = *model->tokenizer;
+  model->guides =
+      std::make_unique<LazyGuideVocabulary>([&words] { return GuideVocabulary::Create(words); });
+}
+
 Model OpenModel(ModelSpec spec) {
   Model model;
   model.spec = std::move(spec);
@@ -55,7 +63,7 @@ Model OpenModel(ModelSpec spec) {
     if (picture || !absl::IsNotFound(tokenizer.status())) model.spec.status = tokenizer.status();
     return model;
   }
-  model.tokenizer = *std::move(tokenizer);
+  SetTokenizer(*std::move(tokenizer), &model);
   if (model.spec.picture.reranker_tokens > 0) {
     OpenReranker(std::filesystem::path(model.spec.path) / "reranker", &model);
   }
