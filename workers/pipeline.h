@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "server/batcher/worker.h"
 #include "server/worker_link/loaded_model.h"
 #include "workers/device.h"
@@ -31,6 +32,8 @@ class Pipeline {
   // picture step (kernels/yield.h) Begin, Save and Drop may be called, and find the samples as they
   // were before it.
   virtual absl::Status Run(const Step& step, std::vector<RowResult>* rows) = 0;
+  // How long the last Run waited for weights that were not in memory.
+  virtual absl::Duration waited() const { return {}; }
   // Nothing for samples without a state worth saving.
   virtual std::optional<SavePoint> Save(SampleHandle sample) = 0;
   virtual void Drop(SampleHandle sample) = 0;
@@ -42,7 +45,8 @@ struct PipelineOptions {
   const ComputeDevice* device = nullptr;  // outlives the pipeline
   at::ScalarType dtype = at::kFloat;
   bool deterministic = true;
-  uint64_t kv_bytes = 0;  // texts; 0: chosen from the free memory
+  uint64_t kv_bytes = 0;      // texts; 0: chosen from the free memory
+  uint64_t expert_bytes = 0;  // pictures: of UNets in memory at a time; 0: all there are
 };
 
 // "float32", "float16", "bfloat16".
