@@ -25,7 +25,7 @@ class NullSink final : public Sink {
   void OnStep(uint32_t, uint32_t, uint32_t) override {}
   bool OnTokens(uint32_t, absl::Span<const Token>) override { return true; }
   void OnPreview(uint32_t, uint32_t, Pixels) override {}
-  void OnPicture(uint32_t, Pixels) override {}
+  void OnPicture(uint32_t, Pixels, std::optional<float>) override {}
   void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
   void OnDone(const absl::Status&, const Usage&) override {}
   bool full() const override { return false; }

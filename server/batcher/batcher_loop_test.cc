@@ -43,7 +43,7 @@ class WaitingSink final : public Sink {
     return true;
   }
   void OnPreview(uint32_t, uint32_t, Pixels) override {}
-  void OnPicture(uint32_t, Pixels) override {}
+  void OnPicture(uint32_t, Pixels, std::optional<float>) override {}
   void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
   void OnDone(const absl::Status& status, const Usage&) override {
     status_ = status;

@@ -85,6 +85,29 @@ TEST_F(PlanningTest, APictureIsEncodedDenoisedAndDecoded) {
   EXPECT_EQ(sink(id).usage.pictures, 1u);
 }
 
+TEST_F(PlanningTest, PicturesThatAskForAScoreGetOne) {
+  Start();
+  PictureJob scored = Picture(3, 1);
+  scored.score_prompt = {5, 6};
+  const PictureJob plain = Picture(3, 2);
+  const RequestId id = Submit({scored, plain});
+  RunToIdle();
+  ExpectPicture(id, scored, 0);
+  ExpectPicture(id, plain, 1);
+  EXPECT_TRUE(sink(id).outputs[0].score.has_value());
+}
+
+TEST_F(PlanningTest, APictureWithoutTheScoreAskedForFailsItsRequest) {
+  Start();
+  workers_[0]->ForgetScores();
+  PictureJob job = Picture(3);
+  job.score_prompt = {5};
+  const RequestId id = Submit(job);
+  RunToIdle();
+  EXPECT_EQ(sink(id).code(), absl::StatusCode::kInternal);
+  EXPECT_EQ(sink(id).usage.pictures, 0u);
+}
+
 TEST_F(PlanningTest, PicturesOfOneSizeShareStepsWhateverElseDiffers) {
   Start();
   const PictureJob a = Picture(8, 1), b = Picture(3, 2), other = Picture(3, 3, 128);

@@ -30,6 +30,7 @@ class PropertyTest : public BatcherTest {
     if (!text) {
       PictureJob job = Picture(Draw(1, 12), Draw(0, 1 << 30), Chance(50) ? 64 : 128);
       job.preview_every_steps = Draw(0, 3);
+      if (Chance(30)) job.score_prompt = {5, 6};
       return job;
     }
     TextJob job = Text(Draw(1, 30), Draw(1, 30), Draw(0, 1 << 30));
@@ -114,7 +115,10 @@ class PropertyTest : public BatcherTest {
     }
     for (size_t i = 0; i < output.steps.size(); ++i) ASSERT_EQ(output.steps[i], i + 1);
     if (output.end.has_value()) {
-      ASSERT_EQ(output.picture, PictureOf(std::get<PictureJob>(job)));
+      const PictureJob& picture = std::get<PictureJob>(job);
+      ASSERT_EQ(output.picture, PictureOf(picture));
+      ASSERT_EQ(output.score.has_value(), !picture.score_prompt.empty());
+      if (output.score.has_value()) ASSERT_EQ(*output.score, ScoreOf(picture));
     }
   }
 

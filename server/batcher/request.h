@@ -46,6 +46,8 @@ struct TextJob {
   // End the sample: the model's end-of-text ids (unless ignored) and the request's own.
   std::vector<uint32_t> stop_token_ids;
   uint32_t max_tokens = 0;  // at least 1; prompt + max_tokens fits the context
+  // Of a text whose tokens are a picture: as PictureJob has it.
+  std::vector<uint32_t> score_prompt;
 };
 
 // One picture to paint.
@@ -61,13 +63,16 @@ struct PictureJob {
   float guidance = 1;
   uint64_t seed = 0;
   uint32_t preview_every_steps = 0;  // 0: no previews
+  // The prompt in the reranker's own token ids, framed and not padded; the finished picture is
+  // scored against it. Empty: no score.
+  std::vector<uint32_t> score_prompt;
 };
 
 using SampleJob = std::variant<TextJob, PictureJob>;
 
 struct Request {
   ModelId model = 0;
-  // One entry per text or picture asked for; all of one kind; 1 to 16.
+  // One entry per text or picture asked for; all of one kind; 1 to 64.
   std::vector<SampleJob> samples;
   // Whose share of the devices it takes; empty is a tenant, too.
   std::string tenant;

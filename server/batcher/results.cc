@@ -1,6 +1,7 @@
 // What came back from a worker.
 #include <algorithm>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "server/batcher/core.h"
@@ -185,8 +186,13 @@ void Batcher::Core::FinishDenoise(Sample* sample, RowResult& row) {
 }
 
 void Batcher::Core::FinishPicture(Sample* sample, RowResult& row) {
+  const bool wants_score =
+      std::visit([](const auto& job) { return !job.score_prompt.empty(); }, sample->job);
+  if (wants_score && !row.score.has_value()) {
+    return EndRequest(sample->request, absl::InternalError("the worker did not score the picture"));
+  }
   ++sample->request->usage.pictures;
-  sample->request->sink->OnPicture(sample->index, std::move(row.picture));
+  sample->request->sink->OnPicture(sample->index, std::move(row.picture), row.score);
   EndSample(sample, SampleEnd::kPainted, 0);
 }
 

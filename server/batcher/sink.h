@@ -3,6 +3,7 @@
 #define HANMO_SERVER_BATCHER_SINK_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -71,8 +72,8 @@ class Sink {
   // stop string was met); tokens already under way are then dropped.
   virtual bool OnTokens(uint32_t index, absl::Span<const Token> tokens) = 0;
   virtual void OnPreview(uint32_t index, uint32_t step, Pixels pixels) = 0;
-  // The finished picture of sample `index`.
-  virtual void OnPicture(uint32_t index, Pixels pixels) = 0;
+  // The finished picture of sample `index`, with its score where the job asked for one.
+  virtual void OnPicture(uint32_t index, Pixels pixels, std::optional<float> score) = 0;
   // Sample `index` has ended well; `stop_id` is the token id for kEos and kStop by id.
   virtual void OnSampleEnd(uint32_t index, SampleEnd end, uint32_t stop_id) = 0;
   // Exactly once and last: OK when every sample ended well.

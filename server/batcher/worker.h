@@ -69,6 +69,7 @@ struct RowResult {
   // kTextEncode: in order, the first from call 0 on; empty: variant 0 throughout.
   std::vector<VariantChange> variants;
   Pixels picture;
+  std::optional<float> score;  // of the picture, where its job asked for one; -1 to 1
   Pixels preview;
 };
 

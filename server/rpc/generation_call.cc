@@ -167,7 +167,7 @@ bool GenerationCall::OnTokens(uint32_t index, absl::Span<const Token> tokens) {
   return assembler.stopped_by() == nullptr;
 }
 
-void GenerationCall::OnPicture(uint32_t index, Pixels pixels) {
+void GenerationCall::OnPicture(uint32_t index, Pixels pixels, std::optional<float>) {
   if (span_ != nullptr) painted_ = SteadyNow();
   parties_.fetch_add(1, std::memory_order_relaxed);
   const size_t weight = pixels.rgb.size();

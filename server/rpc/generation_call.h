@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -54,7 +55,7 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   void OnStep(uint32_t index, uint32_t step, uint32_t steps) override;
   bool OnTokens(uint32_t index, absl::Span<const Token> tokens) final;
   void OnPreview(uint32_t index, uint32_t step, Pixels pixels) override {}
-  void OnPicture(uint32_t index, Pixels pixels) final;
+  void OnPicture(uint32_t index, Pixels pixels, std::optional<float> score) final;
   void OnSampleEnd(uint32_t index, SampleEnd end, uint32_t stop_id) final;
   void OnDone(const absl::Status& status, const Usage& usage) final;
   bool full() const override { return false; }

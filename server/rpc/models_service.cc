@@ -60,6 +60,16 @@ void DescribePicture(const PictureModelSpec& spec, hanmo::v1::PictureModel* pict
   picture->set_prompt_tokens(spec.prompt_tokens);
 }
 
+void DescribeExperts(const LoadedModel& loaded, hanmo::v1::PictureModel* picture) {
+  for (const LoadedExpert& expert : loaded.experts) {
+    hanmo::v1::Expert* proto = picture->add_experts();
+    proto->set_name(expert.name);
+    proto->set_t_min(expert.t_min);
+    proto->set_t_max(expert.t_max);
+  }
+  picture->set_resident_experts(loaded.resident_experts);
+}
+
 hanmo::v1::StepKind KindOf(StepKind kind) {
   switch (kind) {
     case StepKind::kTextEncode:
@@ -138,6 +148,7 @@ grpc::ServerUnaryReactor* ModelsService::DescribeModel(grpc::CallbackServerConte
       DescribeText(model, reply.mutable_text());
     } else {
       DescribePicture(model.spec.picture, reply.mutable_picture());
+      DescribeExperts(status.loaded, reply.mutable_picture());
     }
   }
   for (const StepCosts::Description& cost : metrics_.Costs(model.spec.id)) {

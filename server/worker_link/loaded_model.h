@@ -58,6 +58,7 @@ struct LoadedModel {
   std::vector<std::string> samplers;
   std::vector<LoadedExpert> experts;  // as a picture needs them; none where there is one network
   uint32_t resident_experts = 0;      // so many are in memory at a time
+  bool has_reranker = false;
 };
 
 }  // namespace hanmo

@@ -67,6 +67,7 @@ void JobToWire(const TextJob& job, const Resume& resume, wire::Begin* begin) {
   Assign(job.stop_token_ids, out->mutable_stop_token_ids());
   out->set_max_tokens(job.max_tokens);
   out->set_cached_tokens(resume.cached_tokens);
+  Assign(job.score_prompt, out->mutable_score_prompt());
 }
 
 void JobToWire(const PictureJob& job, const Resume& resume, wire::Begin* begin) {
@@ -80,6 +81,7 @@ void JobToWire(const PictureJob& job, const Resume& resume, wire::Begin* begin) 
   out->set_guidance(job.guidance);
   out->set_seed(job.seed);
   out->set_save_point(resume.save_point);
+  Assign(job.score_prompt, out->mutable_score_prompt());
 }
 
 TextJob JobFromWire(const wire::TextSample& in) {
@@ -88,6 +90,7 @@ TextJob JobFromWire(const wire::TextSample& in) {
   job.sampling = SamplingFromWire(in.sampling());
   job.stop_token_ids = ToVector(in.stop_token_ids());
   job.max_tokens = in.max_tokens();
+  job.score_prompt = ToVector(in.score_prompt());
   return job;
 }
 
@@ -101,6 +104,7 @@ PictureJob JobFromWire(const wire::PictureSample& in) {
   job.steps = in.steps();
   job.guidance = in.guidance();
   job.seed = in.seed();
+  job.score_prompt = ToVector(in.score_prompt());
   return job;
 }
 
@@ -128,6 +132,7 @@ void RowToWire(RowResult row, wire::RowResult* out) {
   }
   out->set_picture(std::move(row.picture.rgb));
   out->set_picture_width(row.picture.width);
+  if (row.score.has_value()) out->set_score(*row.score);
   out->set_preview(std::move(row.preview.rgb));
   out->set_preview_width(row.preview.width);
 }
@@ -161,6 +166,7 @@ RowResult RowFromWire(wire::RowResult& in) {
     out.variants.push_back({change.first_call(), change.variant()});
   }
   out.picture = PixelsFromWire(in.picture_width(), std::move(*in.mutable_picture()));
+  if (in.has_score()) out.score = in.score();
   out.preview = PixelsFromWire(in.preview_width(), std::move(*in.mutable_preview()));
   return out;
 }
@@ -252,6 +258,7 @@ void ToWire(ModelId model, const absl::StatusOr<LoadedModel>& loaded, wire::Load
       e->set_t_max(expert.t_max);
     }
     picture->set_resident_experts(loaded->resident_experts);
+    picture->set_has_reranker(loaded->has_reranker);
   }
 }
 
@@ -357,6 +364,7 @@ absl::StatusOr<LoadedModel> FromWire(const wire::Loaded& in) {
     out.experts.push_back({expert.name(), expert.t_min(), expert.t_max()});
   }
   out.resident_experts = in.picture().resident_experts();
+  out.has_reranker = in.picture().has_reranker();
   return out;
 }
 

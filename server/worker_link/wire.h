@@ -20,7 +20,7 @@ namespace hanmo {
 namespace wire = ::hanmo::worker::v1;
 
 // Both programs must agree on it; it changes with every change of worker.proto.
-inline constexpr uint32_t kWorkerProtocolVersion = 2;
+inline constexpr uint32_t kWorkerProtocolVersion = 3;
 // The largest message either end takes: a 4096 x 4096 picture is 48 MiB.
 inline constexpr int kMaxWorkerMessageBytes = 64 << 20;
 

@@ -24,6 +24,7 @@ TextJob Text() {
   job.sampling.eos_token_ids = {2};
   job.stop_token_ids = {2, 11};
   job.max_tokens = 32;
+  job.score_prompt = {101, 8, 102};
   return job;
 }
 
@@ -41,6 +42,7 @@ TEST(WireTest, CarriesEveryFieldOfAText) {
   EXPECT_EQ(got.prompt, want.prompt);
   EXPECT_EQ(got.stop_token_ids, want.stop_token_ids);
   EXPECT_EQ(got.max_tokens, want.max_tokens);
+  EXPECT_EQ(got.score_prompt, want.score_prompt);
   EXPECT_EQ(got.sampling.temperature, want.sampling.temperature);
   EXPECT_EQ(got.sampling.top_k, want.sampling.top_k);
   EXPECT_EQ(got.sampling.top_p, want.sampling.top_p);
@@ -73,6 +75,7 @@ TEST(WireTest, CarriesEveryFieldOfAPicture) {
   job.steps = 20;
   job.guidance = 7.5f;
   job.seed = 42;
+  job.score_prompt = {101, 9, 102};
   wire::Begin message;
   ToWire(BeginCommand{1, 0, job, Resume{{}, std::string("\0\xff", 2)}}, &message);
   absl::StatusOr<BeginCommand> begin = FromWire(message);
@@ -86,6 +89,7 @@ TEST(WireTest, CarriesEveryFieldOfAPicture) {
   EXPECT_EQ(got.steps, 20u);
   EXPECT_EQ(got.guidance, 7.5f);
   EXPECT_EQ(got.seed, 42u);
+  EXPECT_EQ(got.score_prompt, job.score_prompt);
   EXPECT_EQ(begin->resume.save_point, std::string("\0\xff", 2));
 }
 
@@ -163,6 +167,7 @@ TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {
   picture.steps_total = 20;
   picture.picture = {2, 3, std::string(18, '\x80')};
   picture.preview = {1, 2, "abcdef"};
+  picture.score = 0;
   RowResult failed;
   failed.sample = 3;
   failed.status = absl::InternalError("non-finite");
@@ -190,6 +195,8 @@ TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {
   EXPECT_EQ(got.rows[1].picture.rgb, picture.picture.rgb);
   EXPECT_EQ(got.rows[1].preview.height, 2u);
   EXPECT_EQ(got.rows[1].steps_total, 20u);
+  EXPECT_FALSE(got.rows[0].score.has_value());
+  EXPECT_EQ(got.rows[1].score, 0.0f);
   EXPECT_EQ(got.rows[2].status, absl::InternalError("non-finite"));
   EXPECT_TRUE(got.rows[3].skipped);
 }
@@ -205,6 +212,7 @@ TEST(WireTest, CarriesLoadedModelsAndWhyNot) {
   model.prompt_tokens = 77;
   model.default_sampler = "pndm";
   model.samplers = {"ddim", "pndm"};
+  model.has_reranker = true;
   wire::Loaded message;
   ToWire(5, model, &message);
   EXPECT_EQ(message.model(), 5u);
@@ -213,6 +221,7 @@ TEST(WireTest, CarriesLoadedModelsAndWhyNot) {
   ASSERT_TRUE(got.ok());
   EXPECT_EQ(got->weight_bytes, model.weight_bytes);
   EXPECT_EQ(got->samplers, model.samplers);
+  EXPECT_TRUE(got->has_reranker);
   EXPECT_EQ(got->default_size, 512u);
   EXPECT_EQ(got->context_tokens, 0u);
 

@@ -92,6 +92,8 @@ void BatcherTest::ExpectTokens(RequestId id, const TextJob& job, uint32_t count,
 
 void BatcherTest::ExpectPicture(RequestId id, const PictureJob& job, uint32_t index) {
   EXPECT_EQ(sink(id).outputs[index].picture, PictureOf(job));
+  const bool scored = !job.score_prompt.empty();
+  EXPECT_EQ(sink(id).outputs[index].score, scored ? std::optional(ScoreOf(job)) : std::nullopt);
 }
 
 void BatcherTest::TearDown() {

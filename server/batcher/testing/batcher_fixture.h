@@ -25,6 +25,7 @@ struct RecordingSink final : public Sink {
     std::vector<uint32_t> tokens;
     std::vector<uint32_t> steps;
     std::string picture;
+    std::optional<float> score;
     std::optional<End> end;
   };
 
@@ -43,8 +44,9 @@ struct RecordingSink final : public Sink {
     return outputs[index].tokens.size() < stop_after;
   }
   void OnPreview(uint32_t, uint32_t step, Pixels) override { previews.push_back(step); }
-  void OnPicture(uint32_t index, Pixels pixels) override {
+  void OnPicture(uint32_t index, Pixels pixels, std::optional<float> score) override {
     outputs[index].picture = std::move(pixels.rgb);
+    outputs[index].score = score;
   }
   void OnSampleEnd(uint32_t index, SampleEnd end, uint32_t stop_id) override {
     EXPECT_FALSE(outputs[index].end.has_value());

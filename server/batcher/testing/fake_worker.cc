@@ -42,6 +42,10 @@ std::string PictureOf(const PictureJob& job) {
   return absl::StrCat(paint);
 }
 
+float ScoreOf(const PictureJob& job) {
+  return static_cast<float>(Mix(job.seed + job.score_prompt.size()) % 2001) / 1000 - 1;
+}
+
 void FakeWorker::Serve(ModelId model, ModelCapacity capacity) {
   models_[model] = capacity;
   batcher_->ModelReady(id_, model, capacity);
@@ -364,6 +368,7 @@ void FakeWorker::Paint(const Step& step, const Row& row, Sample& sample, RowResu
   } else {
     if (sample.steps != job.steps) Breach("decoded too early");
     result.picture = {1, 1, absl::StrCat(sample.paint)};
+    if (!job.score_prompt.empty() && scores_) result.score = ScoreOf(job);
   }
   result.steps_done = sample.steps;
 }

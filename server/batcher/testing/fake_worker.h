@@ -22,6 +22,8 @@ namespace hanmo::testing {
 uint32_t TokenOf(const TextJob& job, uint32_t position);
 // The picture of a job; `Paint` is one denoising step of it.
 std::string PictureOf(const PictureJob& job);
+// And its score, for a job with a score_prompt.
+float ScoreOf(const PictureJob& job);
 
 class FakeWorker final : public WorkerLink {
  public:
@@ -61,6 +63,8 @@ class FakeWorker final : public WorkerLink {
   }
   // The row of this seed fails alone.
   void FailRowOfSeed(uint64_t seed) { failing_seed_ = seed; }
+  // Pictures come without the score asked for.
+  void ForgetScores() { scores_ = false; }
 
   bool dead() const { return dead_; }
   size_t samples() const { return samples_.size(); }
@@ -177,6 +181,7 @@ class FakeWorker final : public WorkerLink {
   std::optional<uint64_t> failing_seed_;
   absl::Status next_status_;
   size_t max_rows_ = SIZE_MAX;
+  bool scores_ = true;
   uint64_t bytes_per_row_ = 0;
   uint64_t memory_free_ = 0;
   uint32_t variants_ = 1;
