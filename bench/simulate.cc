@@ -286,8 +286,7 @@ double SimulatedWorker::AwaitExpert(const Step& step) {
   const uint32_t needed = ExpertOf(found->second, found->second.done);
   if (needed == expert_) return 0;
   const bool next = needed == (expert_ + 1) % fleet.experts;
-  const double seconds =
-      next ? std::max(0.0, next_loaded_ - simulation_.now) : fleet.change;
+  const double seconds = next ? std::max(0.0, next_loaded_ - simulation_.now) : fleet.change;
   expert_ = needed;
   next_loaded_ = simulation_.now + seconds + fleet.change;
   simulation_.outcome.waited += seconds;
@@ -373,8 +372,8 @@ void Print(const std::string& policy, const BatcherOptions& options, const Devic
       Quantile(outcome.latency, 0.5), Quantile(outcome.latency, 0.9),
       Quantile(outcome.latency, 0.99), slow / n, within / n,
       static_cast<double>(outcome.rows) / static_cast<double>(std::max<uint64_t>(1, outcome.steps)),
-      outcome.waited / std::max(outcome.busy, 1e-9),
-      static_cast<unsigned long long>(outcome.ticks), wall_s);
+      outcome.waited / std::max(outcome.busy, 1e-9), static_cast<unsigned long long>(outcome.ticks),
+      wall_s);
   std::fflush(stdout);
 }
 

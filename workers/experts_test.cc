@@ -27,8 +27,8 @@ using ::testing::HasSubstr;
 constexpr char kFolder[] = "tests/goldens/ernie_vilg2/";
 
 const nlohmann::json& Goldens() {
-  static const auto& goldens =
-      *new nlohmann::json(nlohmann::json::parse(std::ifstream(absl::StrCat(kFolder, "golden.json"))));
+  static const auto& goldens = *new nlohmann::json(
+      nlohmann::json::parse(std::ifstream(absl::StrCat(kFolder, "golden.json"))));
   return goldens.at("cases");
 }
 

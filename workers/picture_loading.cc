@@ -108,9 +108,10 @@ absl::Status PicturePipeline::LoadComponents() {
 absl::Status PicturePipeline::CheckComponents() const {
   if (experts_->traits().in_channels != vae_->traits().latent_channels ||
       experts_->traits().out_channels != vae_->traits().latent_channels) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "unet config.json: in_channels ", experts_->traits().in_channels, " and out_channels ",
-        experts_->traits().out_channels, ", the VAE's ", vae_->traits().latent_channels, " expected"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("unet config.json: in_channels ", experts_->traits().in_channels,
+                     " and out_channels ", experts_->traits().out_channels, ", the VAE's ",
+                     vae_->traits().latent_channels, " expected"));
   }
   if (experts_->traits().text_width != text_encoder_->traits().width) {
     return absl::InvalidArgumentError(

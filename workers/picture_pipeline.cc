@@ -223,7 +223,7 @@ absl::Status PicturePipeline::Denoise(const std::vector<Rider>& riders) {
   HANMO_ASSIGN_OR_RETURN(const Unet* unet, ExpertFor(riders));
   const at::Tensor predictions =
       unet->Forward(at::cat(latents), at::tensor(timesteps).to(options_.device->device()),
-                     text.size() == 1 ? text[0] : at::cat(text));
+                    text.size() == 1 ? text[0] : at::cat(text));
   int64_t next = 0;
   for (const Rider& rider : riders) {
     Picture& picture = *rider.picture;

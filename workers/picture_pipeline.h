@@ -1,6 +1,6 @@
 // Pictures: a published folder with model_index.json (StableDiffusionPipeline: Taiyi and Stable
-// Diffusion 1.x; ErnieViLG2Pipeline: ERNIE-ViLG 2.0), its text encoder, UNets, VAE and scheduler, and
-// the pictures being painted.
+// Diffusion 1.x; ErnieViLG2Pipeline: ERNIE-ViLG 2.0), its text encoder, UNets, VAE and scheduler,
+// and the pictures being painted.
 #ifndef HANMO_WORKERS_PICTURE_PIPELINE_H_
 #define HANMO_WORKERS_PICTURE_PIPELINE_H_
 

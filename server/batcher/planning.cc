@@ -118,16 +118,15 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
   if (texts != pictures) worker.shares = {};
 }
 
-// A step with other weights than the one before goes behind those that want what is there, as far as
-// its laxity bears them: they catch up, and then all change together and share their steps.
+// A step with other weights than the one before goes behind those that want what is there, as far
+// as its laxity bears them: they catch up, and then all change together and share their steps.
 Rank Batcher::Core::RankOf(const ActiveWorker& worker, const Lane& lane) const {
   const ActiveRequest& request = *lane.ready.front()->request;
   const std::optional<uint32_t>& there = lane.ready.front()->home->variant;
   Rank rank = request.rank;
   if (lane.key.kind != StepKind::kDenoise || !there || lane.key.variant == *there) return rank;
   if (rank < kUrgentEnd || rank == kLost) return rank;
-  const Rank laxity =
-      absl::ToInt64Nanoseconds(request.cost * (options_.policy.stretch - 1));
+  const Rank laxity = absl::ToInt64Nanoseconds(request.cost * (options_.policy.stretch - 1));
   BatchKey same = lane.key;
   same.variant = *there;
   for (const Lane& other : worker.lanes) {

@@ -68,9 +68,9 @@ struct Sample {
   uint32_t planned_drafts = 0;  // what these rows may run and emit on top
   uint32_t cached = 0;          // tokens that the results so far have run
   PageTable table;
-  size_t pages_sent = 0;        // of its pages, known to the worker
-  bool planned_encode = false;  // pictures
-  uint32_t steps_total = 0;     // model calls in all; 0 until the text encoder has run
+  size_t pages_sent = 0;                // of its pages, known to the worker
+  bool planned_encode = false;          // pictures
+  uint32_t steps_total = 0;             // model calls in all; 0 until the text encoder has run
   std::vector<VariantChange> variants;  // of the model calls; known likewise
   uint32_t planned_steps = 0;
   bool planned_decode = false;
@@ -170,7 +170,7 @@ struct Residence {
   ModelCapacity capacity;
   PagePool pages;
   uint32_t aboard = 0;
-  std::optional<uint32_t> variant;  // of the weights, in the last denoising step sent
+  std::optional<uint32_t> variant;       // of the weights, in the last denoising step sent
   uint32_t reported_pages = UINT32_MAX;  // used, as last told to the observer
   double listed_load = 0;                // as ModelQueue::places has it
 };

@@ -50,7 +50,8 @@ struct Resume {
   uint32_t cached_tokens = 0;
 };
 
-// From this model call on, until the next change, a picture needs this variant of its model's weights.
+// From this model call on, until the next change, a picture needs this variant of its model's
+// weights.
 struct VariantChange {
   uint32_t first_call = 0;
   uint32_t variant = 0;
@@ -91,8 +92,8 @@ struct StepResult {
   absl::Duration idle_time;    // the device stood still before it, though there was work
   // Of the device time of the whole step: it waited for weights that were not in memory.
   absl::Duration weights_time;
-  uint64_t peak_bytes = 0;     // working memory of the whole step, beyond what there was before
-  DeviceMemory memory;         // after it
+  uint64_t peak_bytes = 0;  // working memory of the whole step, beyond what there was before
+  DeviceMemory memory;      // after it
 };
 
 struct SavePoint {

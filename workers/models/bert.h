@@ -24,7 +24,8 @@ class BertTextEncoder : public TextEncoder {
   static absl::StatusOr<std::unique_ptr<BertTextEncoder>> Load(Checkpoint& checkpoint,
                                                                ModelOptions options);
 
-  // All tokens are of type 0, of task 0 where there are types of tasks, and no attention mask is applied.
+  // All tokens are of type 0, of task 0 where there are types of tasks, and no attention mask is
+  // applied.
   at::Tensor Encode(const at::Tensor& ids) const override;
 
   const TextEncoderTraits& traits() const override { return traits_; }

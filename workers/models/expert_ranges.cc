@@ -75,14 +75,12 @@ absl::StatusOr<std::vector<ExpertRange>> ReadList(const nlohmann::json& list,
   }
   std::vector<ExpertRange> experts;
   for (size_t i = 0; i < list.size(); ++i) {
-    HANMO_ASSIGN_OR_RETURN(
-        ExpertRange expert,
-        ReadEntry(list[i], absl::StrCat("experts[", i, "]"), train_timesteps));
+    HANMO_ASSIGN_OR_RETURN(ExpertRange expert,
+                           ReadEntry(list[i], absl::StrCat("experts[", i, "]"), train_timesteps));
     experts.push_back(std::move(expert));
   }
-  std::stable_sort(
-      experts.begin(), experts.end(),
-      [](const ExpertRange& a, const ExpertRange& b) { return a.t_max > b.t_max; });
+  std::stable_sort(experts.begin(), experts.end(),
+                   [](const ExpertRange& a, const ExpertRange& b) { return a.t_max > b.t_max; });
   HANMO_RETURN_IF_ERROR(CheckBorders(experts, train_timesteps));
   return experts;
 }

@@ -78,8 +78,7 @@ TEST_P(UnetGoldenTest, ARowIsTheSameInAnyCompany) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, UnetGoldenTest,
-                         ::testing::Values("sd1", "lists", "switches", "shallow", "deep",
-                                           "vilg2"));
+                         ::testing::Values("sd1", "lists", "switches", "shallow", "deep", "vilg2"));
 
 TEST(UnetTest, NamesTheTensorThatDoesNotFit) {
   Checkpoint checkpoint = OpenFolder(Folder("sd1"));
