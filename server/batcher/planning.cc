@@ -103,7 +103,7 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
     // prompt to be encoded has begun to be in the next batch, which would run without it: that
     // takes many times as long as an encoder.
     const bool first = alone || lane.key.kind == StepKind::kTextEncode;
-    const Rank rank = RankOf(worker, lane);
+    const Rank rank = TurnOf(worker, lane);
     candidates_.push_back({lane.key.kind, first ? std::min(rank, kUrgentEnd) : rank});
     lanes_.push_back(&lane);
   }
@@ -120,7 +120,7 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
 
 // A step with other weights than the one before goes behind those that want what is there, as far
 // as its laxity bears them: they catch up, and then all change together and share their steps.
-Rank Batcher::Core::RankOf(const ActiveWorker& worker, const Lane& lane) const {
+Rank Batcher::Core::TurnOf(const ActiveWorker& worker, const Lane& lane) const {
   const ActiveRequest& request = *lane.ready.front()->request;
   const std::optional<uint32_t>& there = lane.ready.front()->home->variant;
   Rank rank = request.rank;
