@@ -1,5 +1,5 @@
-// Paints pictures one after another with a model of several experts under several budgets of memory:
-// the figures of bench/experts.py.
+// Paints pictures one after another with a model of several experts under several budgets of
+// memory: the figures of bench/experts.py.
 //
 //   bench_experts FOLDER DTYPE THREADS SIZE STEPS PICTURES BYTES...
 //

@@ -22,7 +22,9 @@ HERE = pathlib.Path(__file__).parent
 
 
 def _pipelines():
-    spec = importlib.util.spec_from_file_location("pipelines", HERE.parent / "pipelines/generate.py")
+    spec = importlib.util.spec_from_file_location(
+        "pipelines", HERE.parent / "pipelines/generate.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -51,10 +53,7 @@ def ernie(folder, width, length):
 def expert(**more):
     """As ERNIE-ViLG 2.0's: no attention on top, heads by level."""
     return diffusers.UNet2DConditionModel(
-        sample_size=8,
-        norm_num_groups=4,
-        cross_attention_dim=16,
-        **more,
+        sample_size=8, norm_num_groups=4, cross_attention_dim=16, **more
     )
 
 
