@@ -249,6 +249,7 @@ void ToWire(const LoadCommand& load, wire::Load* out) {
   out->set_deterministic(load.deterministic);
   out->set_kv_bytes(load.kv_bytes);
   out->set_expert_bytes(load.expert_bytes);
+  out->set_max_context_tokens(load.max_context_tokens);
 }
 
 void ToWire(ModelId model, const absl::StatusOr<LoadedModel>& loaded, wire::Loaded* out) {
@@ -363,6 +364,7 @@ LoadCommand FromWire(const wire::Load& in) {
   out.deterministic = in.deterministic();
   out.kv_bytes = in.kv_bytes();
   out.expert_bytes = in.expert_bytes();
+  out.max_context_tokens = in.max_context_tokens();
   return out;
 }
 
