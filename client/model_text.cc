@@ -78,6 +78,7 @@ void AddPictureModel(const PictureModel& model, std::string* text) {
                          model.resident_experts(), " in memory"),
             text);
   }
+  AddLine("reranker", model.has_reranker() ? "yes, for --best-of" : "none", text);
   AddLine("defaults",
           absl::StrCat("--width ", model.default_width(), " --height ", model.default_height(),
                        " --steps ", model.default_steps(), " --guidance ", model.default_guidance(),
@@ -119,6 +120,7 @@ ordered_json PictureModelJson(const PictureModel& model) {
   }
   json["resident_experts"] = model.resident_experts();
   json["prompt_tokens"] = model.prompt_tokens();
+  json["has_reranker"] = model.has_reranker();
   return json;
 }
 

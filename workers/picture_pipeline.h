@@ -1,6 +1,6 @@
 // Pictures: a published folder with model_index.json (StableDiffusionPipeline: Taiyi and Stable
-// Diffusion 1.x; ErnieViLG2Pipeline: ERNIE-ViLG 2.0), its text encoder, UNets, VAE and scheduler,
-// and the pictures being painted.
+// Diffusion 1.x; ErnieViLG2Pipeline: ERNIE-ViLG 2.0), its text encoder, UNets, VAE, scheduler and
+// reranker, and the pictures being painted.
 #ifndef HANMO_WORKERS_PICTURE_PIPELINE_H_
 #define HANMO_WORKERS_PICTURE_PIPELINE_H_
 
@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "workers/experts.h"
 #include "workers/latent_preview.h"
+#include "workers/models/reranker.h"
 #include "workers/models/text_encoder.h"
 #include "workers/models/vae.h"
 #include "workers/pipeline.h"
@@ -62,6 +63,7 @@ class PicturePipeline final : public Pipeline {
   void DescribeCapabilities(const nlohmann::json& unet_config);
   absl::StatusOr<Picture> MakePicture(PictureJob job, const Resume& resume) const;
   absl::Status CheckPrompt(const std::vector<uint32_t>& prompt, const char* name) const;
+  absl::Status CheckScorePrompt(const std::vector<uint32_t>& prompt) const;
 
   absl::Status EncodeText(const std::vector<Rider>& riders);
   absl::Status Denoise(const std::vector<Rider>& riders);
@@ -70,6 +72,8 @@ class PicturePipeline final : public Pipeline {
   // Which expert each of the picture's model calls needs.
   std::vector<VariantChange> Variants(const Picture& picture) const;
   absl::Status Decode(const std::vector<Rider>& riders);
+  // Scores those of the decoded pictures, rgb [n, h, w, 3] uint8 by rider, that ask for it.
+  void Score(const std::vector<Rider>& riders, const at::Tensor& rgb);
   Pixels Preview(const Picture& picture) const;
 
   const PipelineOptions options_;
@@ -79,6 +83,7 @@ class PicturePipeline final : public Pipeline {
   std::unique_ptr<TextEncoder> text_encoder_;
   std::unique_ptr<Experts> experts_;
   std::unique_ptr<Vae> vae_;
+  std::unique_ptr<Reranker> reranker_;  // null: the folder has none
   std::optional<LatentPreview> preview_;
   std::map<SampleHandle, std::shared_ptr<Picture>> pictures_;
   absl::Duration waited_;

@@ -11,13 +11,27 @@ namespace {
 using google::protobuf::FieldDescriptor;
 
 // Ranges and defaults are those of the fields: see generation.proto.
-constexpr absl::string_view kTextParameters[] = {
-    "max_tokens",       "temperature",       "top_k", "top_p",        "min_p", "repetition_penalty",
-    "presence_penalty", "frequency_penalty", "stop",  "include_stop", "seed",  "n",
-    "min_tokens",       "ignore_eos"};
+constexpr absl::string_view kTextParameters[] = {"max_tokens",
+                                                 "temperature",
+                                                 "top_k",
+                                                 "top_p",
+                                                 "min_p",
+                                                 "repetition_penalty",
+                                                 "presence_penalty",
+                                                 "frequency_penalty",
+                                                 "stop",
+                                                 "include_stop",
+                                                 "seed",
+                                                 "n",
+                                                 "min_tokens",
+                                                 "ignore_eos",
+                                                 "json_schema",
+                                                 "regex",
+                                                 "grammar",
+                                                 "choice"};
 constexpr absl::string_view kPictureParameters[] = {
-    "negative_prompt", "width",   "height", "steps",  "min_steps", "guidance", "seed",
-    "count",           "sampler", "format", "quality"};
+    "negative_prompt", "width",   "height",  "steps",  "min_steps", "guidance", "seed",
+    "count",           "best_of", "sampler", "format", "quality"};
 
 template <size_t kCount>
 bool Contains(const absl::string_view (&names)[kCount], absl::string_view name) {
@@ -60,9 +74,26 @@ const FieldDescriptor* ParameterField(ModelKind kind, absl::string_view name) {
   if (!(text ? Contains(kTextParameters, name) : Contains(kPictureParameters, name))) {
     return nullptr;
   }
+  if (name == "choice") return hanmo::v1::Choice::descriptor()->FindFieldByName("texts");
+  const auto* guide = hanmo::v1::Guide::descriptor()->FindFieldByName(std::string(name));
+  if (text && guide != nullptr) return guide;
   const auto* type =
       text ? hanmo::v1::TextParameters::descriptor() : hanmo::v1::PictureParameters::descriptor();
   return type->FindFieldByName(std::string(name));
+}
+
+bool IsOfGuide(const FieldDescriptor& field) {
+  return field.containing_type() == hanmo::v1::Guide::descriptor() ||
+         field.containing_type() == hanmo::v1::Choice::descriptor();
+}
+
+google::protobuf::Message* OwnerOf(const FieldDescriptor& field, ModelKind kind,
+                                   hanmo::v1::GenerateRequest* request) {
+  if (kind == ModelKind::kPicture) return request->mutable_picture();
+  if (!IsOfGuide(field)) return request->mutable_text();
+  hanmo::v1::Guide* guide = request->mutable_text()->mutable_guide();
+  if (field.containing_type() == guide->GetDescriptor()) return guide;
+  return guide->mutable_choice();
 }
 
 std::vector<TensorSpec> InputsOf(ModelKind kind) {
@@ -88,13 +119,14 @@ std::vector<TensorSpec> OutputsOf(ModelKind kind) {
           {"seed", "UINT64", {-1, -1}},
           {"step", "UINT32", {-1, -1}},
           {"steps", "UINT32", {-1, -1}},
+          {std::string(kScore), "FP32", {-1, -1}},
           {std::string(kPixels), "UINT8", {-1, -1, -1, -1, 3}}};
 }
 
 std::vector<std::string> DefaultOutputsOf(ModelKind kind) {
   std::vector<std::string> names;
   for (TensorSpec& tensor : OutputsOf(kind)) {
-    if (tensor.name != kPixels) names.push_back(std::move(tensor.name));
+    if (tensor.name != kPixels && tensor.name != kScore) names.push_back(std::move(tensor.name));
   }
   return names;
 }

@@ -8,6 +8,8 @@
 
 #include "absl/strings/string_view.h"
 #include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "hanmo/v1/generation.pb.h"
 #include "server/repository.h"
 
 namespace hanmo {
@@ -24,6 +26,8 @@ inline constexpr absl::string_view kStream = "stream";
 // Pixels are large: they come only when asked for by name.
 inline constexpr absl::string_view kPixels = "pixels";
 inline constexpr absl::string_view kImage = "image";
+// Only with best_of, and so only when asked for.
+inline constexpr absl::string_view kScore = "score";
 
 struct TensorSpec {
   std::string name;
@@ -35,8 +39,13 @@ struct TensorSpec {
 absl::string_view PromptTensor(ModelKind kind);
 
 // A parameter of the model by the name of its tensor, which is the name of its field in
-// TextParameters or PictureParameters; null when it has none of that name.
+// TextParameters, in its guide, or in PictureParameters; null when it has none of that name.
 const google::protobuf::FieldDescriptor* ParameterField(ModelKind kind, absl::string_view name);
+// Whether the field says what a text must match: a request has one such field at most.
+bool IsOfGuide(const google::protobuf::FieldDescriptor& field);
+// The message of `request` that has the field, made if it is not there.
+google::protobuf::Message* OwnerOf(const google::protobuf::FieldDescriptor& field, ModelKind kind,
+                                   hanmo::v1::GenerateRequest* request);
 
 std::vector<TensorSpec> InputsOf(ModelKind kind);
 std::vector<TensorSpec> OutputsOf(ModelKind kind);

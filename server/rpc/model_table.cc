@@ -20,7 +20,33 @@ void Insert(WorkerId worker, std::vector<WorkerId>& workers) {
   if (std::find(workers.begin(), workers.end(), worker) == workers.end()) workers.push_back(worker);
 }
 
+// The vocabulary beside the reranker, if there is one, which must not know more than the model.
+void OpenReranker(const std::filesystem::path& folder, Model* model) {
+  auto tokenizer = Tokenizer::Load(folder, "BertTokenizer");
+  if (tokenizer.ok()) {
+    model->reranker_tokenizer = *std::move(tokenizer);
+  } else if (!absl::IsNotFound(tokenizer.status())) {
+    model->spec.status = tokenizer.status();
+    return;
+  }
+  const Tokenizer& own =
+      model->reranker_tokenizer != nullptr ? *model->reranker_tokenizer : *model->tokenizer;
+  const uint32_t vocabulary = model->spec.picture.reranker_vocabulary;
+  if (own.vocab_size() <= vocabulary) return;
+  model->spec.status = absl::InvalidArgumentError(
+      absl::StrCat("reranker/config.json has vocab_size ", vocabulary, ", less than the ",
+                   own.vocab_size(), " tokens of its vocabulary"));
+}
+
 }  // namespace
+
+void SetTokenizer(std::unique_ptr<const Tokenizer> tokenizer, Model* model) {
+  model->tokenizer = std::move(tokenizer);
+  if (model->spec.kind != ModelKind::kText) return;
+  const Tokenizer& words = *model->tokenizer;
+  model->guides =
+      std::make_unique<LazyGuideVocabulary>([&words] { return GuideVocabulary::Create(words); });
+}
 
 Model OpenModel(ModelSpec spec) {
   Model model;
@@ -37,7 +63,10 @@ Model OpenModel(ModelSpec spec) {
     if (picture || !absl::IsNotFound(tokenizer.status())) model.spec.status = tokenizer.status();
     return model;
   }
-  model.tokenizer = *std::move(tokenizer);
+  SetTokenizer(*std::move(tokenizer), &model);
+  if (model.spec.picture.reranker_tokens > 0) {
+    OpenReranker(std::filesystem::path(model.spec.path) / "reranker", &model);
+  }
   auto chat_template = ChatTemplate::Load(folder, *model.tokenizer);
   if (chat_template.ok()) {
     model.chat_template = *std::move(chat_template);

@@ -29,6 +29,8 @@ const ModelTable& Models() {
     list.push_back(testing::Painter(1, "painter"));
     list.push_back(testing::BrokenModel(2, "broken"));
     list.push_back(testing::BareModel(3, "bare"));
+    list.push_back(testing::Painter(4, "unscored"));
+    list.back().spec.picture.reranker_tokens = 0;
     return new ModelTable(std::move(list));
   }();
   return models;
@@ -44,6 +46,7 @@ absl::StatusOr<GenerationPlan> Plan(const GenerateRequest& proto) {
   auto plan = PlanFromProto(proto, Models());
   if (!plan.ok()) return plan;
   if (auto status = SetPrompts(proto, &*plan); !status.ok()) return status;
+  if (auto status = CheckGuide(*plan); !status.ok()) return status;
   return plan;
 }
 
@@ -114,6 +117,19 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"StopEmpty", R"(text { stop: "a" stop: "" })", "text.stop[1]", "1 to 256 bytes"},
         BadField{"StopTokenId", "text { stop_token_ids: 300 }", "text.stop_token_ids[0]",
                  "got 300"},
+        BadField{"GuideEmpty", "text { guide { } }", "text.guide", "one of json_schema, regex"},
+        BadField{"GuideSource", R"(text { guide { regex: "" } })", "text.guide.regex",
+                 "must be 1 to 65536 bytes, got 0"},
+        BadField{"GuideRegex", R"(text { guide { regex: "(" } })", "text.guide.regex", "unclosed"},
+        BadField{"GuideSchema", R"(text { guide { json_schema: "{\"not\": 1}" } })",
+                 "text.guide.json_schema", "not"},
+        BadField{"GuideGrammar", R"(text { guide { grammar: "a:" } })", "text.guide.grammar", ""},
+        BadField{"GuideNoChoice", "text { guide { choice { } } }", "text.guide.choice.texts",
+                 "1 to 1024"},
+        BadField{"GuideEmptyChoice", R"(text { guide { choice { texts: "a" texts: "" } } })",
+                 "text.guide.choice.texts[1]", "1 to 4096 bytes"},
+        BadField{"GuideIgnoreEos", R"(text { ignore_eos: true guide { regex: "a" } })",
+                 "text.ignore_eos", "must be false"},
         BadField{"NZero", "text { n: 0 }", "text.n", "[1, 16]"},
         BadField{"NTooLarge", "text { n: 4294967295 }", "text.n", "[1, 16], got 4294967295"},
         BadField{"Logprobs", "text { logprobs: 21 }", "text.logprobs", "[0, 20]"},
@@ -139,6 +155,14 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"GuidanceNan", "picture { guidance: nan }", "picture.guidance", "got nan", kPaint},
         BadField{"CountZero", "picture { count: 0 }", "picture.count", "[1, 16]", kPaint},
         BadField{"CountTooLarge", "picture { count: 17 }", "picture.count", "[1, 16]", kPaint},
+        BadField{"BestOfZero", "picture { best_of: 0 }", "picture.best_of", "[1, 64]", kPaint},
+        BadField{"BestOfFewerThanCount", "picture { count: 4 best_of: 3 }", "picture.best_of",
+                 "[4, 64]", kPaint},
+        BadField{"BestOfTooMany", "picture { best_of: 65 }", "picture.best_of", "[1, 64]", kPaint},
+        BadField{"BestOfIds", "token_ids { ids: 2 } picture { best_of: 2 }", "picture.best_of",
+                 "absent with token_ids", R"(model: "painter")"},
+        BadField{"BestOfUnscored", "picture { best_of: 2 }", "picture.best_of", "no reranker",
+                 R"(model: "unscored" prompt: "山")"},
         BadField{"Sampler", R"(picture { sampler: "heun" })", "picture.sampler",
                  "one of ddim, pndm, euler, euler_a, dpmpp_2m, lcm, unipc", kPaint},
         BadField{"QualityOfPng", "picture { quality: 80 }", "picture.quality", "absent for PNG",
@@ -179,9 +203,26 @@ INSTANTIATE_TEST_SUITE_P(
                  "no chat template", kNoInput},
         BadField{"NoTokenizer", R"(prompt: "a")", "token_ids", "has no tokenizer",
                  R"(model: "bare")"},
+        BadField{"GuideNoTokenizer", R"(token_ids { ids: 1 } text { guide { regex: "a" } })",
+                 "text.guide", "has no tokenizer", R"(model: "bare")"},
         BadField{"StopNoTokenizer", R"(token_ids { ids: 1 } text { stop: "x" })", "text.stop",
                  "has no tokenizer", R"(model: "bare")"}),
     [](const auto& info) { return info.param.name; });
+
+TEST(RequestFromProtoTest, AGuideIsOneStringForAllSamples) {
+  const auto guide = [](const std::string& fields) {
+    const auto plan =
+        Plan(Proto(R"(model: "poet" prompt: "a" text { n: 2 guide { )" + fields + "} }"));
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    const auto& samples = plan->request.samples;
+    EXPECT_EQ(std::get<TextJob>(samples[0]).guide, std::get<TextJob>(samples[1]).guide);
+    return *std::get<TextJob>(samples[0]).guide;
+  };
+  EXPECT_EQ(guide(R"(json_schema: "{}")"), "json_schema:{}");
+  EXPECT_EQ(guide(R"(regex: "a|b")"), "regex:a|b");
+  EXPECT_EQ(guide(R"(grammar: "start: \"a\"")"), "lark:start: \"a\"");
+  EXPECT_EQ(guide(R"(choice { texts: "a" texts: "\"" })"), R"(choice:["a","\""])");
+}
 
 TEST(RequestFromProtoTest, AllViolationsAreToldTogether) {
   const auto plan = Plan(Proto(R"(model: "poet" prompt: "" request_id: "?"
@@ -310,6 +351,27 @@ TEST(RequestFromProtoTest, PictureDefaultsAndFields) {
   EXPECT_THAT(second.negative_prompt, ::testing::IsEmpty());  // guidance 1 runs without it
   EXPECT_EQ(plan->encode.encoding, PictureEncoding::kWebp);
   EXPECT_EQ(plan->encode.quality, 70u);
+}
+
+TEST(RequestFromProtoTest, CandidatesAreScoredAgainstTheWords) {
+  auto plan = Plan(Proto(R"(model: "painter" prompt: "山水" picture {
+      seed: 18446744073709551615 count: 2 best_of: 64 })"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->chosen, 2u);
+  ASSERT_THAT(plan->request.samples, SizeIs(64));
+  const auto& last = std::get<PictureJob>(plan->request.samples[63]);
+  EXPECT_EQ(last.seed, 62u);
+  EXPECT_THAT(last.score_prompt, ElementsAre(2, 5, 6, 3)) << "framed, not padded";
+
+  plan = Plan(Proto(R"(model: "painter" prompt: "一二三一二三" picture { best_of: 1 })"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(std::get<PictureJob>(plan->request.samples[0]).score_prompt,
+              ElementsAre(2, 7, 8, 9, 7, 3))
+      << "cut where the reranker reads no further";
+
+  plan = Plan(Proto(R"(model: "painter" prompt: "山水" picture { count: 2 })"));
+  EXPECT_EQ(plan->chosen, 0u);
+  EXPECT_THAT(std::get<PictureJob>(plan->request.samples[0]).score_prompt, ::testing::IsEmpty());
 }
 
 TEST(RequestFromProtoTest, TokenIdsOfAPictureArePadded) {

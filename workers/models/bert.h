@@ -1,11 +1,13 @@
-// The text encoder of Taiyi-Stable-Diffusion (transformers' BertModel without its pooler), and
-// ErnieModel, which has types of tasks besides.
+// The text encoder of Taiyi-Stable-Diffusion and of Chinese CLIP models (transformers' BertModel
+// without its pooler), and ErnieModel, which has types of tasks besides.
 #ifndef HANMO_WORKERS_MODELS_BERT_H_
 #define HANMO_WORKERS_MODELS_BERT_H_
 
 #include <ATen/ATen.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -23,6 +25,12 @@ class BertTextEncoder : public TextEncoder {
   // Takes names with or without the prefix "bert." or "ernie."; heads and poolers are ignored.
   static absl::StatusOr<std::unique_ptr<BertTextEncoder>> Load(Checkpoint& checkpoint,
                                                                ModelOptions options);
+  // The same from tensors below `weights`, named as in BertModel, and BertConfig's keys; `model`
+  // names the component in errors.
+  static absl::StatusOr<std::unique_ptr<BertTextEncoder>> LoadFrom(const WeightScope& weights,
+                                                                   const nlohmann::json& config,
+                                                                   ModelOptions options,
+                                                                   const std::string& model);
 
   // All tokens are of type 0, of task 0 where there are types of tasks, and no attention mask is
   // applied.

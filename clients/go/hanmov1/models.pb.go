@@ -885,6 +885,8 @@ type PictureModel struct {
 	Samplers        []string `protobuf:"bytes,10,rep,name=samplers,proto3" json:"samplers,omitempty"`
 	// Longest prompt in tokens; longer prompts are refused.
 	PromptTokens uint32 `protobuf:"varint,11,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
+	// It can score its pictures: requests may have best_of.
+	HasReranker bool `protobuf:"varint,12,opt,name=has_reranker,json=hasReranker,proto3" json:"has_reranker,omitempty"`
 	// The networks that share the timesteps among them, in the order in which a picture needs them;
 	// none where one network has all timesteps, and before the model has been loaded.
 	Experts []*Expert `protobuf:"bytes,20,rep,name=experts,proto3" json:"experts,omitempty"`
@@ -999,6 +1001,13 @@ func (x *PictureModel) GetPromptTokens() uint32 {
 		return x.PromptTokens
 	}
 	return 0
+}
+
+func (x *PictureModel) GetHasReranker() bool {
+	if x != nil {
+		return x.HasReranker
+	}
+	return false
 }
 
 func (x *PictureModel) GetExperts() []*Expert {
@@ -1138,7 +1147,7 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\x1adefault_repetition_penalty\x18\b \x01(\x02R\x18defaultRepetitionPenalty\x12,\n" +
 	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\x12.\n" +
 	"\x13has_thinking_switch\x18\n" +
-	" \x01(\bR\x11hasThinkingSwitch\"\xe3\x03\n" +
+	" \x01(\bR\x11hasThinkingSwitch\"\x86\x04\n" +
 	"\fPictureModel\x12#\n" +
 	"\rdefault_width\x18\x01 \x01(\rR\fdefaultWidth\x12%\n" +
 	"\x0edefault_height\x18\x02 \x01(\rR\rdefaultHeight\x12#\n" +
@@ -1151,7 +1160,8 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\x0fdefault_sampler\x18\t \x01(\tR\x0edefaultSampler\x12\x1a\n" +
 	"\bsamplers\x18\n" +
 	" \x03(\tR\bsamplers\x12#\n" +
-	"\rprompt_tokens\x18\v \x01(\rR\fpromptTokens\x12*\n" +
+	"\rprompt_tokens\x18\v \x01(\rR\fpromptTokens\x12!\n" +
+	"\fhas_reranker\x18\f \x01(\bR\vhasReranker\x12*\n" +
 	"\aexperts\x18\x14 \x03(\v2\x10.hanmo.v1.ExpertR\aexperts\x12)\n" +
 	"\x10resident_experts\x18\x15 \x01(\rR\x0fresidentExperts\"F\n" +
 	"\x06Expert\x12\x12\n" +

@@ -56,7 +56,7 @@ Model ByteModel(ModelId id, const std::string& name) {
   files.merges_txt = "#version: 0.2\n";
   files.class_hint = "GPT2Tokenizer";
   Model model = BareModel(id, name);
-  model.tokenizer = Make(files);
+  SetTokenizer(Make(files), &model);
   return model;
 }
 
@@ -76,6 +76,8 @@ Model Painter(ModelId id, const std::string& name) {
   model.spec.picture.sampler = "pndm";
   model.spec.picture.prompt_tokens = 8;
   model.spec.picture.vocabulary_size = 36;
+  model.spec.picture.reranker_tokens = 6;
+  model.spec.picture.reranker_vocabulary = 36;
   model.tokenizer = Make(files);
   return model;
 }

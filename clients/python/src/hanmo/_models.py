@@ -102,6 +102,8 @@ class PictureModel:
     samplers: tuple[str, ...]
     prompt_tokens: int
     """Longest prompt."""
+    has_reranker: bool
+    """Requests may have best_of."""
     experts: tuple[Expert, ...]
     """In the order in which a picture needs them; none where one network has all timesteps."""
     resident_experts: int

@@ -110,13 +110,14 @@ class ModelVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., labels: _Optional[_Iterable[str]] = ..., is_default: bool = ...) -> None: ...
 
 class PictureModel(_message.Message):
-    __slots__ = ["default_guidance", "default_height", "default_sampler", "default_steps", "default_width", "experts", "max_size", "max_steps", "min_size", "prompt_tokens", "resident_experts", "samplers", "size_multiple"]
+    __slots__ = ["default_guidance", "default_height", "default_sampler", "default_steps", "default_width", "experts", "has_reranker", "max_size", "max_steps", "min_size", "prompt_tokens", "resident_experts", "samplers", "size_multiple"]
     DEFAULT_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_SAMPLER_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_STEPS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_WIDTH_FIELD_NUMBER: _ClassVar[int]
     EXPERTS_FIELD_NUMBER: _ClassVar[int]
+    HAS_RERANKER_FIELD_NUMBER: _ClassVar[int]
     MAX_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MIN_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -130,6 +131,7 @@ class PictureModel(_message.Message):
     default_steps: int
     default_width: int
     experts: _containers.RepeatedCompositeFieldContainer[Expert]
+    has_reranker: bool
     max_size: int
     max_steps: int
     min_size: int
@@ -137,7 +139,7 @@ class PictureModel(_message.Message):
     resident_experts: int
     samplers: _containers.RepeatedScalarFieldContainer[str]
     size_multiple: int
-    def __init__(self, default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., max_size: _Optional[int] = ..., default_steps: _Optional[int] = ..., max_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., default_sampler: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., prompt_tokens: _Optional[int] = ..., experts: _Optional[_Iterable[_Union[Expert, _Mapping]]] = ..., resident_experts: _Optional[int] = ...) -> None: ...
+    def __init__(self, default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., max_size: _Optional[int] = ..., default_steps: _Optional[int] = ..., max_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., default_sampler: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., prompt_tokens: _Optional[int] = ..., has_reranker: bool = ..., experts: _Optional[_Iterable[_Union[Expert, _Mapping]]] = ..., resident_experts: _Optional[int] = ...) -> None: ...
 
 class StepCost(_message.Message):
     __slots__ = ["height", "kind", "knee_bytes", "knee_rows", "knee_time", "one_row", "one_row_bytes", "steps", "width"]
