@@ -147,7 +147,7 @@ class ModelDescription:
     step_costs: tuple[StepCost, ...]
 
 
-Plain = TypeVar("Plain", TextModel, PictureModel)
+Plain = TypeVar("Plain", TextModel, PictureModel, Expert)
 
 
 def _tasks(numbers: Any) -> tuple[Task, ...]:
