@@ -94,6 +94,7 @@ FleetOptions FleetOptionsOf(const Config& config) {
   if (config.deterministic != "auto") options.deterministic = config.deterministic == "true";
   options.kv_bytes = config.kv_memory;
   options.max_context_tokens = config.max_context;
+  options.expert_bytes = config.expert_memory;
   return options;
 }
 
