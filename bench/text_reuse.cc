@@ -1,5 +1,6 @@
 // Writes texts with one text model's folder on the worker's text pipeline, on command, and prints
-// what each run took: for bench/prefix.py and bench/speculation.py, which alternate the sides.
+// what each run took: for bench/prefix.py, bench/speculation.py and bench/guides.py, which alternate
+// the sides.
 //
 //   bench_text_reuse FOLDER DTYPE THREADS
 //
@@ -10,6 +11,8 @@
 //   write BATCH TOKENS DRAFTS ID ...
 //                              BATCH times the prompt of those ids, TOKENS new tokens greedily,
 //                              guessing up to DRAFTS in each row
+//   draw BATCH TOKENS GUIDE    BATCH texts of TOKENS new tokens, drawn at temperature 1, each under
+//                              the guide (server/text/guide.h), which lets them go on; or "free"
 #include <ATen/Parallel.h>
 #include <c10/core/InferenceMode.h>
 
@@ -130,11 +133,14 @@ class Writer {
     return true;
   }
 
-  bool Write(uint32_t batch, uint32_t drafts, const TextJob& job) {
+  bool Write(uint32_t batch, uint32_t drafts, TextJob job) {
     std::vector<Stream> streams;
     const uint32_t pages =
         (static_cast<uint32_t>(job.prompt.size()) + job.max_tokens) / kPageTokens + 1;
-    for (uint32_t b = 0; b < batch; ++b) streams.push_back(Begin(job, 0, b * pages));
+    for (uint32_t b = 0; b < batch; ++b) {
+      job.sampling.seed = b;
+      streams.push_back(Begin(job, 0, b * pages));
+    }
     // All prompts first: the time is that of decoding.
     while (streams.back().tokens.empty()) {
       if (!Step(streams, 0)) return false;
@@ -171,6 +177,13 @@ bool Obey(const std::string& line, Writer& writer) {
   }
   uint32_t batch, drafts;
   TextJob job;
+  if (command == "draw") {
+    std::string guide;
+    if (!(words >> batch >> job.max_tokens >> std::ws) || !std::getline(words, guide)) return false;
+    job.prompt = {1, 2, 3, 4};
+    if (guide != "free") job.guide = std::make_shared<const std::string>(guide);
+    return writer.Write(batch, 0, std::move(job));
+  }
   job.sampling.temperature = 0;
   if (command != "write" || !(words >> batch >> job.max_tokens >> drafts)) return false;
   for (uint32_t id; words >> id;) job.prompt.push_back(id);

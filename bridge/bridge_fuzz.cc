@@ -1,6 +1,6 @@
-// Feeds the C ABI with headers, tokenizer files and chat templates that are nearly right. The
-// crates are not instrumented, so chance alone finds little in raw bytes: each input is a list of
-// edits of something valid.
+// Feeds the C ABI with headers, tokenizer files, chat templates and guides that are nearly right.
+// The crates are not instrumented, so chance alone finds little in raw bytes: each input is a list
+// of edits of something valid.
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -179,16 +179,132 @@ void TokenizerFiles(Input& input) {
   hanmo_bridge_free_string(error);
 }
 
+// A byte-level vocabulary of a few words.
+const hanmo_vocabulary* Vocabulary() {
+  static const hanmo_vocabulary* const vocabulary = [] {
+    std::string json = R"({"<|end|>":0)";
+    int id = 0;
+    for (char c = '!'; c <= '~'; ++c) {
+      json += std::string(R"(,")") + (c == '"' || c == '\\' ? "\\" : "") + c +
+              "\":" + std::to_string(++id);
+    }
+    for (const char* word : {"Ġ", "ab", "{\\\"", "\\\":", "å±", "±", "å", "true", "12"}) {
+      json += std::string(R"(,")") + word + "\":" + std::to_string(++id);
+    }
+    json += "}";
+    hanmo_tokenizer_files files = {};
+    files.vocab_json = View(json);
+    files.merges_txt = {"#", 1};
+    files.class_hint = {"GPT2Tokenizer", 13};
+    hanmo_tokenizer* tokenizer = nullptr;
+    hanmo_vocabulary* made = nullptr;
+    char* error = nullptr;
+    if (hanmo_tokenizer_create(&files, &tokenizer, &error) != 0 ||
+        hanmo_vocabulary_create(tokenizer, &made, &error) != 0) {
+      __builtin_trap();
+    }
+    hanmo_tokenizer_free(tokenizer);
+    return made;
+  }();
+  return vocabulary;
+}
+
+std::string Guide(Input& input) {
+  static constexpr const char* kRegex[] = {
+      "a",     "[a-z]",          "(",      ")",      "|",   "*", "+",  "?",
+      "{2,9}", "{1000}",         ".",      "\\p{L}", "\\b", "^", "$",  "(?i:",
+      "(?x)",  "[^\\x00-\\x7f]", "\\d\\w", "&",      "~",   "/", "\\", "山"};
+  static constexpr const char* kLark[] = {"start: ",
+                                          "a: ",
+                                          "B: ",
+                                          "\n",
+                                          "start ",
+                                          "a ",
+                                          "B ",
+                                          "\"ab\"",
+                                          "/[a-z]+/",
+                                          "| ",
+                                          "(",
+                                          ")",
+                                          "[",
+                                          "]",
+                                          "*",
+                                          "+",
+                                          "?",
+                                          "{2,5}",
+                                          "{9999}",
+                                          "%ignore /\\s+/",
+                                          "%import common.INT",
+                                          "%json {}",
+                                          "<|end|>",
+                                          "<[5]>",
+                                          "->x",
+                                          "\"a\"..\"z\"",
+                                          "~3",
+                                          "%regex {\"substring_words\": \"a b\"}",
+                                          "[stop=\"x\"]",
+                                          "a[capture]: ",
+                                          "& ",
+                                          "%llguidance {}",
+                                          "//c\n",
+                                          "\"",
+                                          "@"};
+  switch (input.Byte() % 4) {
+    case 0:
+      return "regex:" + Assemble(input, kRegex);
+    case 1:
+      return "lark:" + Assemble(input, kLark);
+    case 2:
+      return "lark:start: " + Assemble(input, kLark);
+    default:
+      return "json_schema:" +
+             Edit(
+                 input,
+                 R"({"type":"object","properties":{"a":{"type":"string","pattern":"^a{1,3}$"},"b":)"
+                 R"({"type":["integer","null"],"minimum":-5,"multipleOf":3},"c":{"$ref":"#/$defs/d"}},)"
+                 R"("required":["a"],"additionalProperties":false,"patternProperties":{"^x":{}},)"
+                 R"("$defs":{"d":{"type":"array","items":{"anyOf":[{"const":1.5},{"enum":["山",[]]},)"
+                 R"({"type":"number","exclusiveMaximum":1e3},{"format":"date","type":"string"}]},)"
+                 R"("minItems":1,"maxItems":4,"prefixItems":[{"allOf":[{},{"type":"boolean"}]}]}}})");
+  }
+}
+
+// Compiles a guide and follows it by tokens that it allows, and now and then by one it may not.
+void Guides(Input& input) {
+  const size_t steps = input.Byte() % 24;
+  const uint64_t choices = input.Below(65536) * 2654435761u + 1;
+  const std::string guide = Guide(input);
+  hanmo_matcher* matcher = nullptr;
+  char* error = nullptr;
+  if (hanmo_matcher_create(Vocabulary(), guide.data(), guide.size(), &matcher, &error) == 0) {
+    uint32_t words[4] = {};
+    hanmo_matcher_next next = {};
+    for (size_t step = 0; step < steps && error == nullptr; ++step) {
+      if (hanmo_matcher_mask(matcher, words, 4, &next, &error) != 0 || next.allowed == 0) break;
+      uint32_t id = choices * (step + 1) >> 8 & 127;
+      for (int tries = 0; tries < 128 && (words[id / 32] >> id % 32 & 1) == 0; ++tries) {
+        id = (id + 1) % 128;
+      }
+      hanmo_matcher_consume(matcher, &id, 1, &error);
+    }
+    hanmo_matcher_free(matcher);
+  }
+  hanmo_bridge_free_string(error);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   Input input{data, size};
-  switch (input.Byte() % 3) {
+  switch (input.Byte() % 4) {
     case 0:
       Safetensors(input);
       break;
     case 1:
       Template(input);
+      break;
+    case 2:
+      Guides(input);
       break;
     default:
       TokenizerFiles(input);

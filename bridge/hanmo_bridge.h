@@ -1,4 +1,4 @@
-// The C ABI of the Rust crates: safetensors headers, tokenizers and chat templates.
+// The C ABI of the Rust crates: safetensors headers, tokenizers, chat templates and guides.
 //
 // Errors: a function that can fail returns 0, or -1 with *error set to a message in UTF-8 (null
 // only when memory ran out). Out parameters other than `error` are untouched on failure. A panic
@@ -127,6 +127,46 @@ void hanmo_chat_template_free(hanmo_chat_template* chat_template);
 int hanmo_chat_template_render(const hanmo_chat_template* chat_template, const char* context,
                                size_t context_size, int64_t now_unix_seconds, char** text,
                                size_t* size, char** error);
+
+// ---- Guides: texts that must match a grammar ---------------------------------------------------
+
+// The tokens of a tokenizer as matchers need them. Takes some hundred milliseconds and some tens of
+// MiB for 150,000 tokens. An error for a tokenizer that is not is_byte_level. Immutable as a
+// tokenizer is, which it does not need any more; it outlives its matchers.
+typedef struct hanmo_vocabulary hanmo_vocabulary;
+
+int hanmo_vocabulary_create(const hanmo_tokenizer* tokenizer, hanmo_vocabulary** out, char** error);
+void hanmo_vocabulary_free(hanmo_vocabulary* vocabulary);
+// Ids are below this.
+uint32_t hanmo_vocabulary_size(const hanmo_vocabulary* vocabulary);
+
+// Follows one text from its begin through its grammar. Use from one thread at a time.
+typedef struct hanmo_matcher hanmo_matcher;
+
+// `guide` is a kind and a source, UTF-8:
+//   "json_schema:{...}"   the text is a JSON document of this schema (64 KiB, patterns 1 KiB each)
+//   "regex:..."           the whole text matches, in the syntax of the crate `regex`, without
+//                         look-around and back references (4 KiB)
+//   "lark:..."            the text matches the rule `start` (16 KiB)
+//   "choice:[...]"        the text is one of this JSON list (64 KiB)
+// The error says what is wrong with it, and may quote it. Compiling and matching are bounded: a
+// grammar that is too large or too ambiguous is an error, here or later, never a long wait.
+int hanmo_matcher_create(const hanmo_vocabulary* vocabulary, const char* guide, size_t size,
+                         hanmo_matcher** out, char** error);
+void hanmo_matcher_free(hanmo_matcher* matcher);
+
+typedef struct {
+  uint32_t allowed;  // ids in the mask; 0: the text can't go on
+  bool accepting;    // the text may end here
+} hanmo_matcher_next;
+
+// Sets bit (id % 32) of words[id / 32] for every id that may come next; special tokens only where a
+// Lark grammar names them. `count` words; ids beyond them are cut off, words beyond the vocabulary
+// are 0. After an error the matcher only errs.
+int hanmo_matcher_mask(hanmo_matcher* matcher, uint32_t* words, size_t count,
+                       hanmo_matcher_next* next, char** error);
+// Goes on by tokens. An error for one that may not come next; the matcher then only errs.
+int hanmo_matcher_consume(hanmo_matcher* matcher, const uint32_t* ids, size_t count, char** error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -107,6 +107,21 @@ TEST_F(TextCommandTest, EveryFlagReachesItsField) {
                                                  .DebugString());
 }
 
+TEST_F(TextCommandTest, AFormIsReadFromItsFlag) {
+  std::ofstream(Path("schema.json")) << R"({"type": "object"})";
+  std::ofstream(Path("form.lark")) << "start: \"a\"\n";
+  const auto guide = [this](std::vector<std::string> flags) {
+    flags.insert(flags.begin(), {"text", "--model", "poet", "山"});
+    EXPECT_EQ(Run(flags), ExitCode::kDone) << err_;
+    return server_.request().text().guide();
+  };
+  EXPECT_EQ(guide({"--json-schema", Path("schema.json")}).json_schema(), R"({"type": "object"})");
+  EXPECT_EQ(guide({"--grammar", Path("form.lark")}).grammar(), "start: \"a\"\n");
+  EXPECT_EQ(guide({"--regex", "[0-9]+"}).regex(), "[0-9]+");
+  EXPECT_THAT(guide({"--choice", "是", "--choice", "否,"}).choice().texts(),
+              ::testing::ElementsAre("是", "否,"));
+}
+
 TEST_F(TextCommandTest, AConversationHasItsOrder) {
   std::ofstream(Path("m.json")) << R"([{"role":"user","content":"a"},
                                        {"role":"assistant","content":"b"}])";
@@ -171,6 +186,8 @@ TEST_F(TextCommandTest, WrongFlagsAreToldBeforeAnythingIsSent) {
       {{"--stop-token-id", "x"}, "--stop-token-id: must be token ids"},
       {{"--min-tokens", "9", "--max-tokens", "8"}, "--min-tokens: must be at most --max-tokens"},
       {{"--user", "u"}, "--user"},
+      {{"--regex", "a", "--choice", "a"}, "only one of them"},
+      {{"--grammar", "/nowhere"}, "--grammar: /nowhere"},
       {{"--prompt", "\xff"}, "must be valid UTF-8"},
       {{"--json", "--json-lines"}, "--json"},
       {{"--cert", "c.pem"}, "--cert and --key: must be given together"},

@@ -14,6 +14,7 @@ namespace {
 using hanmo::v1::TextParameters;
 
 constexpr size_t kMaxStopBytes = 256;
+constexpr size_t kMaxGuideBytes = 64 << 10;
 constexpr char kInput[] = "Input (one of --prompt, --token-ids, a conversation)";
 
 void AddInput(CLI::App* app, TextFlags* flags) {
@@ -93,6 +94,17 @@ void AddPenalties(CLI::App* app, TextFlags* flags) {
       1024, &flags->logit_bias);
 }
 
+void AddGuide(CLI::App* app, TextFlags* flags) {
+  FlagGroup group(app, "Form (one of these)");
+  group.Text({"--json-schema", "FILE", "the text is a JSON document that is valid by this schema"},
+             &flags->json_schema);
+  group.Text({"--regex", "REGEX", "the whole text matches this regular expression"}, &flags->regex);
+  group.Text({"--grammar", "FILE", "the text follows this grammar, in Lark's notation"},
+             &flags->grammar);
+  group.Texts({"--choice", "TEXT", "the text is one of these; may be repeated"}, 1024,
+              &flags->choices);
+}
+
 absl::Status ReadInput(const Console& console, TextFlags* flags) {
   hanmo::v1::GenerateRequest& request = flags->request;
   const bool chat = !flags->messages.empty() || !flags->system.empty() || !flags->user.empty();
@@ -138,6 +150,37 @@ absl::Status ReadInput(const Console& console, TextFlags* flags) {
   return absl::OkStatus();
 }
 
+// The text of a file for `flag`.
+absl::StatusOr<std::string> ReadForm(const std::string& path, const std::string& flag) {
+  absl::StatusOr<std::string> text = ReadFile(path, kMaxGuideBytes);
+  if (text.ok()) return text;
+  return absl::Status(text.status().code(), absl::StrCat(flag, ": ", text.status().message()));
+}
+
+absl::Status SetGuide(const TextFlags& flags, TextParameters* text) {
+  const int given = !flags.json_schema.empty() + !flags.regex.empty() + !flags.grammar.empty() +
+                    !flags.choices.empty();
+  if (given == 0) return absl::OkStatus();
+  if (given > 1) {
+    return absl::InvalidArgumentError(
+        "--json-schema, --regex, --grammar, --choice: only one of them may be given");
+  }
+  hanmo::v1::Guide* guide = text->mutable_guide();
+  if (!flags.regex.empty()) guide->set_regex(flags.regex);
+  for (const std::string& choice : flags.choices) guide->mutable_choice()->add_texts(choice);
+  if (!flags.json_schema.empty()) {
+    absl::StatusOr<std::string> schema = ReadForm(flags.json_schema, "--json-schema");
+    if (!schema.ok()) return schema.status();
+    guide->set_json_schema(*std::move(schema));
+  }
+  if (!flags.grammar.empty()) {
+    absl::StatusOr<std::string> grammar = ReadForm(flags.grammar, "--grammar");
+    if (!grammar.ok()) return grammar.status();
+    guide->set_grammar(*std::move(grammar));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status SetBias(const std::string& entry, TextParameters* text) {
   const std::pair<std::string, std::string> parts = absl::StrSplit(entry, absl::MaxSplits('=', 1));
   uint32_t id = 0;
@@ -172,6 +215,7 @@ void AddTextRequestFlags(CLI::App* app, TextFlags* flags) {
   AddLength(app, flags);
   AddSampling(app, flags);
   AddPenalties(app, flags);
+  AddGuide(app, flags);
 }
 
 void AddTextFlags(CLI::App* app, TextFlags* flags) {
@@ -205,6 +249,7 @@ absl::Status CompleteTextParameters(TextFlags* flags) {
   for (const std::string& entry : flags->logit_bias) {
     if (auto status = SetBias(entry, text); !status.ok()) return status;
   }
+  if (auto status = SetGuide(*flags, text); !status.ok()) return status;
   if (text->has_max_tokens() && text->min_tokens() > text->max_tokens()) {
     return absl::InvalidArgumentError(absl::StrCat("--min-tokens: must be at most --max-tokens, ",
                                                    text->max_tokens(), ", got ",

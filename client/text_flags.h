@@ -22,6 +22,10 @@ struct TextFlags {
   std::vector<std::string> stop;
   std::vector<std::string> stop_token_ids;
   std::vector<std::string> logit_bias;
+  std::string json_schema;  // a file
+  std::string regex;
+  std::string grammar;  // a file
+  std::vector<std::string> choices;
   bool echo = false;
   // Input and lists are set by CompleteTextRequest, the rest by the flags.
   hanmo::v1::GenerateRequest request;
@@ -38,7 +42,7 @@ void AddTextRequestFlags(CLI::App* app, TextFlags* flags);
 // Reads the input and the lists. What is wrong names the flag.
 absl::Status CompleteTextRequest(const Console& console, TextFlags* flags);
 
-// Reads the lists only; the input comes from elsewhere.
+// Reads the lists and the guide only; the input comes from elsewhere.
 absl::Status CompleteTextParameters(TextFlags* flags);
 
 // Ids separated by commas or spaces. INVALID_ARGUMENT names `flag`.

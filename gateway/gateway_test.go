@@ -125,6 +125,52 @@ func TestChat(t *testing.T) {
 	}
 }
 
+func TestGuides(t *testing.T) {
+	fake := poet()
+	front := fake.start(t)
+	schema := `{"type": "object", "properties": {"b": {}, "a": {}}}`
+	jsonSchema := &hanmov1.Guide{Guide: &hanmov1.Guide_JsonSchema{JsonSchema: schema}}
+	jsonObject := &hanmov1.Guide{Guide: &hanmov1.Guide_JsonSchema{JsonSchema: `{"type": "object"}`}}
+	regex := &hanmov1.Guide{Guide: &hanmov1.Guide_Regex{Regex: "[0-9]+"}}
+	choice := &hanmov1.Guide{Guide: &hanmov1.Guide_Choice{Choice: &hanmov1.Choice{Texts: []string{"是", "否"}}}}
+	grammar := &hanmov1.Guide{Guide: &hanmov1.Guide_Grammar{Grammar: `start: "a"`}}
+	for fields, want := range map[string]*hanmov1.Guide{
+		`"response_format": {"type": "text"}`:        nil,
+		`"response_format": null`:                    nil,
+		`"response_format": {"type": "json_object"}`: jsonObject,
+		`"response_format": {"type": "json_schema", "json_schema": {"name": "n", "strict": true, "schema": ` + schema + `}}`: jsonSchema,
+		`"guided_json": ` + schema:                          jsonSchema,
+		`"guided_json": "{\"type\": \"object\"}"`:           jsonObject,
+		`"guided_regex": "[0-9]+"`:                          regex,
+		`"guided_choice": ["是", "否"]`:                       choice,
+		`"guided_grammar": "start: \"a\""`:                  grammar,
+		`"structured_outputs": {"json": ` + schema + `}`:    jsonSchema,
+		`"structured_outputs": {"json_object": true}`:       jsonObject,
+		`"structured_outputs": {"regex": "[0-9]+"}`:         regex,
+		`"structured_outputs": {"choice": ["是", "否"]}`:      choice,
+		`"structured_outputs": {"grammar": "start: \"a\""}`: grammar,
+	} {
+		for path, body := range map[string]string{
+			"/v1/chat/completions": chatBody, "/v1/completions": `{"model": "poet", "prompt": "山"`} {
+			if got := post(t, front, path, body+", "+fields+"}"); got.status != 200 {
+				t.Error(path, fields, got)
+			} else if guide := fake.request.GetText().Guide; !proto.Equal(guide, want) {
+				t.Error(path, fields, guide)
+			}
+		}
+	}
+}
+
+func TestGuideErrorsNameTheirField(t *testing.T) {
+	details := &errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
+		{Field: "text.guide.json_schema", Description: "is not JSON"}}}
+	fake := failing(codes.InvalidArgument, "text.guide.json_schema: is not JSON", details)
+	got := post(t, fake.start(t), "/v1/chat/completions", chatBody+`, "response_format": {"type": "json_object"}}`)
+	if got.status != 400 || !strings.Contains(got.body, `"param":"response_format"`) {
+		t.Error(got)
+	}
+}
+
 func TestChatStream(t *testing.T) {
 	got := post(t, poet().start(t), "/v1/chat/completions", chatBody+`, "stream": true, "stream_options": {"include_usage": true}}`)
 	if got.status != 200 || got.header.Get("Content-Type") != "text/event-stream" {
@@ -253,7 +299,11 @@ func TestRefusedBeforeTheServer(t *testing.T) {
 		{"/v1/chat/completions", chatBody + `, "max_tokens": -1}`, 400, "max_tokens"},
 		{"/v1/chat/completions", chatBody + `, "n": 1.5}`, 400, "n"},
 		{"/v1/chat/completions", chatBody + `, "tools": [{"type": "function"}]}`, 400, "tools"},
-		{"/v1/chat/completions", chatBody + `, "response_format": {"type": "json_object"}}`, 400, "response_format"},
+		{"/v1/chat/completions", chatBody + `, "response_format": {"type": "json_schema"}}`, 400, "response_format"},
+		{"/v1/chat/completions", chatBody + `, "response_format": {"type": "xml"}}`, 400, "response_format"},
+		{"/v1/chat/completions", chatBody + `, "response_format": {"type": "json_object"}, "guided_regex": "a"}`, 400, "guided_regex"},
+		{"/v1/chat/completions", chatBody + `, "guided_regex": 5}`, 400, "guided_regex"},
+		{"/v1/completions", `{"model": "poet", "prompt": "山", "structured_outputs": {"regex": "a", "choice": ["b"]}}`, 400, "structured_outputs.choice"},
 		{"/v1/chat/completions", chatBody + `, "top_logprobs": 1}`, 400, "top_logprobs"},
 		{"/v1/chat/completions", chatBody + `, "stream_options": {}}`, 400, "stream_options"},
 		{"/v1/chat/completions", chatBody + `, "logit_bias": {"a": 1}}`, 400, "logit_bias"},

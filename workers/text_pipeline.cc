@@ -113,6 +113,9 @@ absl::StatusOr<TextPipeline::Text> TextPipeline::MakeText(TextJob job, const Res
   text.ending_ids = job.stop_token_ids;
   text.ending_ids.insert(text.ending_ids.end(), job.sampling.eos_token_ids.begin(),
                          job.sampling.eos_token_ids.end());
+  if (job.guide != nullptr) {
+    text.guide = std::make_unique<TextGuide>(guides_, job.guide, resume.emitted);
+  }
   text.job = std::move(job);
   return text;
 }
@@ -253,14 +256,19 @@ void TextPipeline::SampleNext(Rider& rider, const at::Tensor& logits) {
 }
 
 absl::Status TextPipeline::SampleOne(Text& text, const at::Tensor& logits, RowResult* result) {
+  TokenRules rules = {text.ending_ids, {}};
+  if (text.guide != nullptr) {
+    HANMO_ASSIGN_OR_RETURN(rules, text.guide->Next(text.ending_ids));
+  }
   absl::StatusOr<Token> token =
       SampleToken({logits.data_ptr<float>(), static_cast<size_t>(logits.numel())},
-                  text.job.sampling, {text.job.prompt, text.generated()}, text.ending_ids);
+                  text.job.sampling, {text.job.prompt, text.generated()}, rules);
   if (!token.ok()) return token.status();
   text.tokens.push_back(token->id);
   const std::vector<uint32_t>& stops = text.job.stop_token_ids;
   text.ended = text.generated().size() == text.job.max_tokens ||
                std::find(stops.begin(), stops.end(), token->id) != stops.end();
+  if (text.guide != nullptr && !text.ended) text.guide->Consume(token->id);
   result->tokens.push_back(*std::move(token));
   return absl::OkStatus();
 }

@@ -15,6 +15,7 @@
 #include "workers/models/text_model.h"
 #include "workers/models/token_drafter.h"
 #include "workers/pipeline.h"
+#include "workers/text_guide.h"
 
 namespace hanmo {
 
@@ -42,7 +43,8 @@ class TextPipeline final : public Pipeline {
     size_t cached = 0;                 // of them, in the KV cache
     std::vector<int32_t> pages;
     TokenDrafter drafter;
-    bool ended = false;  // by a stop id or max_tokens
+    std::unique_ptr<TextGuide> guide;  // null: the text is free
+    bool ended = false;                // by a stop id or max_tokens
 
     absl::Span<const uint32_t> generated() const {
       return absl::MakeConstSpan(tokens).subspan(job.prompt.size());
@@ -58,7 +60,8 @@ class TextPipeline final : public Pipeline {
     bool samples() const { return text->cached + count == text->tokens.size(); }
   };
 
-  explicit TextPipeline(const PipelineOptions& options) : options_(options) {}
+  explicit TextPipeline(const PipelineOptions& options)
+      : options_(options), guides_(GuidesOf(options.folder)) {}
 
   absl::Status MakeCache();
   absl::StatusOr<Text> MakeText(TextJob job, const Resume& resume) const;
@@ -73,6 +76,7 @@ class TextPipeline final : public Pipeline {
   absl::Status SampleOne(Text& text, const at::Tensor& logits, RowResult* result);
 
   const PipelineOptions options_;
+  const std::shared_ptr<const LazyGuideVocabulary> guides_;
   LoadedModel loaded_;
   std::unique_ptr<TextModel> model_;
   KvCache cache_;

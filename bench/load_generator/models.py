@@ -13,8 +13,8 @@ DEFAULT_TEXT_MODEL = ROOT / "build/bench-models/gpt2-102m"
 LAYERS, WIDTH, CONTEXT, VOCABULARY = 12, 768, 1024, 21128
 
 
-def gpt2_shapes():
-    yield "transformer.wte.weight", (VOCABULARY, WIDTH)
+def gpt2_shapes(vocabulary):
+    yield "transformer.wte.weight", (vocabulary, WIDTH)
     yield "transformer.wpe.weight", (CONTEXT, WIDTH)
     for layer in range(LAYERS):
         block = f"transformer.h.{layer}"
@@ -46,14 +46,15 @@ def float16_values(name, count, draw):
     return (drawn & sign_and_fraction | exponent).to_bytes(2 * count, "little")
 
 
-def make_gpt2(folder):
-    """A GPT-2 of 102 M parameters with random weights and no tokenizer, unless it is there."""
+def make_gpt2(folder, vocabulary=VOCABULARY):
+    """A GPT-2 of 102 M parameters (with this vocabulary) with random weights and no tokenizer, unless
+    it is there."""
     weights = folder / "model.safetensors"
     if weights.exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
     header, offset = {}, 0
-    for name, shape in gpt2_shapes():
+    for name, shape in gpt2_shapes(vocabulary):
         end = offset + 2 * shape[0] * (shape[1] if len(shape) > 1 else 1)
         header[name] = {"dtype": "F16", "shape": shape, "data_offsets": (offset, end)}
         offset = end
@@ -65,7 +66,7 @@ def make_gpt2(folder):
         "n_head": WIDTH // 64,
         "n_embd": WIDTH,
         "n_positions": CONTEXT,
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "layer_norm_epsilon": 1e-5,
         "bos_token_id": 0,
         "eos_token_id": 0,

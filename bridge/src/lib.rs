@@ -4,6 +4,8 @@
 mod boundary;
 mod chat_template;
 mod checkpoint;
+mod guide;
+mod json_schema;
 mod python_text;
 mod special_tokens;
 mod tokenizer;

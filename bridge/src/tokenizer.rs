@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokenizers::decoders::DecoderWrapper;
 use tokenizers::models::ModelWrapper;
 use tokenizers::{Encoding, Model, Token, Tokenizer};
+use toktrie::TokTrie;
 
 use crate::boundary::{guard, malloc_copy, slice, Outcome};
 use crate::special_tokens::NAMES;
@@ -256,6 +257,22 @@ impl BridgeTokenizer {
             token.chars().map(byte).collect::<Option<Vec<u8>>>().unwrap_or(token.into_bytes()),
             special,
         )
+    }
+
+    /// The bytes of each id from 0 on, as `toktrie` has them: special tokens behind a marker that no
+    /// text has, so that a grammar over bytes never takes them; ids that are none are empty.
+    pub fn words(&self) -> Outcome<Vec<Vec<u8>>> {
+        if !self.facts.is_byte_level {
+            return Err("the tokenizer is not a byte-level one".into());
+        }
+        let ids = self.built.tokenizer.get_vocab(true).into_values();
+        let size = ids.max().map_or(0, |id| id + 1);
+        Ok((0..size)
+            .map(|id| match self.token_bytes(id) {
+                (bytes, true) => [vec![TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat(),
+                (bytes, false) => bytes,
+            })
+            .collect())
     }
 }
 

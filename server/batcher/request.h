@@ -55,6 +55,8 @@ struct TextJob {
   // End the sample: the model's end-of-text ids (unless ignored) and the request's own.
   std::vector<uint32_t> stop_token_ids;
   uint32_t max_tokens = 0;  // at least 1; prompt + max_tokens fits the context
+  // What the text must match (server/text/guide.h), shared by a request's samples. Null: nothing.
+  std::shared_ptr<const std::string> guide;
 
   // The first so many tokens of the prompt see each other, and nobody reads the padding behind them
   // (UniLM's mask): they are run in one step. 0: every token sees those before it.

@@ -10,6 +10,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/strip.h"
 #include "google/protobuf/descriptor.h"
 #include "google/rpc/error_details.pb.h"
 #include "server/open_inference/input_tensors.h"
@@ -156,11 +157,18 @@ class Planner {
     if (field->is_repeated() && tensor.shape().size() > 1 && tensor.shape()[0] != 1) {
       return FieldError(name, "shape must be [strings] or [1,strings]: all prompts share them");
     }
-    return Apply(*field, *values);
+    return Apply(name, *field, *values);
   }
 
-  absl::Status Apply(const FieldDescriptor& field, const ParameterValues& values) {
-    const std::string& name = field.name();
+  absl::Status Apply(absl::string_view tensor, const FieldDescriptor& field,
+                     const ParameterValues& values) {
+    const std::string name(tensor);
+    if (IsOfGuide(field)) {
+      if (!guide_.empty() && guide_ != name) {
+        return FieldError(name, absl::StrCat("can't go with ", guide_));
+      }
+      guide_ = name;
+    }
     if (!set_.insert(name).second) return FieldError(name, "is both an input and a parameter");
     if (auto status = CheckSize(name, values); !status.ok()) return status;
     const size_t count = CountOf(values);
@@ -175,8 +183,8 @@ class Planner {
     }
     if (count > 1 && (name == "width" || name == "height")) sizes_differ_ = true;
     for (size_t i = 0; i < plan_.requests.size(); ++i) {
-      const absl::Status status =
-          SetField(field, values, count == 1 ? 0 : i, ParametersOf(&plan_.requests[i]));
+      const absl::Status status = SetField(field, values, count == 1 ? 0 : i,
+                                           OwnerOf(field, plan_.kind, &plan_.requests[i]));
       if (!status.ok()) return status;
     }
     return absl::OkStatus();
@@ -185,7 +193,7 @@ class Planner {
   absl::Status ReadParameter(const std::string& name, const InferParameter& parameter) {
     if (const FieldDescriptor* field = ParameterField(plan_.kind, name)) {
       auto values = ValuesOf(name, parameter, *field);
-      return values.ok() ? Apply(*field, *values) : values.status();
+      return values.ok() ? Apply(name, *field, *values) : values.status();
     }
     if (name == "priority") return ReadPriority(parameter);
     if (name == "timeout") return ReadTimeout(parameter);
@@ -269,12 +277,14 @@ class Planner {
 
   const ModelInferRequest& proto_;
   InferPlan plan_;
-  std::set<std::string> set_;  // fields that have a value
+  std::set<std::string> set_;  // tensors and parameters that have a value
+  std::string guide_;          // the one that says what texts must match
   bool sizes_differ_ = false;
 };
 
 // The name that the protocol's users know for a field of ours.
 std::string TensorName(absl::string_view field, ModelKind kind) {
+  if (absl::ConsumePrefix(&field, "text.guide.")) return std::string(field);
   if (absl::StartsWith(field, "text.")) return std::string(field.substr(5));
   if (absl::StartsWith(field, "picture.")) return std::string(field.substr(8));
   if (field == "prompt") return std::string(PromptTensor(kind));

@@ -59,6 +59,27 @@ std::string ErrorOf(const absl::StatusOr<InferPlan>& plan) {
   return std::string(plan.status().message());
 }
 
+TEST(InferRequestTest, TextsHaveOneFormAtMost) {
+  const auto guide = [](const std::string& tensors) {
+    const auto plan = Text(tensors);
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    return plan->requests.back().text().guide();
+  };
+  EXPECT_EQ(guide(kOnePrompt + Words("regex", "1", "'[0-9]+'")).regex(), "[0-9]+");
+  EXPECT_EQ(guide(kTwoPrompts + Words("grammar", "2,1", "'a', 'b'")).grammar(), "b");
+  EXPECT_EQ(guide(kTwoPrompts + Parameter("json_schema", "string_param: '{}'")).json_schema(),
+            "{}");
+  EXPECT_THAT(guide(kTwoPrompts + Words("choice", "2", "'是', '否'")).choice().texts(),
+              ElementsAre("是", "否"));
+  EXPECT_EQ(ErrorOf(Text(kOnePrompt + Words("regex", "1", "'a'") +
+                         Parameter("grammar", "string_param: 'a'"))),
+            "grammar: can't go with regex");
+  EXPECT_EQ(ErrorOf(Text(kOnePrompt + Words("regex", "1", "'a'") +
+                         Parameter("regex", "string_param: 'a'"))),
+            "regex: is both an input and a parameter");
+  EXPECT_THAT(ErrorOf(Picture(kOnePicture + Words("regex", "1", "'a'"))), HasSubstr("inputs: "));
+}
+
 TEST(InferRequestTest, ATextRequestWithEveryTensor) {
   const auto plan = Text(absl::StrCat(
       "model_name: 'poet' id: 'r-1' ", kOnePrompt,

@@ -11,10 +11,24 @@ namespace {
 using google::protobuf::FieldDescriptor;
 
 // Ranges and defaults are those of the fields: see generation.proto.
-constexpr absl::string_view kTextParameters[] = {
-    "max_tokens",       "temperature",       "top_k", "top_p",        "min_p", "repetition_penalty",
-    "presence_penalty", "frequency_penalty", "stop",  "include_stop", "seed",  "n",
-    "min_tokens",       "ignore_eos"};
+constexpr absl::string_view kTextParameters[] = {"max_tokens",
+                                                 "temperature",
+                                                 "top_k",
+                                                 "top_p",
+                                                 "min_p",
+                                                 "repetition_penalty",
+                                                 "presence_penalty",
+                                                 "frequency_penalty",
+                                                 "stop",
+                                                 "include_stop",
+                                                 "seed",
+                                                 "n",
+                                                 "min_tokens",
+                                                 "ignore_eos",
+                                                 "json_schema",
+                                                 "regex",
+                                                 "grammar",
+                                                 "choice"};
 constexpr absl::string_view kPictureParameters[] = {
     "negative_prompt", "width",   "height", "steps",  "min_steps", "guidance", "seed",
     "count",           "sampler", "format", "quality"};
@@ -60,9 +74,26 @@ const FieldDescriptor* ParameterField(ModelKind kind, absl::string_view name) {
   if (!(text ? Contains(kTextParameters, name) : Contains(kPictureParameters, name))) {
     return nullptr;
   }
+  if (name == "choice") return hanmo::v1::Choice::descriptor()->FindFieldByName("texts");
+  const auto* guide = hanmo::v1::Guide::descriptor()->FindFieldByName(std::string(name));
+  if (text && guide != nullptr) return guide;
   const auto* type =
       text ? hanmo::v1::TextParameters::descriptor() : hanmo::v1::PictureParameters::descriptor();
   return type->FindFieldByName(std::string(name));
+}
+
+bool IsOfGuide(const FieldDescriptor& field) {
+  return field.containing_type() == hanmo::v1::Guide::descriptor() ||
+         field.containing_type() == hanmo::v1::Choice::descriptor();
+}
+
+google::protobuf::Message* OwnerOf(const FieldDescriptor& field, ModelKind kind,
+                                   hanmo::v1::GenerateRequest* request) {
+  if (kind == ModelKind::kPicture) return request->mutable_picture();
+  if (!IsOfGuide(field)) return request->mutable_text();
+  hanmo::v1::Guide* guide = request->mutable_text()->mutable_guide();
+  if (field.containing_type() == guide->GetDescriptor()) return guide;
+  return guide->mutable_choice();
 }
 
 std::vector<TensorSpec> InputsOf(ModelKind kind) {

@@ -8,6 +8,8 @@
 
 #include "absl/strings/string_view.h"
 #include "google/protobuf/descriptor.h"
+#include "google/protobuf/message.h"
+#include "hanmo/v1/generation.pb.h"
 #include "server/repository.h"
 
 namespace hanmo {
@@ -35,8 +37,13 @@ struct TensorSpec {
 absl::string_view PromptTensor(ModelKind kind);
 
 // A parameter of the model by the name of its tensor, which is the name of its field in
-// TextParameters or PictureParameters; null when it has none of that name.
+// TextParameters, in its guide, or in PictureParameters; null when it has none of that name.
 const google::protobuf::FieldDescriptor* ParameterField(ModelKind kind, absl::string_view name);
+// Whether the field says what a text must match: a request has one such field at most.
+bool IsOfGuide(const google::protobuf::FieldDescriptor& field);
+// The message of `request` that has the field, made if it is not there.
+google::protobuf::Message* OwnerOf(const google::protobuf::FieldDescriptor& field, ModelKind kind,
+                                   hanmo::v1::GenerateRequest* request);
 
 std::vector<TensorSpec> InputsOf(ModelKind kind);
 std::vector<TensorSpec> OutputsOf(ModelKind kind);

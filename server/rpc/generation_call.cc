@@ -85,7 +85,7 @@ void GenerationCall::Begin(hanmo::v1::GenerateRequest request, absl::Status stat
   server_.calls->Register(plan_.request_id, shared_from_this());
   registered_ = true;
   const size_t bytes = PromptBytes(proto_);
-  if (bytes <= kInlineTextBytes) return Tokenize();
+  if (bytes <= kInlineTextBytes && plan_.guide_field.empty()) return Tokenize();
   auto self = shared_from_this();
   if (!server_.tokenize_pool->Submit(bytes, [self] { self->Tokenize(); })) {
     OnDone(absl::ResourceExhaustedError("too many long prompts are waiting to be tokenized"), {});
@@ -103,6 +103,7 @@ void GenerationCall::Tokenize() {
   if (!proto_.has_token_ids()) {
     server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kTokenize, SteadyNow() - start);
   }
+  if (status.ok()) status = CheckGuide(plan_);
   if (status.ok()) status = PrepareOutputs();
   tokenized_ = SteadyNow();
   if (!status.ok()) return OnDone(status, {});

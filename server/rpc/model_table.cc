@@ -21,6 +21,14 @@ void Insert(WorkerId worker, std::vector<WorkerId>& workers) {
 
 }  // namespace
 
+void SetTokenizer(std::unique_ptr<const Tokenizer> tokenizer, Model* model) {
+  model->tokenizer = std::move(tokenizer);
+  if (model->spec.kind != ModelKind::kText) return;
+  const Tokenizer& words = *model->tokenizer;
+  model->guides =
+      std::make_unique<LazyGuideVocabulary>([&words] { return GuideVocabulary::Create(words); });
+}
+
 Model OpenModel(ModelSpec spec) {
   Model model;
   model.spec = std::move(spec);
@@ -34,7 +42,7 @@ Model OpenModel(ModelSpec spec) {
     if (picture || !absl::IsNotFound(tokenizer.status())) model.spec.status = tokenizer.status();
     return model;
   }
-  model.tokenizer = *std::move(tokenizer);
+  SetTokenizer(*std::move(tokenizer), &model);
   auto chat_template = ChatTemplate::Load(folder, *model.tokenizer);
   if (chat_template.ok()) {
     model.chat_template = *std::move(chat_template);

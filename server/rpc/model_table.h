@@ -20,6 +20,7 @@
 #include "absl/synchronization/mutex.h"
 #include "server/repository.h"
 #include "server/text/chat_template.h"
+#include "server/text/guide.h"
 #include "server/text/tokenizer.h"
 #include "server/worker_link/loaded_model.h"
 
@@ -40,6 +41,8 @@ struct Model {
   // Null where the folder has none: the model then takes and gives token ids only.
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const ChatTemplate> chat_template;
+  // Where texts can be guided: there is a tokenizer, and it writes.
+  std::unique_ptr<const LazyGuideVocabulary> guides;
   // When a request found it last: absl::ToUnixNanos of the steady clock.
   std::unique_ptr<std::atomic<int64_t>> found_at = std::make_unique<std::atomic<int64_t>>(0);
 };
@@ -69,6 +72,9 @@ struct ModelListing {
   std::vector<Version> versions;  // by number
   uint32_t chosen = 0;  // the version that requests get which name none; 0: none is loaded
 };
+
+// Gives a text model its tokenizer, and guides by it.
+void SetTokenizer(std::unique_ptr<const Tokenizer> tokenizer, Model* model);
 
 // Reads the tokenizer and the chat template of `spec`'s folder. What cannot be read is in the
 // returned model's spec.status.

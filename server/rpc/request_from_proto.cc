@@ -284,6 +284,15 @@ absl::Status SetPrompts(const GenerateRequest& proto, GenerationPlan* plan) {
   return SetTextPrompt(*std::move(prompt), plan);
 }
 
+absl::Status CheckGuide(const GenerationPlan& plan) {
+  if (plan.guide_field.empty()) return absl::OkStatus();
+  const auto& job = std::get<TextJob>(plan.request.samples[0]);
+  const absl::Status status = plan.model->guides->Match(*job.guide).status();
+  if (status.ok()) return status;
+  return FieldError(absl::IsFailedPrecondition(status) ? "text.guide" : plan.guide_field,
+                    status.message());
+}
+
 bool IsRequestId(absl::string_view id) {
   if (id.empty() || id.size() > kMaxRequestIdBytes) return false;
   return std::all_of(id.begin(), id.end(), [](char c) {

@@ -32,6 +32,7 @@ struct GenerationPlan {
   bool include_stop = false;
   bool logprobs = false;
   bool default_max_tokens = false;  // max_tokens is what fits
+  std::string guide_field;          // empty: the texts are free
 
   // Pictures.
   EncodeOptions encode;
@@ -57,6 +58,10 @@ size_t PromptBytes(const hanmo::v1::GenerateRequest& proto);
 // Tokenizes the input into plan->request. INVALID_ARGUMENT when it is empty, too long for the model
 // or refused by the chat template.
 absl::Status SetPrompts(const hanmo::v1::GenerateRequest& proto, GenerationPlan* plan);
+
+// Compiles the request's guide, if it has one: tens of milliseconds for a large one, more for a
+// model's first. INVALID_ARGUMENT says what is wrong with it.
+absl::Status CheckGuide(const GenerationPlan& plan);
 
 // 1 to 128 of [A-Za-z0-9._-].
 bool IsRequestId(absl::string_view id);

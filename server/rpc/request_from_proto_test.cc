@@ -44,6 +44,7 @@ absl::StatusOr<GenerationPlan> Plan(const GenerateRequest& proto) {
   auto plan = PlanFromProto(proto, Models());
   if (!plan.ok()) return plan;
   if (auto status = SetPrompts(proto, &*plan); !status.ok()) return status;
+  if (auto status = CheckGuide(*plan); !status.ok()) return status;
   return plan;
 }
 
@@ -114,6 +115,19 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"StopEmpty", R"(text { stop: "a" stop: "" })", "text.stop[1]", "1 to 256 bytes"},
         BadField{"StopTokenId", "text { stop_token_ids: 300 }", "text.stop_token_ids[0]",
                  "got 300"},
+        BadField{"GuideEmpty", "text { guide { } }", "text.guide", "one of json_schema, regex"},
+        BadField{"GuideSource", R"(text { guide { regex: "" } })", "text.guide.regex",
+                 "must be 1 to 65536 bytes, got 0"},
+        BadField{"GuideRegex", R"(text { guide { regex: "(" } })", "text.guide.regex", "unclosed"},
+        BadField{"GuideSchema", R"(text { guide { json_schema: "{\"not\": 1}" } })",
+                 "text.guide.json_schema", "not"},
+        BadField{"GuideGrammar", R"(text { guide { grammar: "a:" } })", "text.guide.grammar", ""},
+        BadField{"GuideNoChoice", "text { guide { choice { } } }", "text.guide.choice.texts",
+                 "1 to 1024"},
+        BadField{"GuideEmptyChoice", R"(text { guide { choice { texts: "a" texts: "" } } })",
+                 "text.guide.choice.texts[1]", "1 to 4096 bytes"},
+        BadField{"GuideIgnoreEos", R"(text { ignore_eos: true guide { regex: "a" } })",
+                 "text.ignore_eos", "must be false"},
         BadField{"NZero", "text { n: 0 }", "text.n", "[1, 16]"},
         BadField{"NTooLarge", "text { n: 4294967295 }", "text.n", "[1, 16], got 4294967295"},
         BadField{"Logprobs", "text { logprobs: 21 }", "text.logprobs", "[0, 20]"},
@@ -179,9 +193,26 @@ INSTANTIATE_TEST_SUITE_P(
                  "no chat template", kNoInput},
         BadField{"NoTokenizer", R"(prompt: "a")", "token_ids", "has no tokenizer",
                  R"(model: "bare")"},
+        BadField{"GuideNoTokenizer", R"(token_ids { ids: 1 } text { guide { regex: "a" } })",
+                 "text.guide", "has no tokenizer", R"(model: "bare")"},
         BadField{"StopNoTokenizer", R"(token_ids { ids: 1 } text { stop: "x" })", "text.stop",
                  "has no tokenizer", R"(model: "bare")"}),
     [](const auto& info) { return info.param.name; });
+
+TEST(RequestFromProtoTest, AGuideIsOneStringForAllSamples) {
+  const auto guide = [](const std::string& fields) {
+    const auto plan =
+        Plan(Proto(R"(model: "poet" prompt: "a" text { n: 2 guide { )" + fields + "} }"));
+    EXPECT_TRUE(plan.ok()) << plan.status();
+    const auto& samples = plan->request.samples;
+    EXPECT_EQ(std::get<TextJob>(samples[0]).guide, std::get<TextJob>(samples[1]).guide);
+    return *std::get<TextJob>(samples[0]).guide;
+  };
+  EXPECT_EQ(guide(R"(json_schema: "{}")"), "json_schema:{}");
+  EXPECT_EQ(guide(R"(regex: "a|b")"), "regex:a|b");
+  EXPECT_EQ(guide(R"(grammar: "start: \"a\"")"), "lark:start: \"a\"");
+  EXPECT_EQ(guide(R"(choice { texts: "a" texts: "\"" })"), R"(choice:["a","\""])");
+}
 
 TEST(RequestFromProtoTest, AllViolationsAreToldTogether) {
   const auto plan = Plan(Proto(R"(model: "poet" prompt: "" request_id: "?"

@@ -1,10 +1,12 @@
 #include "server/rpc/text_fields.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "server/rpc/guide_fields.h"
 
 namespace hanmo {
 namespace {
@@ -123,6 +125,7 @@ void PlanText(const hanmo::v1::GenerateRequest& proto, uint64_t drawn_seed, Gene
   if (plan->model->tokenizer == nullptr && text.stop_size() > 0) {
     violations->Add("text.stop", "must be empty: this model has no tokenizer");
   }
+  if (text.has_guide()) CheckGuideFields(text, *plan->model, violations);
   if (!violations->empty()) return;
 
   TextJob job;
@@ -133,6 +136,11 @@ void PlanText(const hanmo::v1::GenerateRequest& proto, uint64_t drawn_seed, Gene
                             text.stop_token_ids().end());
   // Whatever would end the text is masked before min_tokens.
   job.sampling.eos_token_ids = job.stop_token_ids;
+
+  if (text.has_guide()) {
+    job.guide = std::make_shared<const std::string>(PackGuide(text.guide()));
+    plan->guide_field = GuideField(text.guide());
+  }
 
   plan->stop.assign(text.stop().begin(), text.stop().end());
   plan->stop_token_ids.assign(text.stop_token_ids().begin(), text.stop_token_ids().end());

@@ -17,12 +17,15 @@ struct FreeBridgeString {
 };
 using BridgeString = std::unique_ptr<char, FreeBridgeString>;
 
+inline std::string TakeMessage(char* message) {
+  const BridgeString owned(message);
+  return owned ? owned.get() : "out of memory";
+}
+
 // INVALID_ARGUMENT "<subject>: <message>"; takes the message over. Everything the bridge refuses is
 // somebody's input: a file of a checkpoint or a text.
 inline absl::Status BridgeError(absl::string_view subject, char* message) {
-  const BridgeString owned(message);
-  return absl::InvalidArgumentError(
-      absl::StrCat(subject, ": ", owned ? owned.get() : "out of memory"));
+  return absl::InvalidArgumentError(absl::StrCat(subject, ": ", TakeMessage(message)));
 }
 
 }  // namespace hanmo

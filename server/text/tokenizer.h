@@ -104,6 +104,7 @@ class Tokenizer {
   bool trims_decoded() const { return facts_.trims_decoded; }
 
  private:
+  friend class GuideVocabulary;
   Tokenizer(hanmo_tokenizer* tokenizer, const hanmo_tokenizer_facts& facts);
 
   hanmo_tokenizer* tokenizer_;  // owned

@@ -1,6 +1,7 @@
 #include "server/worker_link/wire.h"
 
 #include <algorithm>
+#include <memory>
 #include <string>
 #include <variant>
 
@@ -67,6 +68,7 @@ void JobToWire(const TextJob& job, const Resume& resume, wire::Begin* begin) {
   Assign(job.stop_token_ids, out->mutable_stop_token_ids());
   out->set_max_tokens(job.max_tokens);
   out->set_cached_tokens(resume.cached_tokens);
+  if (job.guide != nullptr) out->set_guide(*job.guide);
   out->set_source_tokens(job.source_tokens);
   if (job.picture.rgb != nullptr) {
     out->set_picture(*job.picture.rgb);
@@ -106,6 +108,7 @@ TextJob JobFromWire(wire::TextSample& in) {
   job.sampling = SamplingFromWire(in.sampling());
   job.stop_token_ids = ToVector(in.stop_token_ids());
   job.max_tokens = in.max_tokens();
+  if (!in.guide().empty()) job.guide = std::make_shared<const std::string>(in.guide());
   job.source_tokens = in.source_tokens();
   job.picture = PictureFromWire(in);
   job.paint_width = in.paint_width();

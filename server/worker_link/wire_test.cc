@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
 #include <string>
 
 namespace hanmo {
@@ -24,6 +25,7 @@ TextJob Text() {
   job.sampling.eos_token_ids = {2};
   job.stop_token_ids = {2, 11};
   job.max_tokens = 32;
+  job.guide = std::make_shared<const std::string>("regex:山");
   job.score_prompt = {101, 8, 102};
   return job;
 }
@@ -42,6 +44,8 @@ TEST(WireTest, CarriesEveryFieldOfAText) {
   EXPECT_EQ(got.prompt, want.prompt);
   EXPECT_EQ(got.stop_token_ids, want.stop_token_ids);
   EXPECT_EQ(got.max_tokens, want.max_tokens);
+  ASSERT_NE(got.guide, nullptr);
+  EXPECT_EQ(*got.guide, *want.guide);
   EXPECT_EQ(got.score_prompt, want.score_prompt);
   EXPECT_EQ(got.sampling.temperature, want.sampling.temperature);
   EXPECT_EQ(got.sampling.top_k, want.sampling.top_k);
@@ -78,12 +82,15 @@ TEST(WireTest, CarriesTheSourceOfAText) {
   EXPECT_EQ(got.paint_height, 24u);
 }
 
-TEST(WireTest, KeepsAbsentLogprobsApartFromZero) {
+TEST(WireTest, KeepsWhatIsAbsentApartFromZero) {
   TextJob job = Text();
   job.sampling.logprobs.reset();
+  job.guide = nullptr;
   wire::Begin message;
   ToWire(BeginCommand{1, 1, job, {}}, &message);
-  EXPECT_FALSE(std::get<TextJob>(FromWire(message)->job).sampling.logprobs.has_value());
+  const TextJob got = std::get<TextJob>(FromWire(message)->job);
+  EXPECT_FALSE(got.sampling.logprobs.has_value());
+  EXPECT_EQ(got.guide, nullptr);
 }
 
 TEST(WireTest, CarriesEveryFieldOfAPicture) {

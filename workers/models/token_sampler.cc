@@ -97,15 +97,27 @@ void ApplyPenalties(absl::Span<float> logits, const TokenSampling& sampling,
   }
 }
 
+void ApplyMask(absl::Span<float> logits, absl::Span<const uint32_t> mask) {
+  constexpr size_t kBits = 32;
+  for (size_t first = 0; first < logits.size(); first += kBits) {
+    const auto word = logits.subspan(first, kBits);
+    const uint32_t bits = first / kBits < mask.size() ? mask[first / kBits] : 0;
+    for (size_t i = 0; i < word.size(); ++i) {
+      word[i] = (bits >> i & 1) != 0 ? word[i] : -kInfinity;
+    }
+  }
+}
+
 // Steps 1 to 4.
 void ApplyProcessors(absl::Span<float> logits, const TokenSampling& sampling,
-                     const TokenHistory& history, absl::Span<const uint32_t> ending_ids) {
+                     const TokenHistory& history, const TokenRules& rules) {
   for (const auto& [id, bias] : sampling.logit_bias) {
     if (id < logits.size()) logits[id] += bias;
   }
   ApplyPenalties(logits, sampling, history);
+  if (!rules.mask.empty()) ApplyMask(logits, rules.mask);
   if (history.generated.size() >= sampling.min_tokens) return;
-  for (const uint32_t id : ending_ids) {
+  for (const uint32_t id : rules.ending_ids) {
     if (id < logits.size()) logits[id] = -kInfinity;
   }
 }
@@ -163,8 +175,7 @@ uint32_t DrawToken(absl::Span<float> logits, const TokenSampling& sampling, doub
 }  // namespace
 
 absl::StatusOr<Token> SampleToken(absl::Span<float> logits, const TokenSampling& sampling,
-                                  const TokenHistory& history,
-                                  absl::Span<const uint32_t> ending_ids) {
+                                  const TokenHistory& history, const TokenRules& rules) {
   if (!AllFinite(logits)) {
     return absl::InternalError(absl::StrCat(kNonFinite, "the model predicts NaN or Inf"));
   }
@@ -176,10 +187,10 @@ absl::StatusOr<Token> SampleToken(absl::Span<float> logits, const TokenSampling&
     log_total = LogSumExp(raw);
     token.top = Likeliest(raw, *sampling.logprobs, log_total);
   }
-  ApplyProcessors(logits, sampling, history, ending_ids);
+  ApplyProcessors(logits, sampling, history, rules);
   const auto best = std::max_element(logits.begin(), logits.end());
   if (best == logits.end() || !std::isfinite(*best)) {
-    return absl::InvalidArgumentError("logit_bias and min_tokens leave no token possible");
+    return absl::InvalidArgumentError("logit_bias, min_tokens and guide leave no token possible");
   }
   token.id =
       sampling.temperature < kGreedyTemperature

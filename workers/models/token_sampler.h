@@ -17,6 +17,14 @@ struct TokenHistory {
   absl::Span<const uint32_t> generated;
 };
 
+// What a text's place allows.
+struct TokenRules {
+  // End-of-text and stop ids.
+  absl::Span<const uint32_t> ending_ids;
+  // Of a guided text: bit (id % 32) of word (id / 32) for each id that may come next. Empty: any.
+  absl::Span<const uint32_t> mask;
+};
+
 // In this order, as transformers does it:
 //   1. logit bias is added;
 //   2. repetition penalty, over the ids of prompt and generated text: a positive logit is divided
@@ -24,8 +32,8 @@ struct TokenHistory {
 //      it, a negative one multiplied;
 //   3. presence penalty is subtracted once, frequency penalty per occurrence, over the generated
 //   ids;
-//   4. while fewer than min_tokens are generated, `ending_ids` (end-of-text and stop ids) are
-//      impossible; so are ids whose bias is -infinity;
+//   4. while fewer than min_tokens are generated, the ending ids are impossible; so are ids whose
+//      bias is -infinity and those outside the mask;
 //   5. temperature below 1e-5: the largest logit, of equal ones the lowest id. Otherwise logits are
 //      divided by the temperature and the tokens sorted by falling logit, equal ones by rising id;
 //   6. top-k (0: off) keeps the k first and those equal to the k-th; then top-p keeps the shortest
@@ -39,8 +47,7 @@ struct TokenHistory {
 // `logits` (one float32 per id) is overwritten. INTERNAL when a logit is NaN or infinite;
 // INVALID_ARGUMENT when no token is left possible. Ids beyond the vocabulary are ignored.
 absl::StatusOr<Token> SampleToken(absl::Span<float> logits, const TokenSampling& sampling,
-                                  const TokenHistory& history,
-                                  absl::Span<const uint32_t> ending_ids);
+                                  const TokenHistory& history, const TokenRules& rules);
 
 }  // namespace hanmo
 

@@ -9,6 +9,7 @@
 #include <limits>
 #include <map>
 #include <random>
+#include <set>
 #include <vector>
 
 #include "workers/models/philox.h"
@@ -45,7 +46,7 @@ TEST(PhiloxTest, DrawsAreUniformIn01) {
 Token Sample(std::vector<float> logits, const TokenSampling& sampling,
              const std::vector<uint32_t>& prompt = {}, const std::vector<uint32_t>& generated = {},
              const std::vector<uint32_t>& ending = {}) {
-  auto token = SampleToken(absl::MakeSpan(logits), sampling, {prompt, generated}, ending);
+  auto token = SampleToken(absl::MakeSpan(logits), sampling, {prompt, generated}, {ending, {}});
   EXPECT_TRUE(token.ok()) << token.status();
   return token.ok() ? *token : Token{};
 }
@@ -214,8 +215,40 @@ TEST(SampleTokenTest, ReportsOutputThatIsNotFinite) {
 TEST(SampleTokenTest, ReportsWhenNothingIsPossible) {
   std::vector<float> logits = {1, 2};
   const std::vector<uint32_t> all = {0, 1};
-  const auto token = SampleToken(absl::MakeSpan(logits), {.min_tokens = 1}, {}, all);
+  const auto token = SampleToken(absl::MakeSpan(logits), {.min_tokens = 1}, {}, {all, {}});
   EXPECT_EQ(token.status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(SampleTokenTest, OnlyTokensOfTheMaskAreDrawn) {
+  std::vector<float> logits(70);
+  for (size_t id = 0; id < logits.size(); ++id) logits[id] = static_cast<float>(id % 7);
+  std::vector<uint32_t> mask = {1u << 3 | 1u << 31, 1u << 5, 1u << 4};
+  const std::set<uint32_t> allowed = {3, 31, 37, 68};
+  std::set<uint32_t> drawn;
+  for (uint64_t seed = 0; seed < 400; ++seed) {
+    for (const uint32_t top_k : {0, 50}) {
+      std::vector<float> copy = logits;
+      const auto token =
+          SampleToken(absl::MakeSpan(copy), {.top_k = top_k, .seed = seed}, {}, {{}, mask});
+      ASSERT_TRUE(token.ok());
+      drawn.insert(token->id);
+    }
+  }
+  EXPECT_EQ(drawn, allowed);
+
+  // Ids beyond a short mask are impossible, too; log probabilities are the model's own.
+  mask.resize(1);
+  const auto token =
+      SampleToken(absl::MakeSpan(logits), {.temperature = 0, .logprobs = 1}, {}, {{}, mask});
+  ASSERT_TRUE(token.ok());
+  EXPECT_EQ(token->id, 3u);
+  EXPECT_EQ(token->top[0].id, 6u);
+  EXPECT_NEAR(token->top[0].logprob - token->logprob, 3, 1e-5);
+
+  const std::vector<uint32_t> nothing = {0};
+  std::vector<float> copy = {1, 2, 3};
+  EXPECT_EQ(SampleToken(absl::MakeSpan(copy), {}, {}, {{}, nothing}).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -711,7 +711,9 @@ type TextParameters struct {
 	// Go on after the end-of-text token, to max_tokens. Default false.
 	IgnoreEos bool `protobuf:"varint,16,opt,name=ignore_eos,json=ignoreEos,proto3" json:"ignore_eos,omitempty"`
 	// No end-of-text and no stop token before this many tokens; 0 to max_tokens. Default 0.
-	MinTokens     *uint32 `protobuf:"varint,17,opt,name=min_tokens,json=minTokens,proto3,oneof" json:"min_tokens,omitempty"`
+	MinTokens *uint32 `protobuf:"varint,17,opt,name=min_tokens,json=minTokens,proto3,oneof" json:"min_tokens,omitempty"`
+	// What the text must match. Default: nothing.
+	Guide         *Guide `protobuf:"bytes,18,opt,name=guide,proto3" json:"guide,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -865,6 +867,191 @@ func (x *TextParameters) GetMinTokens() uint32 {
 	return 0
 }
 
+func (x *TextParameters) GetGuide() *Guide {
+	if x != nil {
+		return x.Guide
+	}
+	return nil
+}
+
+// A form that a text must have: tokens that would break it can't be drawn, the others keep their
+// probabilities in proportion. The text ends, with FINISH_REASON_EOS, when the model chooses to at a
+// place where the form is complete, or when nothing could follow; so before min_tokens it ends only
+// in the latter case. A text that ends otherwise, by max_tokens (FINISH_REASON_LENGTH), a stop
+// string or a stop token id, may be incomplete. Goes with everything but ignore_eos. Needs a model
+// with a byte-level tokenizer and an end-of-text token, or stop_token_ids in its place.
+type Guide struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Exactly one. One that is too large or too ambiguous is refused; a text whose guide becomes so on
+	// the way ends with INVALID_ARGUMENT.
+	//
+	// Types that are valid to be assigned to Guide:
+	//
+	//	*Guide_JsonSchema
+	//	*Guide_Regex
+	//	*Guide_Grammar
+	//	*Guide_Choice
+	Guide         isGuide_Guide `protobuf_oneof:"guide"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Guide) Reset() {
+	*x = Guide{}
+	mi := &file_hanmo_v1_generation_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Guide) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Guide) ProtoMessage() {}
+
+func (x *Guide) ProtoReflect() protoreflect.Message {
+	mi := &file_hanmo_v1_generation_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Guide.ProtoReflect.Descriptor instead.
+func (*Guide) Descriptor() ([]byte, []int) {
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Guide) GetGuide() isGuide_Guide {
+	if x != nil {
+		return x.Guide
+	}
+	return nil
+}
+
+func (x *Guide) GetJsonSchema() string {
+	if x != nil {
+		if x, ok := x.Guide.(*Guide_JsonSchema); ok {
+			return x.JsonSchema
+		}
+	}
+	return ""
+}
+
+func (x *Guide) GetRegex() string {
+	if x != nil {
+		if x, ok := x.Guide.(*Guide_Regex); ok {
+			return x.Regex
+		}
+	}
+	return ""
+}
+
+func (x *Guide) GetGrammar() string {
+	if x != nil {
+		if x, ok := x.Guide.(*Guide_Grammar); ok {
+			return x.Grammar
+		}
+	}
+	return ""
+}
+
+func (x *Guide) GetChoice() *Choice {
+	if x != nil {
+		if x, ok := x.Guide.(*Guide_Choice); ok {
+			return x.Choice
+		}
+	}
+	return nil
+}
+
+type isGuide_Guide interface {
+	isGuide_Guide()
+}
+
+type Guide_JsonSchema struct {
+	// A JSON schema of at most 64 KiB, its patterns at most 1 KiB each: the text is a JSON document
+	// that is valid by it. Properties are written in the order of the schema; between tokens there is
+	// at most a space, or a line break and 16 spaces. Keywords that can't be kept are refused; so is
+	// a oneOf whose schemas overlap, for which anyOf often does. A $ref stays within the schema
+	// ("#/..."). {"type": "object"} is any object, {} any document.
+	JsonSchema string `protobuf:"bytes,1,opt,name=json_schema,json=jsonSchema,proto3,oneof"`
+}
+
+type Guide_Regex struct {
+	// A regular expression of at most 4 KiB that the whole text matches, in the syntax of Rust's crate
+	// regex, without look-around and back references.
+	Regex string `protobuf:"bytes,2,opt,name=regex,proto3,oneof"`
+}
+
+type Guide_Grammar struct {
+	// A context-free grammar of at most 16 KiB, in llguidance's dialect of Lark; the text matches its
+	// rule `start`.
+	Grammar string `protobuf:"bytes,3,opt,name=grammar,proto3,oneof"`
+}
+
+type Guide_Choice struct {
+	// The text is one of these.
+	Choice *Choice `protobuf:"bytes,4,opt,name=choice,proto3,oneof"`
+}
+
+func (*Guide_JsonSchema) isGuide_Guide() {}
+
+func (*Guide_Regex) isGuide_Guide() {}
+
+func (*Guide_Grammar) isGuide_Guide() {}
+
+func (*Guide_Choice) isGuide_Guide() {}
+
+type Choice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 1024, of 1 to 4096 bytes each and 64 KiB together.
+	Texts         []string `protobuf:"bytes,1,rep,name=texts,proto3" json:"texts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Choice) Reset() {
+	*x = Choice{}
+	mi := &file_hanmo_v1_generation_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Choice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Choice) ProtoMessage() {}
+
+func (x *Choice) ProtoReflect() protoreflect.Message {
+	mi := &file_hanmo_v1_generation_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Choice.ProtoReflect.Descriptor instead.
+func (*Choice) Descriptor() ([]byte, []int) {
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Choice) GetTexts() []string {
+	if x != nil {
+		return x.Texts
+	}
+	return nil
+}
+
 type PictureParameters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the picture should not show; used where guidance is above 1. Default: empty.
@@ -901,7 +1088,7 @@ type PictureParameters struct {
 
 func (x *PictureParameters) Reset() {
 	*x = PictureParameters{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[8]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -913,7 +1100,7 @@ func (x *PictureParameters) String() string {
 func (*PictureParameters) ProtoMessage() {}
 
 func (x *PictureParameters) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[8]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -926,7 +1113,7 @@ func (x *PictureParameters) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PictureParameters.ProtoReflect.Descriptor instead.
 func (*PictureParameters) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{8}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *PictureParameters) GetNegativePrompt() string {
@@ -1029,7 +1216,7 @@ type GenerateResponse struct {
 
 func (x *GenerateResponse) Reset() {
 	*x = GenerateResponse{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[9]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1228,7 @@ func (x *GenerateResponse) String() string {
 func (*GenerateResponse) ProtoMessage() {}
 
 func (x *GenerateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[9]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1241,7 @@ func (x *GenerateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateResponse.ProtoReflect.Descriptor instead.
 func (*GenerateResponse) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{9}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GenerateResponse) GetRequestId() string {
@@ -1114,7 +1301,7 @@ type Output struct {
 
 func (x *Output) Reset() {
 	*x = Output{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[10]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1313,7 @@ func (x *Output) String() string {
 func (*Output) ProtoMessage() {}
 
 func (x *Output) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[10]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1326,7 @@ func (x *Output) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Output.ProtoReflect.Descriptor instead.
 func (*Output) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{10}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Output) GetIndex() uint32 {
@@ -1207,7 +1394,7 @@ type Text struct {
 
 func (x *Text) Reset() {
 	*x = Text{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[11]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1406,7 @@ func (x *Text) String() string {
 func (*Text) ProtoMessage() {}
 
 func (x *Text) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[11]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1419,7 @@ func (x *Text) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Text.ProtoReflect.Descriptor instead.
 func (*Text) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{11}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Text) GetText() string {
@@ -1289,7 +1476,7 @@ type TokenLogprob struct {
 
 func (x *TokenLogprob) Reset() {
 	*x = TokenLogprob{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[12]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1301,7 +1488,7 @@ func (x *TokenLogprob) String() string {
 func (*TokenLogprob) ProtoMessage() {}
 
 func (x *TokenLogprob) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[12]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1314,7 +1501,7 @@ func (x *TokenLogprob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenLogprob.ProtoReflect.Descriptor instead.
 func (*TokenLogprob) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{12}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TokenLogprob) GetTokenId() uint32 {
@@ -1348,7 +1535,7 @@ type TokenLogprobCandidate struct {
 
 func (x *TokenLogprobCandidate) Reset() {
 	*x = TokenLogprobCandidate{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[13]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1547,7 @@ func (x *TokenLogprobCandidate) String() string {
 func (*TokenLogprobCandidate) ProtoMessage() {}
 
 func (x *TokenLogprobCandidate) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[13]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1560,7 @@ func (x *TokenLogprobCandidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenLogprobCandidate.ProtoReflect.Descriptor instead.
 func (*TokenLogprobCandidate) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{13}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TokenLogprobCandidate) GetTokenId() uint32 {
@@ -1408,7 +1595,7 @@ type Picture struct {
 
 func (x *Picture) Reset() {
 	*x = Picture{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[14]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1607,7 @@ func (x *Picture) String() string {
 func (*Picture) ProtoMessage() {}
 
 func (x *Picture) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[14]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1620,7 @@ func (x *Picture) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Picture.ProtoReflect.Descriptor instead.
 func (*Picture) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{14}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Picture) GetData() []byte {
@@ -1502,7 +1689,7 @@ type GenerateStreamResponse struct {
 
 func (x *GenerateStreamResponse) Reset() {
 	*x = GenerateStreamResponse{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[15]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1514,7 +1701,7 @@ func (x *GenerateStreamResponse) String() string {
 func (*GenerateStreamResponse) ProtoMessage() {}
 
 func (x *GenerateStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[15]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1527,7 +1714,7 @@ func (x *GenerateStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateStreamResponse.ProtoReflect.Descriptor instead.
 func (*GenerateStreamResponse) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{15}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GenerateStreamResponse) GetEvent() isGenerateStreamResponse_Event {
@@ -1647,7 +1834,7 @@ type QueueUpdate struct {
 
 func (x *QueueUpdate) Reset() {
 	*x = QueueUpdate{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[16]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +1846,7 @@ func (x *QueueUpdate) String() string {
 func (*QueueUpdate) ProtoMessage() {}
 
 func (x *QueueUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[16]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +1859,7 @@ func (x *QueueUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueueUpdate.ProtoReflect.Descriptor instead.
 func (*QueueUpdate) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{16}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *QueueUpdate) GetRequestId() string {
@@ -1708,7 +1895,7 @@ type StepUpdate struct {
 
 func (x *StepUpdate) Reset() {
 	*x = StepUpdate{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[17]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1907,7 @@ func (x *StepUpdate) String() string {
 func (*StepUpdate) ProtoMessage() {}
 
 func (x *StepUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[17]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1920,7 @@ func (x *StepUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StepUpdate.ProtoReflect.Descriptor instead.
 func (*StepUpdate) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{17}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *StepUpdate) GetIndex() uint32 {
@@ -1770,7 +1957,7 @@ type TextDelta struct {
 
 func (x *TextDelta) Reset() {
 	*x = TextDelta{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[18]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1782,7 +1969,7 @@ func (x *TextDelta) String() string {
 func (*TextDelta) ProtoMessage() {}
 
 func (x *TextDelta) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[18]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1795,7 +1982,7 @@ func (x *TextDelta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TextDelta.ProtoReflect.Descriptor instead.
 func (*TextDelta) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{18}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *TextDelta) GetIndex() uint32 {
@@ -1838,7 +2025,7 @@ type Preview struct {
 
 func (x *Preview) Reset() {
 	*x = Preview{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[19]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +2037,7 @@ func (x *Preview) String() string {
 func (*Preview) ProtoMessage() {}
 
 func (x *Preview) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[19]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +2050,7 @@ func (x *Preview) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Preview.ProtoReflect.Descriptor instead.
 func (*Preview) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{19}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Preview) GetIndex() uint32 {
@@ -1904,7 +2091,7 @@ type PictureChunk struct {
 
 func (x *PictureChunk) Reset() {
 	*x = PictureChunk{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[20]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2103,7 @@ func (x *PictureChunk) String() string {
 func (*PictureChunk) ProtoMessage() {}
 
 func (x *PictureChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[20]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2116,7 @@ func (x *PictureChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PictureChunk.ProtoReflect.Descriptor instead.
 func (*PictureChunk) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{20}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *PictureChunk) GetIndex() uint32 {
@@ -2005,7 +2192,7 @@ type Usage struct {
 
 func (x *Usage) Reset() {
 	*x = Usage{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[21]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2017,7 +2204,7 @@ func (x *Usage) String() string {
 func (*Usage) ProtoMessage() {}
 
 func (x *Usage) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[21]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2030,7 +2217,7 @@ func (x *Usage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Usage.ProtoReflect.Descriptor instead.
 func (*Usage) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{21}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Usage) GetPromptTokens() uint32 {
@@ -2101,7 +2288,7 @@ type Timings struct {
 
 func (x *Timings) Reset() {
 	*x = Timings{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[22]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2113,7 +2300,7 @@ func (x *Timings) String() string {
 func (*Timings) ProtoMessage() {}
 
 func (x *Timings) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[22]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2126,7 +2313,7 @@ func (x *Timings) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Timings.ProtoReflect.Descriptor instead.
 func (*Timings) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{22}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Timings) GetQueue() *durationpb.Duration {
@@ -2165,7 +2352,7 @@ type TokenizeRequest struct {
 
 func (x *TokenizeRequest) Reset() {
 	*x = TokenizeRequest{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[23]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2177,7 +2364,7 @@ func (x *TokenizeRequest) String() string {
 func (*TokenizeRequest) ProtoMessage() {}
 
 func (x *TokenizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[23]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2190,7 +2377,7 @@ func (x *TokenizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenizeRequest.ProtoReflect.Descriptor instead.
 func (*TokenizeRequest) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{23}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TokenizeRequest) GetModel() string {
@@ -2232,7 +2419,7 @@ type TokenizeResponse struct {
 
 func (x *TokenizeResponse) Reset() {
 	*x = TokenizeResponse{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[24]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2431,7 @@ func (x *TokenizeResponse) String() string {
 func (*TokenizeResponse) ProtoMessage() {}
 
 func (x *TokenizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[24]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2444,7 @@ func (x *TokenizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TokenizeResponse.ProtoReflect.Descriptor instead.
 func (*TokenizeResponse) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{24}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TokenizeResponse) GetIds() []uint32 {
@@ -2289,7 +2476,7 @@ type DetokenizeRequest struct {
 
 func (x *DetokenizeRequest) Reset() {
 	*x = DetokenizeRequest{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[25]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2488,7 @@ func (x *DetokenizeRequest) String() string {
 func (*DetokenizeRequest) ProtoMessage() {}
 
 func (x *DetokenizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[25]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2501,7 @@ func (x *DetokenizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetokenizeRequest.ProtoReflect.Descriptor instead.
 func (*DetokenizeRequest) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{25}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DetokenizeRequest) GetModel() string {
@@ -2358,7 +2545,7 @@ type DetokenizeResponse struct {
 
 func (x *DetokenizeResponse) Reset() {
 	*x = DetokenizeResponse{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[26]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2370,7 +2557,7 @@ func (x *DetokenizeResponse) String() string {
 func (*DetokenizeResponse) ProtoMessage() {}
 
 func (x *DetokenizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[26]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2383,7 +2570,7 @@ func (x *DetokenizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DetokenizeResponse.ProtoReflect.Descriptor instead.
 func (*DetokenizeResponse) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{26}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DetokenizeResponse) GetText() string {
@@ -2410,7 +2597,7 @@ type CancelRequest struct {
 
 func (x *CancelRequest) Reset() {
 	*x = CancelRequest{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[27]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2422,7 +2609,7 @@ func (x *CancelRequest) String() string {
 func (*CancelRequest) ProtoMessage() {}
 
 func (x *CancelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[27]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2435,7 +2622,7 @@ func (x *CancelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRequest.ProtoReflect.Descriptor instead.
 func (*CancelRequest) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{27}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CancelRequest) GetRequestId() string {
@@ -2455,7 +2642,7 @@ type CancelResponse struct {
 
 func (x *CancelResponse) Reset() {
 	*x = CancelResponse{}
-	mi := &file_hanmo_v1_generation_proto_msgTypes[28]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2467,7 +2654,7 @@ func (x *CancelResponse) String() string {
 func (*CancelResponse) ProtoMessage() {}
 
 func (x *CancelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_hanmo_v1_generation_proto_msgTypes[28]
+	mi := &file_hanmo_v1_generation_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2480,7 +2667,7 @@ func (x *CancelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelResponse.ProtoReflect.Descriptor instead.
 func (*CancelResponse) Descriptor() ([]byte, []int) {
-	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{28}
+	return file_hanmo_v1_generation_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CancelResponse) GetRequests() uint32 {
@@ -2526,7 +2713,7 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\bmessages\x18\x01 \x03(\v2\x15.hanmo.v1.ChatMessageR\bmessages\";\n" +
 	"\vChatMessage\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x18\n" +
-	"\acontent\x18\x02 \x01(\tR\acontent\"\xdc\x06\n" +
+	"\acontent\x18\x02 \x01(\tR\acontent\"\x83\a\n" +
 	"\x0eTextParameters\x12\"\n" +
 	"\n" +
 	"max_tokens\x18\x01 \x01(\rH\x00R\tmaxTokens\x88\x01\x01\x12%\n" +
@@ -2550,7 +2737,8 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\n" +
 	"ignore_eos\x18\x10 \x01(\bR\tignoreEos\x12\"\n" +
 	"\n" +
-	"min_tokens\x18\x11 \x01(\rH\vR\tminTokens\x88\x01\x01\x1a<\n" +
+	"min_tokens\x18\x11 \x01(\rH\vR\tminTokens\x88\x01\x01\x12%\n" +
+	"\x05guide\x18\x12 \x01(\v2\x0f.hanmo.v1.GuideR\x05guide\x1a<\n" +
 	"\x0eLogitBiasEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x02R\x05value:\x028\x01B\r\n" +
@@ -2565,7 +2753,16 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\x05_seedB\x04\n" +
 	"\x02_nB\v\n" +
 	"\t_logprobsB\r\n" +
-	"\v_min_tokens\"\xf9\x03\n" +
+	"\v_min_tokens\"\x93\x01\n" +
+	"\x05Guide\x12!\n" +
+	"\vjson_schema\x18\x01 \x01(\tH\x00R\n" +
+	"jsonSchema\x12\x16\n" +
+	"\x05regex\x18\x02 \x01(\tH\x00R\x05regex\x12\x1a\n" +
+	"\agrammar\x18\x03 \x01(\tH\x00R\agrammar\x12*\n" +
+	"\x06choice\x18\x04 \x01(\v2\x10.hanmo.v1.ChoiceH\x00R\x06choiceB\a\n" +
+	"\x05guide\"\x1e\n" +
+	"\x06Choice\x12\x14\n" +
+	"\x05texts\x18\x01 \x03(\tR\x05texts\"\xf9\x03\n" +
 	"\x11PictureParameters\x12'\n" +
 	"\x0fnegative_prompt\x18\x01 \x01(\tR\x0enegativePrompt\x12\x19\n" +
 	"\x05width\x18\x02 \x01(\rH\x00R\x05width\x88\x01\x01\x12\x1b\n" +
@@ -2731,7 +2928,7 @@ func file_hanmo_v1_generation_proto_rawDescGZIP() []byte {
 }
 
 var file_hanmo_v1_generation_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_hanmo_v1_generation_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_hanmo_v1_generation_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_hanmo_v1_generation_proto_goTypes = []any{
 	(PictureFormat)(0),             // 0: hanmo.v1.PictureFormat
 	(FinishReason)(0),              // 1: hanmo.v1.FinishReason
@@ -2743,78 +2940,82 @@ var file_hanmo_v1_generation_proto_goTypes = []any{
 	(*Chat)(nil),                   // 7: hanmo.v1.Chat
 	(*ChatMessage)(nil),            // 8: hanmo.v1.ChatMessage
 	(*TextParameters)(nil),         // 9: hanmo.v1.TextParameters
-	(*PictureParameters)(nil),      // 10: hanmo.v1.PictureParameters
-	(*GenerateResponse)(nil),       // 11: hanmo.v1.GenerateResponse
-	(*Output)(nil),                 // 12: hanmo.v1.Output
-	(*Text)(nil),                   // 13: hanmo.v1.Text
-	(*TokenLogprob)(nil),           // 14: hanmo.v1.TokenLogprob
-	(*TokenLogprobCandidate)(nil),  // 15: hanmo.v1.TokenLogprobCandidate
-	(*Picture)(nil),                // 16: hanmo.v1.Picture
-	(*GenerateStreamResponse)(nil), // 17: hanmo.v1.GenerateStreamResponse
-	(*QueueUpdate)(nil),            // 18: hanmo.v1.QueueUpdate
-	(*StepUpdate)(nil),             // 19: hanmo.v1.StepUpdate
-	(*TextDelta)(nil),              // 20: hanmo.v1.TextDelta
-	(*Preview)(nil),                // 21: hanmo.v1.Preview
-	(*PictureChunk)(nil),           // 22: hanmo.v1.PictureChunk
-	(*Usage)(nil),                  // 23: hanmo.v1.Usage
-	(*Timings)(nil),                // 24: hanmo.v1.Timings
-	(*TokenizeRequest)(nil),        // 25: hanmo.v1.TokenizeRequest
-	(*TokenizeResponse)(nil),       // 26: hanmo.v1.TokenizeResponse
-	(*DetokenizeRequest)(nil),      // 27: hanmo.v1.DetokenizeRequest
-	(*DetokenizeResponse)(nil),     // 28: hanmo.v1.DetokenizeResponse
-	(*CancelRequest)(nil),          // 29: hanmo.v1.CancelRequest
-	(*CancelResponse)(nil),         // 30: hanmo.v1.CancelResponse
-	nil,                            // 31: hanmo.v1.TextParameters.LogitBiasEntry
-	(*durationpb.Duration)(nil),    // 32: google.protobuf.Duration
+	(*Guide)(nil),                  // 10: hanmo.v1.Guide
+	(*Choice)(nil),                 // 11: hanmo.v1.Choice
+	(*PictureParameters)(nil),      // 12: hanmo.v1.PictureParameters
+	(*GenerateResponse)(nil),       // 13: hanmo.v1.GenerateResponse
+	(*Output)(nil),                 // 14: hanmo.v1.Output
+	(*Text)(nil),                   // 15: hanmo.v1.Text
+	(*TokenLogprob)(nil),           // 16: hanmo.v1.TokenLogprob
+	(*TokenLogprobCandidate)(nil),  // 17: hanmo.v1.TokenLogprobCandidate
+	(*Picture)(nil),                // 18: hanmo.v1.Picture
+	(*GenerateStreamResponse)(nil), // 19: hanmo.v1.GenerateStreamResponse
+	(*QueueUpdate)(nil),            // 20: hanmo.v1.QueueUpdate
+	(*StepUpdate)(nil),             // 21: hanmo.v1.StepUpdate
+	(*TextDelta)(nil),              // 22: hanmo.v1.TextDelta
+	(*Preview)(nil),                // 23: hanmo.v1.Preview
+	(*PictureChunk)(nil),           // 24: hanmo.v1.PictureChunk
+	(*Usage)(nil),                  // 25: hanmo.v1.Usage
+	(*Timings)(nil),                // 26: hanmo.v1.Timings
+	(*TokenizeRequest)(nil),        // 27: hanmo.v1.TokenizeRequest
+	(*TokenizeResponse)(nil),       // 28: hanmo.v1.TokenizeResponse
+	(*DetokenizeRequest)(nil),      // 29: hanmo.v1.DetokenizeRequest
+	(*DetokenizeResponse)(nil),     // 30: hanmo.v1.DetokenizeResponse
+	(*CancelRequest)(nil),          // 31: hanmo.v1.CancelRequest
+	(*CancelResponse)(nil),         // 32: hanmo.v1.CancelResponse
+	nil,                            // 33: hanmo.v1.TextParameters.LogitBiasEntry
+	(*durationpb.Duration)(nil),    // 34: google.protobuf.Duration
 }
 var file_hanmo_v1_generation_proto_depIdxs = []int32{
 	7,  // 0: hanmo.v1.GenerateRequest.chat:type_name -> hanmo.v1.Chat
 	3,  // 1: hanmo.v1.GenerateRequest.parts:type_name -> hanmo.v1.Parts
 	6,  // 2: hanmo.v1.GenerateRequest.token_ids:type_name -> hanmo.v1.TokenIds
 	9,  // 3: hanmo.v1.GenerateRequest.text:type_name -> hanmo.v1.TextParameters
-	10, // 4: hanmo.v1.GenerateRequest.picture:type_name -> hanmo.v1.PictureParameters
+	12, // 4: hanmo.v1.GenerateRequest.picture:type_name -> hanmo.v1.PictureParameters
 	4,  // 5: hanmo.v1.Parts.parts:type_name -> hanmo.v1.Part
 	5,  // 6: hanmo.v1.Part.picture:type_name -> hanmo.v1.InputPicture
 	8,  // 7: hanmo.v1.Chat.messages:type_name -> hanmo.v1.ChatMessage
-	31, // 8: hanmo.v1.TextParameters.logit_bias:type_name -> hanmo.v1.TextParameters.LogitBiasEntry
-	0,  // 9: hanmo.v1.PictureParameters.format:type_name -> hanmo.v1.PictureFormat
-	12, // 10: hanmo.v1.GenerateResponse.outputs:type_name -> hanmo.v1.Output
-	23, // 11: hanmo.v1.GenerateResponse.usage:type_name -> hanmo.v1.Usage
-	24, // 12: hanmo.v1.GenerateResponse.timings:type_name -> hanmo.v1.Timings
-	13, // 13: hanmo.v1.Output.text:type_name -> hanmo.v1.Text
-	16, // 14: hanmo.v1.Output.picture:type_name -> hanmo.v1.Picture
-	1,  // 15: hanmo.v1.Text.finish_reason:type_name -> hanmo.v1.FinishReason
-	14, // 16: hanmo.v1.Text.logprobs:type_name -> hanmo.v1.TokenLogprob
-	15, // 17: hanmo.v1.TokenLogprob.top:type_name -> hanmo.v1.TokenLogprobCandidate
-	0,  // 18: hanmo.v1.Picture.format:type_name -> hanmo.v1.PictureFormat
-	18, // 19: hanmo.v1.GenerateStreamResponse.queued:type_name -> hanmo.v1.QueueUpdate
-	19, // 20: hanmo.v1.GenerateStreamResponse.step:type_name -> hanmo.v1.StepUpdate
-	20, // 21: hanmo.v1.GenerateStreamResponse.text:type_name -> hanmo.v1.TextDelta
-	21, // 22: hanmo.v1.GenerateStreamResponse.preview:type_name -> hanmo.v1.Preview
-	22, // 23: hanmo.v1.GenerateStreamResponse.picture:type_name -> hanmo.v1.PictureChunk
-	11, // 24: hanmo.v1.GenerateStreamResponse.final:type_name -> hanmo.v1.GenerateResponse
-	32, // 25: hanmo.v1.QueueUpdate.expected_wait:type_name -> google.protobuf.Duration
-	14, // 26: hanmo.v1.TextDelta.logprobs:type_name -> hanmo.v1.TokenLogprob
-	0,  // 27: hanmo.v1.PictureChunk.format:type_name -> hanmo.v1.PictureFormat
-	32, // 28: hanmo.v1.Usage.device_time:type_name -> google.protobuf.Duration
-	32, // 29: hanmo.v1.Timings.queue:type_name -> google.protobuf.Duration
-	32, // 30: hanmo.v1.Timings.first_output:type_name -> google.protobuf.Duration
-	32, // 31: hanmo.v1.Timings.total:type_name -> google.protobuf.Duration
-	2,  // 32: hanmo.v1.Generation.Generate:input_type -> hanmo.v1.GenerateRequest
-	2,  // 33: hanmo.v1.Generation.GenerateStream:input_type -> hanmo.v1.GenerateRequest
-	25, // 34: hanmo.v1.Generation.Tokenize:input_type -> hanmo.v1.TokenizeRequest
-	29, // 35: hanmo.v1.Generation.Cancel:input_type -> hanmo.v1.CancelRequest
-	27, // 36: hanmo.v1.Generation.Detokenize:input_type -> hanmo.v1.DetokenizeRequest
-	11, // 37: hanmo.v1.Generation.Generate:output_type -> hanmo.v1.GenerateResponse
-	17, // 38: hanmo.v1.Generation.GenerateStream:output_type -> hanmo.v1.GenerateStreamResponse
-	26, // 39: hanmo.v1.Generation.Tokenize:output_type -> hanmo.v1.TokenizeResponse
-	30, // 40: hanmo.v1.Generation.Cancel:output_type -> hanmo.v1.CancelResponse
-	28, // 41: hanmo.v1.Generation.Detokenize:output_type -> hanmo.v1.DetokenizeResponse
-	37, // [37:42] is the sub-list for method output_type
-	32, // [32:37] is the sub-list for method input_type
-	32, // [32:32] is the sub-list for extension type_name
-	32, // [32:32] is the sub-list for extension extendee
-	0,  // [0:32] is the sub-list for field type_name
+	33, // 8: hanmo.v1.TextParameters.logit_bias:type_name -> hanmo.v1.TextParameters.LogitBiasEntry
+	10, // 9: hanmo.v1.TextParameters.guide:type_name -> hanmo.v1.Guide
+	11, // 10: hanmo.v1.Guide.choice:type_name -> hanmo.v1.Choice
+	0,  // 11: hanmo.v1.PictureParameters.format:type_name -> hanmo.v1.PictureFormat
+	14, // 12: hanmo.v1.GenerateResponse.outputs:type_name -> hanmo.v1.Output
+	25, // 13: hanmo.v1.GenerateResponse.usage:type_name -> hanmo.v1.Usage
+	26, // 14: hanmo.v1.GenerateResponse.timings:type_name -> hanmo.v1.Timings
+	15, // 15: hanmo.v1.Output.text:type_name -> hanmo.v1.Text
+	18, // 16: hanmo.v1.Output.picture:type_name -> hanmo.v1.Picture
+	1,  // 17: hanmo.v1.Text.finish_reason:type_name -> hanmo.v1.FinishReason
+	16, // 18: hanmo.v1.Text.logprobs:type_name -> hanmo.v1.TokenLogprob
+	17, // 19: hanmo.v1.TokenLogprob.top:type_name -> hanmo.v1.TokenLogprobCandidate
+	0,  // 20: hanmo.v1.Picture.format:type_name -> hanmo.v1.PictureFormat
+	20, // 21: hanmo.v1.GenerateStreamResponse.queued:type_name -> hanmo.v1.QueueUpdate
+	21, // 22: hanmo.v1.GenerateStreamResponse.step:type_name -> hanmo.v1.StepUpdate
+	22, // 23: hanmo.v1.GenerateStreamResponse.text:type_name -> hanmo.v1.TextDelta
+	23, // 24: hanmo.v1.GenerateStreamResponse.preview:type_name -> hanmo.v1.Preview
+	24, // 25: hanmo.v1.GenerateStreamResponse.picture:type_name -> hanmo.v1.PictureChunk
+	13, // 26: hanmo.v1.GenerateStreamResponse.final:type_name -> hanmo.v1.GenerateResponse
+	34, // 27: hanmo.v1.QueueUpdate.expected_wait:type_name -> google.protobuf.Duration
+	16, // 28: hanmo.v1.TextDelta.logprobs:type_name -> hanmo.v1.TokenLogprob
+	0,  // 29: hanmo.v1.PictureChunk.format:type_name -> hanmo.v1.PictureFormat
+	34, // 30: hanmo.v1.Usage.device_time:type_name -> google.protobuf.Duration
+	34, // 31: hanmo.v1.Timings.queue:type_name -> google.protobuf.Duration
+	34, // 32: hanmo.v1.Timings.first_output:type_name -> google.protobuf.Duration
+	34, // 33: hanmo.v1.Timings.total:type_name -> google.protobuf.Duration
+	2,  // 34: hanmo.v1.Generation.Generate:input_type -> hanmo.v1.GenerateRequest
+	2,  // 35: hanmo.v1.Generation.GenerateStream:input_type -> hanmo.v1.GenerateRequest
+	27, // 36: hanmo.v1.Generation.Tokenize:input_type -> hanmo.v1.TokenizeRequest
+	31, // 37: hanmo.v1.Generation.Cancel:input_type -> hanmo.v1.CancelRequest
+	29, // 38: hanmo.v1.Generation.Detokenize:input_type -> hanmo.v1.DetokenizeRequest
+	13, // 39: hanmo.v1.Generation.Generate:output_type -> hanmo.v1.GenerateResponse
+	19, // 40: hanmo.v1.Generation.GenerateStream:output_type -> hanmo.v1.GenerateStreamResponse
+	28, // 41: hanmo.v1.Generation.Tokenize:output_type -> hanmo.v1.TokenizeResponse
+	32, // 42: hanmo.v1.Generation.Cancel:output_type -> hanmo.v1.CancelResponse
+	30, // 43: hanmo.v1.Generation.Detokenize:output_type -> hanmo.v1.DetokenizeResponse
+	39, // [39:44] is the sub-list for method output_type
+	34, // [34:39] is the sub-list for method input_type
+	34, // [34:34] is the sub-list for extension type_name
+	34, // [34:34] is the sub-list for extension extendee
+	0,  // [0:34] is the sub-list for field type_name
 }
 
 func init() { file_hanmo_v1_generation_proto_init() }
@@ -2835,12 +3036,18 @@ func file_hanmo_v1_generation_proto_init() {
 		(*Part_Picture)(nil),
 	}
 	file_hanmo_v1_generation_proto_msgTypes[7].OneofWrappers = []any{}
-	file_hanmo_v1_generation_proto_msgTypes[8].OneofWrappers = []any{}
-	file_hanmo_v1_generation_proto_msgTypes[10].OneofWrappers = []any{
+	file_hanmo_v1_generation_proto_msgTypes[8].OneofWrappers = []any{
+		(*Guide_JsonSchema)(nil),
+		(*Guide_Regex)(nil),
+		(*Guide_Grammar)(nil),
+		(*Guide_Choice)(nil),
+	}
+	file_hanmo_v1_generation_proto_msgTypes[10].OneofWrappers = []any{}
+	file_hanmo_v1_generation_proto_msgTypes[12].OneofWrappers = []any{
 		(*Output_Text)(nil),
 		(*Output_Picture)(nil),
 	}
-	file_hanmo_v1_generation_proto_msgTypes[15].OneofWrappers = []any{
+	file_hanmo_v1_generation_proto_msgTypes[17].OneofWrappers = []any{
 		(*GenerateStreamResponse_Queued)(nil),
 		(*GenerateStreamResponse_Step)(nil),
 		(*GenerateStreamResponse_Text)(nil),
@@ -2854,7 +3061,7 @@ func file_hanmo_v1_generation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hanmo_v1_generation_proto_rawDesc), len(file_hanmo_v1_generation_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   30,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

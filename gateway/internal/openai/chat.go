@@ -14,9 +14,6 @@ type chatRequest struct {
 	MaxCompletionTokens *uint32       `json:"max_completion_tokens"`
 	Logprobs            bool          `json:"logprobs"`
 	TopLogprobs         *uint32       `json:"top_logprobs"`
-	ResponseFormat      *struct {
-		Type string `json:"type"`
-	} `json:"response_format"`
 
 	Tools             anything `json:"tools"`
 	ToolChoice        anything `json:"tool_choice"`
@@ -86,12 +83,9 @@ func (a *API) chat(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	names := chatNames
+	names := body.names(chatNames)
 	if body.MaxCompletionTokens != nil {
-		names = fieldNames{"text.max_tokens": "max_completion_tokens"}
-		for field, name := range chatNames {
-			names[field] = name
-		}
+		names = names.with("text.max_tokens", "max_completion_tokens")
 	}
 	call := &textCall{api: a, request: request, names: names, choices: chatChoices{body.Logprobs},
 		idPrefix: "chatcmpl-", object: "chat.completion", chunk: "chat.completion.chunk",
@@ -112,9 +106,6 @@ func (b *chatRequest) toHanmo() (*hanmov1.GenerateRequest, error) {
 		if kind != "text" {
 			return nil, badField("modalities", "must be [\"text\"]")
 		}
-	}
-	if b.ResponseFormat != nil && b.ResponseFormat.Type != "text" {
-		return nil, badField("response_format", "must be of type \"text\"")
 	}
 	request, err := b.request()
 	if err != nil {

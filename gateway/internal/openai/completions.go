@@ -58,7 +58,7 @@ func (a *API) completions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	call := &textCall{api: a, request: request, names: completionNames,
+	call := &textCall{api: a, request: request, names: body.names(completionNames),
 		choices:  &completionChoices{logprobs: body.Logprobs != nil, offsets: map[uint32]int{}},
 		idPrefix: "cmpl-", object: "text_completion", chunk: "text_completion",
 		stream: body.Stream, usage: body.includesUsage()}

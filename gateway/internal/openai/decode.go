@@ -52,7 +52,10 @@ func fromJSONError(err error) error {
 	var wrong *json.UnmarshalTypeError
 	if errors.As(err, &wrong) {
 		// The path has the names of embedded structs, too.
-		field := strings.TrimPrefix(strings.TrimPrefix(wrong.Field, "sampling."), "common.")
+		field := wrong.Field
+		for _, embedded := range []string{"sampling.", "common.", "guides."} {
+			field = strings.TrimPrefix(field, embedded)
+		}
 		return NewError(http.StatusBadRequest, "invalid_type", field,
 			strings.TrimPrefix(field+": ", ": ")+"can't be "+wrong.Value)
 	}

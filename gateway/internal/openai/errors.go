@@ -2,6 +2,7 @@ package openai
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -66,12 +67,21 @@ func (n fieldNames) of(field string) string {
 	if name, ok := n[field]; ok {
 		return name
 	}
+	if name, ok := n["text.guide"]; ok && isOfGuide(field) {
+		return name
+	}
 	for _, group := range []string{"text.", "picture.", "chat.", "parts."} {
 		if rest, ok := strings.CutPrefix(field, group); ok {
 			return rest
 		}
 	}
 	return field
+}
+
+func (n fieldNames) with(field, name string) fieldNames {
+	more := maps.Clone(n)
+	more[field] = name
+	return more
 }
 
 var errorCodes = map[codes.Code]string{

@@ -36,6 +36,7 @@ func (c *common) request() (*hanmov1.GenerateRequest, error) {
 // sampling is what chats and completions share.
 type sampling struct {
 	common
+	guides
 	MaxTokens        *uint32            `json:"max_tokens"`
 	Temperature      *float32           `json:"temperature"`
 	TopP             *float32           `json:"top_p"`
@@ -72,6 +73,10 @@ func (s *sampling) parameters() (*hanmov1.TextParameters, error) {
 		RepetitionPenalty: s.RepetitionPenalty, PresencePenalty: s.PresencePenalty,
 		FrequencyPenalty: s.FrequencyPenalty, Stop: s.Stop, StopTokenIds: s.StopTokenIDs,
 		IncludeStop: s.IncludeStop, Seed: s.Seed, N: s.N, IgnoreEos: s.IgnoreEOS, MinTokens: s.MinTokens,
+	}
+	var err error
+	if text.Guide, _, err = s.one(); err != nil {
+		return nil, err
 	}
 	for key, bias := range s.LogitBias {
 		id, err := strconv.ParseUint(key, 10, 32)

@@ -56,7 +56,7 @@ Model ByteModel(ModelId id, const std::string& name) {
   files.merges_txt = "#version: 0.2\n";
   files.class_hint = "GPT2Tokenizer";
   Model model = BareModel(id, name);
-  model.tokenizer = Make(files);
+  SetTokenizer(Make(files), &model);
   return model;
 }
 

@@ -1,6 +1,7 @@
 """Keyword arguments to protobuf messages."""
 
 import io
+import json
 import os
 import pathlib
 import uuid
@@ -88,6 +89,14 @@ class TextOptions(GenerateOptions, total=False):
     """The same seed writes the same text; text i takes seed + i. Default: drawn."""
     n: int
     """Texts to write, 1 to 16."""
+    json_schema: str | Mapping[str, Any]
+    """The text is a JSON document that is valid by this schema. One of these four at most."""
+    regex: str
+    """The whole text matches this."""
+    grammar: str
+    """The text follows this grammar, in Lark's notation."""
+    choice: Iterable[str]
+    """The text is one of these."""
     logprobs: int
     """Log probabilities of each token and of so many likeliest ones, 0 to 20. Default: none."""
 
@@ -120,6 +129,7 @@ class PictureOptions(GenerateOptions, total=False):
 
 _GENERATE = GenerateOptions.__annotations__.keys()
 _TEXT = TextOptions.__annotations__.keys() - _GENERATE
+_GUIDE = ("json_schema", "regex", "grammar", "choice")
 _PICTURE = PictureOptions.__annotations__.keys() - _GENERATE
 
 
@@ -198,6 +208,18 @@ _INPUTS: dict[str, Any] = {
 }
 
 
+def _guide(given: dict[str, Any]) -> generation_pb2.Guide:
+    if len(given) > 1:
+        raise TypeError(f"only one of {', '.join(_GUIDE)} may be given, got {list(given)}")
+    (name,) = given
+    value = given[name]
+    if name == "choice":
+        value = generation_pb2.Choice(texts=value)
+    elif name == "json_schema" and not isinstance(value, str):
+        value = json.dumps(value, ensure_ascii=False)
+    return generation_pb2.Guide(**{name: value})
+
+
 def text_request(
     model: str, prompt: str | None, options: TextOptions, defaults: Defaults
 ) -> generation_pb2.GenerateRequest:
@@ -206,6 +228,9 @@ def text_request(
     fields: dict[str, Any] = {name: options[name] for name in _TEXT if name in options}  # type: ignore[literal-required]
     if isinstance(fields.get("stop"), str):
         fields["stop"] = [fields["stop"]]
+    guide = {name: fields.pop(name) for name in _GUIDE if name in fields}
+    if guide:
+        fields["guide"] = _guide(guide)
     request = _base(model, prompt, options, defaults)
     request.text.CopyFrom(generation_pb2.TextParameters(**fields))
     return request
