@@ -65,6 +65,7 @@ void AddPictureModel(const PictureModel& model, std::string* text) {
   AddLine("prompt", absl::StrCat("at most ", model.prompt_tokens(), " tokens"), text);
   AddLine("steps", absl::StrCat("at most ", model.max_steps()), text);
   AddLine("samplers", absl::StrJoin(model.samplers(), " "), text);
+  AddLine("reranker", model.has_reranker() ? "yes, for --best-of" : "none", text);
   AddLine("defaults",
           absl::StrCat("--width ", model.default_width(), " --height ", model.default_height(),
                        " --steps ", model.default_steps(), " --guidance ", model.default_guidance(),
@@ -99,6 +100,7 @@ ordered_json PictureModelJson(const PictureModel& model) {
   json["default_sampler"] = model.default_sampler();
   json["samplers"] = model.samplers();
   json["prompt_tokens"] = model.prompt_tokens();
+  json["has_reranker"] = model.has_reranker();
   return json;
 }
 

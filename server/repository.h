@@ -43,6 +43,9 @@ struct PictureModelSpec {
   std::string sampler;
   uint32_t prompt_tokens = 0;
   uint32_t vocabulary_size = 0;
+  // Of a text that pictures are scored against, in the reranker's tokens; 0: it has no reranker.
+  uint32_t reranker_tokens = 0;
+  uint32_t reranker_vocabulary = 0;
 };
 
 struct ModelSpec {

@@ -115,6 +115,7 @@ absl::Status GenerationCall::PrepareOutputs() {
   response_.set_model(plan_.model->spec.name);
   response_.set_version(plan_.model->spec.version);
   const auto& samples = plan_.request.samples;
+  if (plan_.chosen > 0) best_.emplace(plan_.chosen, server_.media_pool);
   for (uint32_t index = 0; index < samples.size(); ++index) {
     hanmo::v1::Output* output = response_.add_outputs();
     output->set_index(index);
@@ -168,26 +169,48 @@ bool GenerationCall::OnTokens(uint32_t index, absl::Span<const Token> tokens) {
   return assembler.stopped_by() == nullptr;
 }
 
-void GenerationCall::OnPicture(uint32_t index, Pixels pixels, std::optional<float>) {
+void GenerationCall::OnPicture(uint32_t index, Pixels pixels, std::optional<float> score) {
   if (span_ != nullptr) painted_ = SteadyNow();
+  server_.metrics->PicturePainted(plan_.model->spec.id, uint64_t{pixels.width} * pixels.height);
+  if (best_.has_value()) {
+    const auto status = best_->Add({index, score.value_or(-1), std::move(pixels)});
+    if (!status.ok()) Fail(status);
+    return;
+  }
+  if (!server_.media_pool->Keep(pixels.rgb.size())) {
+    return Fail(absl::ResourceExhaustedError("too many pictures are waiting to be encoded"));
+  }
+  EncodeLater(index, std::move(pixels));
+}
+
+void GenerationCall::EncodeBest() {
+  std::vector<ScoredPicture> best = best_->Take();
+  google::protobuf::RepeatedPtrField<hanmo::v1::Output> outputs;
+  for (const ScoredPicture& picture : best) {
+    hanmo::v1::Output* output = outputs.Add();
+    output->Swap(response_.mutable_outputs(static_cast<int>(picture.index)));
+    output->mutable_picture()->set_score(picture.score);
+  }
+  response_.mutable_outputs()->Swap(&outputs);
+  for (uint32_t place = 0; place < best.size(); ++place) {
+    EncodeLater(place, std::move(best[place].pixels));
+  }
+}
+
+void GenerationCall::EncodeLater(uint32_t place, Pixels pixels) {
   parties_.fetch_add(1, std::memory_order_relaxed);
   const size_t weight = pixels.rgb.size();
   auto self = shared_from_this();
   auto shared = std::make_shared<Pixels>(std::move(pixels));
-  const bool taken = server_.media_pool->Submit(weight, [self, index, shared] {
-    self->EncodePictureAt(index, *shared);
+  server_.media_pool->SubmitKept(weight, [self, place, shared] {
+    self->EncodePictureAt(place, *shared);
     self->Release();
   });
-  if (!taken) {
-    Fail(absl::ResourceExhaustedError("too many pictures are waiting to be encoded"));
-    Release();
-  }
 }
 
-void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
+void GenerationCall::EncodePictureAt(uint32_t place, const Pixels& pixels) {
   if (cancelled_) return Fail(absl::CancelledError("cancelled by the client"));
-  server_.metrics->PicturePainted(plan_.model->spec.id, uint64_t{pixels.width} * pixels.height);
-  PixelsReady(index, pixels);
+  PixelsReady(place, pixels);
   std::string file;
   if (wants_files()) {
     const absl::Time start = SteadyNow();
@@ -200,7 +223,7 @@ void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
     encoding_ = std::min(encoding_, start);
     encoded_ = std::max(encoded_, end);
   }
-  hanmo::v1::Output* output = response_.mutable_outputs(static_cast<int>(index));
+  hanmo::v1::Output* output = response_.mutable_outputs(static_cast<int>(place));
   output->mutable_picture()->set_width(pixels.width);
   output->mutable_picture()->set_height(pixels.height);
   PictureReady(output, std::move(file));
@@ -249,7 +272,11 @@ void GenerationCall::OnSampleEnd(uint32_t index, SampleEnd end, uint32_t stop_id
 
 void GenerationCall::OnDone(const absl::Status& status, const Usage& usage) {
   usage_ = usage;
-  if (!status.ok()) Fail(submitted_ ? WithFieldPath(status, plan_.model->spec.kind) : status);
+  if (!status.ok()) {
+    Fail(submitted_ ? WithFieldPath(status, plan_.model->spec.kind) : status);
+  } else if (best_.has_value()) {
+    EncodeBest();
+  }
   Release();
 }
 

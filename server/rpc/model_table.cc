@@ -19,6 +19,24 @@ void Insert(WorkerId worker, std::vector<WorkerId>& workers) {
   if (std::find(workers.begin(), workers.end(), worker) == workers.end()) workers.push_back(worker);
 }
 
+// The vocabulary beside the reranker, if there is one, which must not know more than the model.
+void OpenReranker(const std::filesystem::path& folder, Model* model) {
+  auto tokenizer = Tokenizer::Load(folder, "BertTokenizer");
+  if (tokenizer.ok()) {
+    model->reranker_tokenizer = *std::move(tokenizer);
+  } else if (!absl::IsNotFound(tokenizer.status())) {
+    model->spec.status = tokenizer.status();
+    return;
+  }
+  const Tokenizer& own =
+      model->reranker_tokenizer != nullptr ? *model->reranker_tokenizer : *model->tokenizer;
+  const uint32_t vocabulary = model->spec.picture.reranker_vocabulary;
+  if (own.vocab_size() <= vocabulary) return;
+  model->spec.status = absl::InvalidArgumentError(
+      absl::StrCat("reranker/config.json has vocab_size ", vocabulary, ", less than the ",
+                   own.vocab_size(), " tokens of its vocabulary"));
+}
+
 }  // namespace
 
 void SetTokenizer(std::unique_ptr<const Tokenizer> tokenizer, Model* model) {
@@ -43,6 +61,9 @@ Model OpenModel(ModelSpec spec) {
     return model;
   }
   SetTokenizer(*std::move(tokenizer), &model);
+  if (model.spec.picture.reranker_tokens > 0) {
+    OpenReranker(std::filesystem::path(model.spec.path) / "reranker", &model);
+  }
   auto chat_template = ChatTemplate::Load(folder, *model.tokenizer);
   if (chat_template.ok()) {
     model.chat_template = *std::move(chat_template);

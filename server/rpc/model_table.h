@@ -43,6 +43,8 @@ struct Model {
   std::unique_ptr<const ChatTemplate> chat_template;
   // Where texts can be guided: there is a tokenizer, and it writes.
   std::unique_ptr<const LazyGuideVocabulary> guides;
+  // Of a reranker with a vocabulary of its own; null: it reads what `tokenizer` writes.
+  std::unique_ptr<const Tokenizer> reranker_tokenizer;
   // When a request found it last: absl::ToUnixNanos of the steady clock.
   std::unique_ptr<std::atomic<int64_t>> found_at = std::make_unique<std::atomic<int64_t>>(0);
 };

@@ -58,6 +58,7 @@ void DescribePicture(const PictureModelSpec& spec, hanmo::v1::PictureModel* pict
   picture->set_default_sampler(spec.sampler);
   for (const std::string& sampler : SamplerNames()) picture->add_samplers(sampler);
   picture->set_prompt_tokens(spec.prompt_tokens);
+  picture->set_has_reranker(spec.reranker_tokens > 0);
 }
 
 hanmo::v1::StepKind KindOf(StepKind kind) {

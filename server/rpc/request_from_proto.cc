@@ -190,6 +190,18 @@ absl::StatusOr<std::vector<uint32_t>> PictureWords(absl::string_view field, cons
       field, absl::StrCat("must be at most ", length, " tokens for this model, got ", all->size()));
 }
 
+// The same words for the reranker, cut where it reads no further.
+absl::StatusOr<std::vector<uint32_t>> ScorePrompt(const std::string& text, const Model& model) {
+  const Tokenizer& tokenizer =
+      model.reranker_tokenizer != nullptr ? *model.reranker_tokenizer : *model.tokenizer;
+  const uint32_t most = model.spec.picture.reranker_tokens;
+  auto ids = tokenizer.Encode(text, /*add_special=*/true);
+  if (!ids.ok() || ids->size() <= most) return ids;
+  auto cut = tokenizer.EncodePadded(text, most);
+  if (!cut.ok()) return cut.status();
+  return std::move(cut->ids);
+}
+
 absl::Status SetPicturePrompts(const GenerateRequest& proto, GenerationPlan* plan) {
   auto prompt = proto.has_token_ids() ? PadTokenIds(proto, *plan->model)
                                       : PictureWords("prompt", PlainPrompt(proto), *plan->model);
@@ -201,7 +213,14 @@ absl::Status SetPicturePrompts(const GenerateRequest& proto, GenerationPlan* pla
     if (!ids.ok()) return ids.status();
     negative = *std::move(ids);
   }
+  std::vector<uint32_t> score_prompt;
+  if (plan->chosen > 0) {
+    auto ids = ScorePrompt(PlainPrompt(proto), *plan->model);
+    if (!ids.ok()) return ids.status();
+    score_prompt = *std::move(ids);
+  }
   for (SampleJob& sample : plan->request.samples) {
+    std::get<PictureJob>(sample).score_prompt = score_prompt;
     std::get<PictureJob>(sample).prompt = *prompt;
     std::get<PictureJob>(sample).negative_prompt = negative;
   }

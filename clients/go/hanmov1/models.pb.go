@@ -875,7 +875,9 @@ type PictureModel struct {
 	DefaultSampler  string   `protobuf:"bytes,9,opt,name=default_sampler,json=defaultSampler,proto3" json:"default_sampler,omitempty"`
 	Samplers        []string `protobuf:"bytes,10,rep,name=samplers,proto3" json:"samplers,omitempty"`
 	// Longest prompt in tokens; longer prompts are refused.
-	PromptTokens  uint32 `protobuf:"varint,11,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
+	PromptTokens uint32 `protobuf:"varint,11,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
+	// It can score its pictures: requests may have best_of.
+	HasReranker   bool `protobuf:"varint,12,opt,name=has_reranker,json=hasReranker,proto3" json:"has_reranker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -987,6 +989,13 @@ func (x *PictureModel) GetPromptTokens() uint32 {
 	return 0
 }
 
+func (x *PictureModel) GetHasReranker() bool {
+	if x != nil {
+		return x.HasReranker
+	}
+	return false
+}
+
 var File_hanmo_v1_models_proto protoreflect.FileDescriptor
 
 const file_hanmo_v1_models_proto_rawDesc = "" +
@@ -1046,7 +1055,7 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\rdefault_top_k\x18\x06 \x01(\rR\vdefaultTopK\x12\"\n" +
 	"\rdefault_top_p\x18\a \x01(\x02R\vdefaultTopP\x12<\n" +
 	"\x1adefault_repetition_penalty\x18\b \x01(\x02R\x18defaultRepetitionPenalty\x12,\n" +
-	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\"\x8c\x03\n" +
+	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\"\xaf\x03\n" +
 	"\fPictureModel\x12#\n" +
 	"\rdefault_width\x18\x01 \x01(\rR\fdefaultWidth\x12%\n" +
 	"\x0edefault_height\x18\x02 \x01(\rR\rdefaultHeight\x12#\n" +
@@ -1059,7 +1068,8 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\x0fdefault_sampler\x18\t \x01(\tR\x0edefaultSampler\x12\x1a\n" +
 	"\bsamplers\x18\n" +
 	" \x03(\tR\bsamplers\x12#\n" +
-	"\rprompt_tokens\x18\v \x01(\rR\fpromptTokens*g\n" +
+	"\rprompt_tokens\x18\v \x01(\rR\fpromptTokens\x12!\n" +
+	"\fhas_reranker\x18\f \x01(\bR\vhasReranker*g\n" +
 	"\x04Task\x12\x14\n" +
 	"\x10TASK_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TASK_TEXT_TO_TEXT\x10\x01\x12\x18\n" +

@@ -15,6 +15,8 @@ Pixels Noise(uint32_t width, uint32_t height) {
   return pixels;
 }
 
+float ScoreOf(uint64_t seed) { return static_cast<float>(seed * 7 % 11) / 11; }
+
 void EchoWorker::Hold() {
   absl::MutexLock lock(&mu_);
   holding_ = true;
@@ -142,6 +144,7 @@ void EchoWorker::Paint(StepKind kind, const Row& row, Sample* sample, RowResult*
   if (kind == StepKind::kDenoise && row.preview) result->preview = Noise(8, 8);
   if (kind == StepKind::kVaeDecode) {
     result->picture = Noise(job.width, job.height);
+    if (!job.score_prompt.empty()) result->score = ScoreOf(job.seed);
     sample->ended = true;
   }
 }

@@ -100,12 +100,13 @@ class ModelVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., labels: _Optional[_Iterable[str]] = ..., is_default: bool = ...) -> None: ...
 
 class PictureModel(_message.Message):
-    __slots__ = ["default_guidance", "default_height", "default_sampler", "default_steps", "default_width", "max_size", "max_steps", "min_size", "prompt_tokens", "samplers", "size_multiple"]
+    __slots__ = ["default_guidance", "default_height", "default_sampler", "default_steps", "default_width", "has_reranker", "max_size", "max_steps", "min_size", "prompt_tokens", "samplers", "size_multiple"]
     DEFAULT_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_SAMPLER_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_STEPS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HAS_RERANKER_FIELD_NUMBER: _ClassVar[int]
     MAX_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MIN_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -117,13 +118,14 @@ class PictureModel(_message.Message):
     default_sampler: str
     default_steps: int
     default_width: int
+    has_reranker: bool
     max_size: int
     max_steps: int
     min_size: int
     prompt_tokens: int
     samplers: _containers.RepeatedScalarFieldContainer[str]
     size_multiple: int
-    def __init__(self, default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., max_size: _Optional[int] = ..., default_steps: _Optional[int] = ..., max_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., default_sampler: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
+    def __init__(self, default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., max_size: _Optional[int] = ..., default_steps: _Optional[int] = ..., max_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., default_sampler: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., prompt_tokens: _Optional[int] = ..., has_reranker: bool = ...) -> None: ...
 
 class StepCost(_message.Message):
     __slots__ = ["height", "kind", "knee_bytes", "knee_rows", "knee_time", "one_row", "one_row_bytes", "steps", "width"]
