@@ -86,6 +86,18 @@ class ServiceTest : public ::testing::Test {
     return request;
   }
 
+  static wire::RunRequest Load(uint32_t model, const std::string& path) {
+    wire::RunRequest request;
+    request.mutable_load()->set_model(model);
+    request.mutable_load()->set_path(path);
+    return request;
+  }
+  static wire::RunRequest Unload(uint32_t model) {
+    wire::RunRequest request;
+    request.mutable_unload()->set_model(model);
+    return request;
+  }
+
   // A stream with the pictures 1 and 2 and the text 9 begun.
   std::unique_ptr<Stream> Open(grpc::ClientContext* context) {
     std::unique_ptr<Stream> stream = stub_->Run(context);
@@ -301,20 +313,15 @@ TEST_F(ServiceTest, AStepGoesOnWithoutADroppedSampleAndIsAbandonedWithoutAny) {
 TEST_F(ServiceTest, AStepIsAbandonedWhenItsModelIsUnloadedNotForAnother) {
   grpc::ClientContext context;
   auto stream = Open(&context);
-  const auto unload = [](uint32_t model) {
-    wire::RunRequest request;
-    request.mutable_unload()->set_model(model);
-    return request;
-  };
   stream->Write(Sliced(Denoise(1, 1)));
-  stream->Write(unload(7));
+  stream->Write(Unload(7));
   stream->Write(Resume(1));
   EXPECT_TRUE(ReadStep(*stream).suspended());
   wire::RunResponse response;
   ASSERT_TRUE(stream->Read(&response));
   EXPECT_EQ(response.unloaded().model(), 7u);
   EXPECT_TRUE(ReadStep(*stream).suspended());
-  stream->Write(unload(0));
+  stream->Write(Unload(0));
   stream->Write(Resume(1));
   ASSERT_TRUE(stream->Read(&response));
   EXPECT_EQ(response.unloaded().model(), 0u);
@@ -337,6 +344,62 @@ TEST_F(ServiceTest, EndsWithASuspendedStepAndServesTheNextServer) {
   stream->Write(Sliced(Denoise(1, 1)));
   EXPECT_TRUE(ReadStep(*stream).suspended());
   context.TryCancel();  // and then the worker is destroyed
+}
+
+TEST_F(ServiceTest, StepsGoOnWhileAModelIsRead) {
+  grpc::ClientContext context;
+  auto stream = Open(&context);
+  stream->Write(Load(7, "held text"));
+  executor_.AwaitReading();
+  stream->Write(Load(8, "text"));
+  for (uint64_t step : {1, 2}) stream->Write(Write(step, 9));
+  wire::RunResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.loaded().model(), 8u) << "nothing of it had to be read";
+  for (uint64_t step : {1, 2}) EXPECT_EQ(ReadStep(*stream).step(), step);
+
+  executor_.ReleaseReading();
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.loaded().model(), 7u);
+  EXPECT_EQ(response.loaded().status().code(), grpc::StatusCode::OK);
+  context.TryCancel();
+}
+
+TEST_F(ServiceTest, AModelThatIsUnloadedWhileItIsReadIsGoneWhenItHasBeenRead) {
+  grpc::ClientContext context;
+  auto stream = Open(&context);
+  stream->Write(Load(7, "held text"));
+  executor_.AwaitReading();
+  stream->Write(Unload(7));
+  stream->Write(Write(1, 9));
+  EXPECT_EQ(ReadStep(*stream).step(), 1u);
+  executor_.ReleaseReading();
+  wire::RunResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.loaded().status().code(), grpc::StatusCode::CANCELLED);
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.unloaded().model(), 7u);
+  context.TryCancel();
+}
+
+TEST_F(ServiceTest, TheNextServerDoesNotHearOfWhatWasBeingRead) {
+  {
+    grpc::ClientContext context;
+    auto stream = Open(&context);
+    stream->Write(Load(7, "held text"));
+    executor_.AwaitReading();
+    stream->WritesDone();
+    EXPECT_TRUE(stream->Finish().ok());
+  }
+  grpc::ClientContext context;
+  auto stream = Open(&context);
+  executor_.ReleaseReading();
+  // The first thing that is read for this server comes after what was read for the other one.
+  stream->Write(Load(8, "held text"));
+  wire::RunResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.loaded().model(), 8u);
+  context.TryCancel();
 }
 
 TEST_F(ServiceTest, ServesOneServerAtATime) {
