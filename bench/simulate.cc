@@ -7,6 +7,9 @@
 // 512 pixels, guided or not, Poisson arrivals. One JSON line per policy (and stretch): times in
 // seconds of the simulated clock; `load` is that of one picture at a time. Every policy gets the
 // same trace.
+//
+// With --experts the model has so many UNets by timestep, of which a worker holds two: the next one
+// is loaded, in --change seconds, while one runs, and any other must be waited for.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -102,6 +105,12 @@ std::vector<Job> MakeTrace(const Device& device, size_t requests, double load, u
 
 absl::Time At(double seconds) { return absl::UnixEpoch() + absl::Seconds(seconds); }
 
+struct Fleet {
+  uint32_t workers = 1;
+  uint32_t experts = 1;
+  double change = 0;  // seconds
+};
+
 class Simulation;
 
 // Takes one command after another.
@@ -145,6 +154,9 @@ class SimulatedWorker final : public WorkerLink {
 
   void Start();
   double SecondsOf(const Step& step) const;
+  uint32_t ExpertOf(const Sample& sample, uint32_t call) const;
+  // Seconds until the step's expert is there.
+  double AwaitExpert(const Step& step);
 
   const WorkerId id_;
   Simulation& simulation_;
@@ -154,12 +166,16 @@ class SimulatedWorker final : public WorkerLink {
   Step sliced_;
   double sliced_left_ = 0;
   double slice_ = 0;  // seconds of the command under way
+  double waited_ = 0;
+  uint32_t expert_ = 0;
+  double next_loaded_ = 0;  // when the expert after it is there
 };
 
 struct Outcome {
   std::vector<double> latency;
   std::vector<double> slowdown;
   double busy = 0;
+  double waited = 0;
   uint64_t rows = 0;
   uint64_t steps = 0;
   uint64_t ticks = 0;
@@ -191,9 +207,9 @@ class PictureSink final : public Sink {
 
 class Simulation {
  public:
-  Simulation(const Device& device, BatcherOptions options, uint32_t workers)
-      : device(device), batcher_(options, &observer_, [] {}) {
-    for (uint32_t i = 0; i < workers; ++i) {
+  Simulation(const Device& device, BatcherOptions options, const Fleet& fleet)
+      : device(device), fleet(fleet), batcher_(options, &observer_, [] {}) {
+    for (uint32_t i = 0; i < fleet.workers; ++i) {
       workers_.push_back(std::make_shared<SimulatedWorker>(i, this));
       batcher_.AddWorker(i, workers_.back(), device.name);
       batcher_.ModelReady(i, kModel, {});
@@ -232,6 +248,7 @@ class Simulation {
   Batcher& batcher() { return batcher_; }
 
   const Device& device;
+  const Fleet fleet;
   double now = 0;
   Outcome outcome;
 
@@ -258,13 +275,32 @@ double SimulatedWorker::SecondsOf(const Step& step) const {
   return step.kind == StepKind::kTextEncode ? kEncode * seconds : seconds;
 }
 
+uint32_t SimulatedWorker::ExpertOf(const Sample& sample, uint32_t call) const {
+  return call * simulation_.fleet.experts / sample.steps;
+}
+
+double SimulatedWorker::AwaitExpert(const Step& step) {
+  const auto found = samples_.find(step.rows[0].sample);
+  if (step.kind != StepKind::kDenoise || found == samples_.end()) return 0;
+  const Fleet& fleet = simulation_.fleet;
+  const uint32_t needed = ExpertOf(found->second, found->second.done);
+  if (needed == expert_) return 0;
+  const bool next = needed == (expert_ + 1) % fleet.experts;
+  const double seconds = next ? std::max(0.0, next_loaded_ - simulation_.now) : fleet.change;
+  expert_ = needed;
+  next_loaded_ = simulation_.now + seconds + fleet.change;
+  simulation_.outcome.waited += seconds;
+  return seconds;
+}
+
 void SimulatedWorker::Start() {
   Command& command = commands_.front();
   const bool resumes = command.step.rows.empty();
   if (resumes && command.step.id != sliced_.id) {
     slice_ = 0;
   } else {
-    double seconds = resumes ? sliced_left_ : SecondsOf(command.step);
+    if (!resumes) waited_ = AwaitExpert(command.step);
+    double seconds = resumes ? sliced_left_ : waited_ + SecondsOf(command.step);
     const absl::Duration budget = resumes ? command.budget : command.step.budget;
     slice_ =
         budget > absl::ZeroDuration() ? std::min(seconds, absl::ToDoubleSeconds(budget)) : seconds;
@@ -287,6 +323,7 @@ void SimulatedWorker::Finish() {
     result.suspended = true;
   } else {
     const Step step = std::exchange(sliced_, {});
+    result.weights_time = absl::Seconds(waited_);
     if (step.kind == StepKind::kDenoise) {
       ++simulation_.outcome.steps;
       simulation_.outcome.rows += step.rows.size();
@@ -299,6 +336,11 @@ void SimulatedWorker::Finish() {
       if (step.kind == StepKind::kDenoise) ++found->second.done;
       out.steps_done = found->second.done;
       out.steps_total = found->second.steps;
+      for (uint32_t call = 0; call < out.steps_total; ++call) {
+        const uint32_t expert = ExpertOf(found->second, call);
+        if (!out.variants.empty() && out.variants.back().variant == expert) continue;
+        out.variants.push_back({call, expert});
+      }
     }
   }
   simulation_.batcher().StepDone(id_, std::move(result));
@@ -324,24 +366,30 @@ void Print(const std::string& policy, const BatcherOptions& options, const Devic
       "{\"policy\": \"%s\", \"stretch\": %g, \"device\": \"%s\", \"requests\": %zu, "
       "\"mean_s\": %.3f, \"p50_s\": %.3f, \"p90_s\": %.3f, \"p99_s\": %.3f, "
       "\"mean_slowdown\": %.3f, \"within_twice_lone\": %.3f, \"mean_batch\": %.2f, "
+      "\"waited_for_experts\": %.4f, "
       "\"ticks\": %llu, \"wall_s\": %.2f}\n",
       policy.c_str(), options.policy.stretch, device.name, outcome.latency.size(), sum / n,
       Quantile(outcome.latency, 0.5), Quantile(outcome.latency, 0.9),
       Quantile(outcome.latency, 0.99), slow / n, within / n,
       static_cast<double>(outcome.rows) / static_cast<double>(std::max<uint64_t>(1, outcome.steps)),
-      static_cast<unsigned long long>(outcome.ticks), wall_s);
+      outcome.waited / std::max(outcome.busy, 1e-9), static_cast<unsigned long long>(outcome.ticks),
+      wall_s);
   std::fflush(stdout);
 }
 
 int Main(int argc, char** argv) {
   CLI::App app("Simulates hanmo's batcher on devices that are not there.");
-  uint32_t workers = 1;
+  Fleet fleet;
   size_t requests = 20000;
   double load = 0.8;
   std::string device_name = "cpu";
   std::string policies = "hanmo,fcfs,static";
   std::vector<double> stretches = {BatcherOptions().policy.stretch};
-  app.add_option("--workers", workers, "devices")->capture_default_str();
+  app.add_option("--workers", fleet.workers, "devices")->capture_default_str();
+  app.add_option("--experts", fleet.experts, "UNets of the model, by timestep")
+      ->capture_default_str();
+  app.add_option("--change", fleet.change, "seconds that an expert takes to load")
+      ->capture_default_str();
   app.add_option("--requests", requests, "pictures asked for")->capture_default_str();
   app.add_option("--load", load, "of what the devices do one picture at a time")
       ->capture_default_str();
@@ -355,7 +403,7 @@ int Main(int argc, char** argv) {
   const Device& device =
       *std::find_if(std::begin(kDevices), std::end(kDevices),
                     [&](const Device& known) { return known.name == device_name; });
-  const std::vector<Job> jobs = MakeTrace(device, requests, load, workers);
+  const std::vector<Job> jobs = MakeTrace(device, requests, load, fleet.workers);
   const std::vector<std::string> names = absl::StrSplit(policies, ',');
   for (const std::string& policy : names) {
     for (const double stretch : stretches) {
@@ -368,7 +416,7 @@ int Main(int argc, char** argv) {
       options.max_queued_requests = UINT32_MAX;
       options.max_queued_work = absl::InfiniteDuration();
       const auto start = std::chrono::steady_clock::now();
-      Outcome outcome = Simulation(device, options, workers).Run(jobs);
+      Outcome outcome = Simulation(device, options, fleet).Run(jobs);
       const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start;
       Print(policy, options, device, std::move(outcome), wall.count());
       if (options.policy.policy != Policy::kHanmo) break;

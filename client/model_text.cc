@@ -66,6 +66,15 @@ void AddPictureModel(const PictureModel& model, std::string* text) {
   AddLine("steps", absl::StrCat("at most ", model.max_steps()), text);
   AddLine("samplers", absl::StrJoin(model.samplers(), " "), text);
   AddLine("reranker", model.has_reranker() ? "yes, for --best-of" : "none", text);
+  if (model.experts_size() > 0) {
+    const auto range = [](std::string* out, const hanmo::v1::Expert& expert) {
+      absl::StrAppend(out, expert.name(), " ", expert.t_max() - 1, "-", expert.t_min());
+    };
+    AddLine("experts",
+            absl::StrCat(absl::StrJoin(model.experts(), ", ", range), "; ",
+                         model.resident_experts(), " in memory"),
+            text);
+  }
   AddLine("defaults",
           absl::StrCat("--width ", model.default_width(), " --height ", model.default_height(),
                        " --steps ", model.default_steps(), " --guidance ", model.default_guidance(),
@@ -99,6 +108,12 @@ ordered_json PictureModelJson(const PictureModel& model) {
   json["default_guidance"] = model.default_guidance();
   json["default_sampler"] = model.default_sampler();
   json["samplers"] = model.samplers();
+  json["experts"] = ordered_json::array();
+  for (const hanmo::v1::Expert& expert : model.experts()) {
+    json["experts"].push_back(
+        {{"name", expert.name()}, {"t_min", expert.t_min()}, {"t_max", expert.t_max()}});
+  }
+  json["resident_experts"] = model.resident_experts();
   json["prompt_tokens"] = model.prompt_tokens();
   json["has_reranker"] = model.has_reranker();
   return json;

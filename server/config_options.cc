@@ -103,6 +103,10 @@ std::vector<ConfigOption> MakeOptions() {
       {kWorkers, "kv-memory", "BYTES", &Config::kv_memory,
        "key/value pages of each text model on each worker; 0 lets the worker choose", 0,
        1024 * kGiB},
+      {kWorkers, "expert-memory", "BYTES", &Config::expert_memory,
+       "experts (UNets by timestep) of each picture model in the memory of each worker, at least "
+       "one; the next one is read while one is in use; 0 keeps all of them",
+       0, 1024 * kGiB},
       {kWorkers, "worker-program", "FILE", &Config::worker_program,
        "program of the workers; empty takes hanmo-worker beside this program"},
       {kWorkers, "worker-arg", "ARG", &Config::worker_arg,

@@ -93,6 +93,7 @@ FleetOptions FleetOptionsOf(const Config& config) {
   options.dtype = config.dtype == "auto" ? "" : config.dtype;
   if (config.deterministic != "auto") options.deterministic = config.deterministic == "true";
   options.kv_bytes = config.kv_memory;
+  options.expert_bytes = config.expert_memory;
   return options;
 }
 

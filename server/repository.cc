@@ -147,17 +147,33 @@ absl::Status ReadReranker(const fs::path& folder, const JsonFile& index,
   return FirstError({&config, &tokenizer});
 }
 
+// The first of the experts' folders that has one: it serves all of them. Without experts unet's.
+std::string UnetConfigFile(const fs::path& folder, const JsonFile& index) {
+  const nlohmann::json* experts = index.Find("experts");
+  if (experts == nullptr || !experts->is_array()) return "unet/config.json";
+  for (const nlohmann::json& expert : *experts) {
+    if (!expert.is_object() || !expert.contains("subfolder")) continue;
+    if (!expert["subfolder"].is_string()) continue;
+    // A path that leads elsewhere is refused by the worker; here it leads nowhere.
+    const fs::path file = fs::path(expert["subfolder"].get<std::string>()).filename();
+    std::error_code error;
+    if (fs::exists(folder / file / "config.json", error)) return (file / "config.json").string();
+  }
+  return "unet/config.json";
+}
+
 absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
   spec->kind = ModelKind::kPicture;
   JsonFile index(folder, "model_index.json", true);
   spec->architecture = index.Text("_class_name");
-  if (index.status().ok() && spec->architecture != "StableDiffusionPipeline") {
+  if (index.status().ok() && spec->architecture != "StableDiffusionPipeline" &&
+      spec->architecture != "ErnieViLG2Pipeline") {
     index.Fail(absl::StrCat("has the pipeline \"", spec->architecture,
-                            "\"; StableDiffusionPipeline is served"));
+                            "\"; StableDiffusionPipeline and ErnieViLG2Pipeline are served"));
   }
   if (!index.status().ok()) return index.status();
   if (auto status = ReadReranker(folder, index, &spec->picture); !status.ok()) return status;
-  JsonFile unet(folder, "unet/config.json", true);
+  JsonFile unet(folder, UnetConfigFile(folder, index), true);
   JsonFile vae(folder, "vae/config.json", true);
   JsonFile text(folder, "text_encoder/config.json", true);
   JsonFile tokenizer(folder, "tokenizer/tokenizer_config.json", false);

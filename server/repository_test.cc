@@ -106,6 +106,24 @@ TEST_F(RepositoryTest, OnlyNamesOfTheRepositoryAreRead) {
   }
 }
 
+TEST_F(RepositoryTest, ReadsAMixtureOfExperts) {
+  WritePictureModel("vilg2");
+  fs::remove_all(root_ / "vilg2/unet");
+  Write("vilg2/model_index.json",
+        R"({"_class_name": "ErnieViLG2Pipeline", "experts": [
+            {"subfolder": "low", "t_min": 0, "t_max": 500},
+            {"subfolder": "high", "t_min": 500, "t_max": 1000}]})");
+  Write("vilg2/scheduler/scheduler_config.json", R"({"_class_name": "DDIMScheduler"})");
+  EXPECT_THAT(std::string(Only().status.message()), HasSubstr("unet/config.json"));
+  // One for all of them.
+  Write("vilg2/high/config.json", R"({"sample_size": 128})");
+  const ModelSpec spec = Only();
+  EXPECT_TRUE(spec.status.ok()) << spec.status;
+  EXPECT_EQ(spec.architecture, "ErnieViLG2Pipeline");
+  EXPECT_EQ(spec.picture.width, 1024u);
+  EXPECT_EQ(spec.picture.sampler, "ddim");
+}
+
 TEST_F(RepositoryTest, ReadsTextModel) {
   Write("m/config.json", kGpt2);
   const ModelSpec spec = Only();

@@ -12,6 +12,7 @@
 #include "workers/checkpoint/checkpoint.h"
 #include "workers/checkpoint/status_macros.h"
 #include "workers/picture_pipeline.h"
+#include "workers/samplers/scheduler_config.h"
 
 namespace hanmo {
 namespace {
@@ -75,15 +76,19 @@ absl::Status PicturePipeline::LoadComponents() {
   HANMO_ASSIGN_OR_RETURN(const nlohmann::json index,
                          ReadObject(absl::StrCat(options_.folder, "/model_index.json")));
   const std::string pipeline_class = index.value("_class_name", nlohmann::json("")).dump();
-  if (pipeline_class != "\"StableDiffusionPipeline\"") {
+  for (const char* known : {"StableDiffusionPipeline", "ErnieViLG2Pipeline"}) {
+    if (pipeline_class == absl::StrCat("\"", known, "\"")) loaded_.architecture = known;
+  }
+  if (loaded_.architecture.empty()) {
     return absl::InvalidArgumentError(
         absl::StrCat("model_index.json: _class_name: ", pipeline_class,
-                     " found, StableDiffusionPipeline expected"));
+                     " found, StableDiffusionPipeline or ErnieViLG2Pipeline expected"));
   }
   HANMO_RETURN_IF_ERROR(RequireClass(index, "unet", "UNet2DConditionModel"));
   HANMO_RETURN_IF_ERROR(RequireClass(index, "vae", "AutoencoderKL"));
   scheduler_class_ = ClassOf(index, "scheduler");
-  HANMO_RETURN_IF_ERROR(ReadScheduler("scheduler"));
+  HANMO_ASSIGN_OR_RETURN(const int64_t train_timesteps, ReadScheduler("scheduler"));
+  HANMO_ASSIGN_OR_RETURN(std::vector<ExpertRange> ranges, ReadExpertRanges(index, train_timesteps));
 
   const CheckpointOptions checkpoint_options = {options_.dtype, options_.device->device(), ""};
   const ModelOptions model_options = {options_.deterministic};
@@ -92,34 +97,38 @@ absl::Status PicturePipeline::LoadComponents() {
   };
   HANMO_ASSIGN_OR_RETURN(Checkpoint text, open("text_encoder"));
   HANMO_ASSIGN_OR_RETURN(text_encoder_, LoadTextEncoder(text, model_options));
-  HANMO_ASSIGN_OR_RETURN(Checkpoint unet, open("unet"));
-  HANMO_ASSIGN_OR_RETURN(unet_, Unet::Load(unet, model_options));
+  HANMO_ASSIGN_OR_RETURN(experts_, Experts::Load(options_, std::move(ranges)));
   HANMO_ASSIGN_OR_RETURN(Checkpoint vae, open("vae"));
   HANMO_ASSIGN_OR_RETURN(vae_, Vae::Load(vae, model_options));
-  loaded_.weight_bytes = text.taken_bytes() + unet.taken_bytes() + vae.taken_bytes();
+  loaded_.weight_bytes = text.taken_bytes() + experts_->weight_bytes() + vae.taken_bytes();
   if (const std::string reranker = RerankerClass(index); !reranker.empty()) {
     HANMO_ASSIGN_OR_RETURN(reranker_, Reranker::Load(options_.folder + "/reranker", reranker,
                                                      checkpoint_options, model_options));
     loaded_.weight_bytes += reranker_->weight_bytes();
     loaded_.has_reranker = true;
   }
-
-  if (unet_->traits().in_channels != vae_->traits().latent_channels ||
-      unet_->traits().out_channels != vae_->traits().latent_channels) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "unet config.json: in_channels ", unet_->traits().in_channels, " and out_channels ",
-        unet_->traits().out_channels, ", the VAE's ", vae_->traits().latent_channels, " expected"));
-  }
-  if (unet_->traits().text_width != text_encoder_->traits().width) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("unet config.json: cross_attention_dim ", unet_->traits().text_width,
-                     ", the text encoder's ", text_encoder_->traits().width, " expected"));
-  }
-  DescribeCapabilities(unet.config());
+  HANMO_RETURN_IF_ERROR(CheckComponents());
+  DescribeCapabilities(experts_->config());
   return absl::OkStatus();
 }
 
-absl::Status PicturePipeline::ReadScheduler(const std::string& component) {
+absl::Status PicturePipeline::CheckComponents() const {
+  if (experts_->traits().in_channels != vae_->traits().latent_channels ||
+      experts_->traits().out_channels != vae_->traits().latent_channels) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("unet config.json: in_channels ", experts_->traits().in_channels,
+                     " and out_channels ", experts_->traits().out_channels, ", the VAE's ",
+                     vae_->traits().latent_channels, " expected"));
+  }
+  if (experts_->traits().text_width != text_encoder_->traits().width) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("unet config.json: cross_attention_dim ", experts_->traits().text_width,
+                     ", the text encoder's ", text_encoder_->traits().width, " expected"));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int64_t> PicturePipeline::ReadScheduler(const std::string& component) {
   HANMO_ASSIGN_OR_RETURN(
       const std::string text,
       ReadText(absl::StrCat(options_.folder, "/", component, "/scheduler_config.json")));
@@ -134,15 +143,23 @@ absl::Status PicturePipeline::ReadScheduler(const std::string& component) {
     request.sampler = name;
     if (Sampler::Create(request).ok()) loaded_.samplers.push_back(name);
   }
-  return absl::OkStatus();
+  HANMO_ASSIGN_OR_RETURN(const SchedulerConfig config,
+                         SchedulerConfigFor(own->kind(), scheduler_config_, true));
+  return config.num_train_timesteps;
 }
 
 void PicturePipeline::DescribeCapabilities(const nlohmann::json& unet_config) {
-  loaded_.architecture = "StableDiffusionPipeline";
   loaded_.dtype = DtypeName(options_.dtype);
   loaded_.latent_factor = vae_->traits().factor;
   loaded_.latent_channels = vae_->traits().latent_channels;
-  int64_t sample_size = unet_->traits().sample_size;
+  if (experts_->ranges().size() > 1) {
+    for (const ExpertRange& range : experts_->ranges()) {
+      loaded_.experts.push_back({range.subfolder, static_cast<uint32_t>(range.t_min),
+                                 static_cast<uint32_t>(range.t_max)});
+    }
+    loaded_.resident_experts = static_cast<uint32_t>(experts_->resident());
+  }
+  int64_t sample_size = experts_->traits().sample_size;
   if (sample_size < 64 && SavedBefore09(unet_config)) sample_size = 64;
   loaded_.default_size = sample_size * loaded_.latent_factor;
   loaded_.prompt_tokens = text_encoder_->traits().max_length;
@@ -165,11 +182,14 @@ absl::Status PicturePipeline::WarmUp() {
   const at::Tensor ids = at::zeros({2, tokens}, at::kLong).to(device);
   const at::Tensor text = text_encoder_->Encode(ids);
   const at::Tensor latents = at::zeros({2, loaded_.latent_channels, side, side}).to(device);
-  const at::Tensor prediction = unet_->Forward(latents, at::full({2}, 1.0f).to(device), text);
   // Weights of NaN or of a type too narrow for them show here, not in a request.
-  if (!at::isfinite(prediction).all().item<bool>()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("unet: predicts NaN or Inf in ", loaded_.dtype, "; try another dtype"));
+  for (size_t expert = 0; expert < experts_->resident(); ++expert) {
+    const at::Tensor prediction =
+        experts_->loaded(expert).Forward(latents, at::full({2}, 1.0f).to(device), text);
+    if (at::isfinite(prediction).all().item<bool>()) continue;
+    return absl::InvalidArgumentError(absl::StrCat(experts_->ranges()[expert].subfolder,
+                                                   ": predicts NaN or Inf in ", loaded_.dtype,
+                                                   "; try another dtype"));
   }
   if (reranker_ == nullptr) return absl::OkStatus();
   const std::vector<uint32_t> prompt = {0};

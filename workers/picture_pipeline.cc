@@ -110,6 +110,7 @@ void PicturePipeline::Begin(SampleHandle sample, SampleJob job, Resume resume) {
 
 absl::Status PicturePipeline::Run(const Step& step, std::vector<RowResult>* rows) {
   rows->resize(step.rows.size());
+  waited_ = absl::ZeroDuration();
   std::vector<Rider> riders;
   for (size_t i = 0; i < step.rows.size(); ++i) {
     RowResult& result = (*rows)[i];
@@ -183,9 +184,35 @@ absl::Status PicturePipeline::EncodeText(const std::vector<Rider>& riders) {
     // A copy, so that the embeddings of the batch don't live as long as its last row.
     rider.picture->text = text.narrow(0, next, prompts).clone();
     if (!IsFinite(rider.picture->text)) rider.result->status = NonFinite("the prompt embedding");
+    rider.result->variants = Variants(*rider.picture);
     next += prompts;
   }
   return absl::OkStatus();
+}
+
+std::vector<VariantChange> PicturePipeline::Variants(const Picture& picture) const {
+  std::vector<VariantChange> changes;
+  if (experts_->ranges().size() == 1) return changes;
+  const std::vector<float>& timesteps = picture.sampler->timesteps();
+  for (uint32_t call = 0; call < timesteps.size(); ++call) {
+    const auto variant = static_cast<uint32_t>(experts_->At(timesteps[call]));
+    if (changes.empty() || changes.back().variant != variant) changes.push_back({call, variant});
+  }
+  return changes;
+}
+
+absl::StatusOr<const Unet*> PicturePipeline::ExpertFor(const std::vector<Rider>& riders) {
+  const auto expert_of = [&](const Rider& rider) {
+    const Picture& picture = *rider.picture;
+    return experts_->At(picture.sampler->timesteps()[picture.state.next_call]);
+  };
+  const size_t expert = expert_of(riders[0]);
+  for (const Rider& rider : riders) {
+    if (expert_of(rider) != expert) {
+      return absl::InvalidArgumentError("step.rows: pictures of different experts in one step");
+    }
+  }
+  return experts_->Use(expert, &waited_);
 }
 
 absl::Status PicturePipeline::Denoise(const std::vector<Rider>& riders) {
@@ -201,9 +228,10 @@ absl::Status PicturePipeline::Denoise(const std::vector<Rider>& riders) {
   }
   HANMO_RETURN_IF_ERROR(CheckOneShape(latents, "pictures"));
   HANMO_RETURN_IF_ERROR(CheckOneShape(text, "prompts"));
+  HANMO_ASSIGN_OR_RETURN(const Unet* unet, ExpertFor(riders));
   const at::Tensor predictions =
-      unet_->Forward(at::cat(latents), at::tensor(timesteps).to(options_.device->device()),
-                     text.size() == 1 ? text[0] : at::cat(text));
+      unet->Forward(at::cat(latents), at::tensor(timesteps).to(options_.device->device()),
+                    text.size() == 1 ? text[0] : at::cat(text));
   int64_t next = 0;
   for (const Rider& rider : riders) {
     Picture& picture = *rider.picture;

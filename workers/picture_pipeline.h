@@ -1,6 +1,6 @@
 // Pictures: a published folder with model_index.json (StableDiffusionPipeline: Taiyi and Stable
-// Diffusion 1.x), its text encoder, UNet, VAE, scheduler and reranker, and the pictures being
-// painted.
+// Diffusion 1.x; ErnieViLG2Pipeline: ERNIE-ViLG 2.0), its text encoder, UNets, VAE, scheduler and
+// reranker, and the pictures being painted.
 #ifndef HANMO_WORKERS_PICTURE_PIPELINE_H_
 #define HANMO_WORKERS_PICTURE_PIPELINE_H_
 
@@ -13,10 +13,10 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "workers/experts.h"
 #include "workers/latent_preview.h"
 #include "workers/models/reranker.h"
 #include "workers/models/text_encoder.h"
-#include "workers/models/unet.h"
 #include "workers/models/vae.h"
 #include "workers/pipeline.h"
 #include "workers/samplers/sampler.h"
@@ -32,6 +32,7 @@ class PicturePipeline final : public Pipeline {
   absl::Status WarmUp() override;
   void Begin(SampleHandle sample, SampleJob job, Resume resume) override;
   absl::Status Run(const Step& step, std::vector<RowResult>* rows) override;
+  absl::Duration waited() const override { return waited_; }
   std::optional<SavePoint> Save(SampleHandle sample) override;
   void Drop(SampleHandle sample) override { pictures_.erase(sample); }
 
@@ -56,7 +57,9 @@ class PicturePipeline final : public Pipeline {
   explicit PicturePipeline(const PipelineOptions& options) : options_(options) {}
 
   absl::Status LoadComponents();
-  absl::Status ReadScheduler(const std::string& component);
+  // Returns the number of timesteps that the scheduler was trained with.
+  absl::StatusOr<int64_t> ReadScheduler(const std::string& component);
+  absl::Status CheckComponents() const;
   void DescribeCapabilities(const nlohmann::json& unet_config);
   absl::StatusOr<Picture> MakePicture(PictureJob job, const Resume& resume) const;
   absl::Status CheckPrompt(const std::vector<uint32_t>& prompt, const char* name) const;
@@ -64,6 +67,10 @@ class PicturePipeline final : public Pipeline {
 
   absl::Status EncodeText(const std::vector<Rider>& riders);
   absl::Status Denoise(const std::vector<Rider>& riders);
+  // The network that the pictures need next; INVALID_ARGUMENT when it is not one for all of them.
+  absl::StatusOr<const Unet*> ExpertFor(const std::vector<Rider>& riders);
+  // Which expert each of the picture's model calls needs.
+  std::vector<VariantChange> Variants(const Picture& picture) const;
   absl::Status Decode(const std::vector<Rider>& riders);
   // Scores those of the decoded pictures, rgb [n, h, w, 3] uint8 by rider, that ask for it.
   void Score(const std::vector<Rider>& riders, const at::Tensor& rgb);
@@ -74,11 +81,12 @@ class PicturePipeline final : public Pipeline {
   nlohmann::json scheduler_config_;
   std::string scheduler_class_;
   std::unique_ptr<TextEncoder> text_encoder_;
-  std::unique_ptr<Unet> unet_;
+  std::unique_ptr<Experts> experts_;
   std::unique_ptr<Vae> vae_;
   std::unique_ptr<Reranker> reranker_;  // null: the folder has none
   std::optional<LatentPreview> preview_;
   std::map<SampleHandle, std::shared_ptr<Picture>> pictures_;
+  absl::Duration waited_;
 };
 
 }  // namespace hanmo

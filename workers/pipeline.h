@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/time/time.h"
 #include "server/batcher/worker.h"
 #include "server/worker_link/loaded_model.h"
 #include "workers/device.h"
@@ -31,6 +32,8 @@ class Pipeline {
   // picture step (kernels/yield.h) Begin, Save and Drop may be called, and find the samples as they
   // were before it.
   virtual absl::Status Run(const Step& step, std::vector<RowResult>* rows) = 0;
+  // How long the last Run waited for weights that were not in memory.
+  virtual absl::Duration waited() const { return {}; }
   // Nothing for samples without a state worth saving.
   virtual std::optional<SavePoint> Save(SampleHandle sample) = 0;
   virtual void Drop(SampleHandle sample) = 0;
@@ -44,6 +47,7 @@ struct PipelineOptions {
   bool deterministic = true;
   uint64_t kv_bytes = 0;            // texts; 0: chosen from the free memory
   uint32_t max_context_tokens = 0;  // texts; 0: what the model knows
+  uint64_t expert_bytes = 0;        // pictures: of UNets in memory at a time; 0: all there are
 };
 
 // "float32", "float16", "bfloat16".

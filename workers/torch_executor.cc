@@ -29,7 +29,7 @@ absl::StatusOr<at::ScalarType> ParseDtype(const std::string& name, const Compute
 // What must be equal for a loaded model to serve another Load.
 std::string KeyOf(const LoadCommand& load) {
   return absl::StrCat(load.path, "\n", load.dtype, "\n", load.deterministic, "\n", load.kv_bytes,
-                      "\n", load.max_context_tokens);
+                      "\n", load.max_context_tokens, "\n", load.expert_bytes);
 }
 
 }  // namespace
@@ -85,6 +85,7 @@ absl::StatusOr<TorchExecutor::Entry> TorchExecutor::Read(const LoadCommand& load
   options.deterministic = load.deterministic;
   options.kv_bytes = load.kv_bytes;
   options.max_context_tokens = load.max_context_tokens;
+  options.expert_bytes = load.expert_bytes;
   Entry entry;
   entry.key = KeyOf(load);
   HANMO_RETURN_IF_ERROR(CatchTorch([&]() -> absl::Status {
@@ -143,6 +144,7 @@ StepResult TorchExecutor::RunInSlices(const Step& step, YieldListener* listener)
       const WorkingMemory memory(device_);
       const absl::Status status = found->second.pipeline->Run(step, &result.rows);
       result.peak_bytes = memory.peak_bytes();
+      result.weights_time = found->second.pipeline->waited();
       return status;
     });
   }

@@ -17,6 +17,8 @@ namespace {
 // Operators allocate on any of their threads.
 std::atomic<int64_t> in_use{0}, peak{0};
 
+thread_local int uncounted = 0;  // scopes
+
 void RaisePeak(int64_t bytes) {
   int64_t seen = peak.load(std::memory_order_relaxed);
   while (seen < bytes && !peak.compare_exchange_weak(seen, bytes, std::memory_order_relaxed)) {
@@ -32,6 +34,7 @@ class CountingAllocator final : public at::Allocator {
  public:
   at::DataPtr allocate(size_t bytes) override {
     void* data = c10::alloc_cpu(bytes);
+    if (uncounted > 0) return {data, data, &c10::free_cpu, at::Device(at::kCPU)};
     const auto size = static_cast<int64_t>(malloc_usable_size(data));
     RaisePeak(in_use.fetch_add(size, std::memory_order_relaxed) + size);
     return {data, data, &Free, at::Device(at::kCPU)};
@@ -50,6 +53,9 @@ void CountTensorMemory() {
   static CountingAllocator allocator;
   c10::SetCPUAllocator(&allocator, /*priority=*/1);
 }
+
+UncountedMemory::UncountedMemory() { ++uncounted; }
+UncountedMemory::~UncountedMemory() { --uncounted; }
 
 WorkingMemory::WorkingMemory(const ComputeDevice& device)
     : device_(device.device()), loadings_(LoadingMemory::changes()) {

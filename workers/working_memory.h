@@ -12,6 +12,16 @@ namespace hanmo {
 // until then WorkingMemory sees 0 there. Call before the first tensor; not thread-safe.
 void CountTensorMemory();
 
+// Tensors that this thread makes in its scope are not counted, for their whole life: weights that
+// come and go while steps run.
+class UncountedMemory {
+ public:
+  UncountedMemory();
+  ~UncountedMemory();
+  UncountedMemory(const UncountedMemory&) = delete;
+  UncountedMemory& operator=(const UncountedMemory&) = delete;
+};
+
 // The most that tensors take at once in its scope, beyond what there is at its start. Scopes may
 // nest, on one thread: a step that is suspended is not charged for those that run meanwhile.
 class WorkingMemory {

@@ -64,6 +64,19 @@ TEST_F(WorkingMemoryTest, FreedElsewhereIsNotNegative) {
   ExpectMegabytes(memory, 0);
 }
 
+TEST_F(WorkingMemoryTest, DoesNotSeeWhatIsNotCounted) {
+  at::Tensor uncounted;
+  const WorkingMemory memory(cpu_);
+  {
+    const UncountedMemory scope;
+    uncounted = Megabytes(8);
+  }
+  ExpectMegabytes(memory, 0);
+  uncounted.reset();
+  const at::Tensor c = Megabytes(1);
+  ExpectMegabytes(memory, 1);
+}
+
 TEST(DeviceMemoryTest, TellsWhatThereIs) {
   const DeviceMemory memory = ComputeDevice::Open("cpu")->memory();
   EXPECT_GT(memory.used, kMegabyte);

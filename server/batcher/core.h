@@ -187,6 +187,8 @@ class Batcher::Core {
   void Plan(ActiveWorker& worker);
   // Puts the sample where it waits for the step that it needs next, if any.
   void Line(Sample* sample);
+  // Of the lane's first sample, as far as it is the lane's turn.
+  Rank TurnOf(const ActiveWorker& worker, const Lane& lane) const;
   // Rows of the network in one step of the key, at most.
   uint32_t MostRows(const ActiveWorker& worker, const BatchKey& key) const;
   // Prompt tokens for a step in which so many texts decode and so many wait for their first token.

@@ -60,6 +60,7 @@ std::optional<BatchKey> NextBatch(const Sample& sample) {
   key.width = picture.width;
   key.height = picture.height;
   key.kind = sample.denoised() ? StepKind::kVaeDecode : StepKind::kDenoise;
+  if (key.kind == StepKind::kDenoise) key.variant = sample.variant();
   return key;
 }
 
@@ -129,7 +130,7 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
     // prompt to be encoded has begun to be in the next batch, which would run without it: that
     // takes many times as long as an encoder.
     const bool first = alone || Encodes(lane.key.kind);
-    const Rank rank = lane.ready.front()->request->rank;
+    const Rank rank = TurnOf(worker, lane);
     candidates_.push_back({lane.key.kind, first ? std::min(rank, kUrgentEnd) : rank});
     lanes_.push_back(&lane);
   }
@@ -142,6 +143,25 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
   }
   // Who had nothing to run has no claim to what was missed.
   if (texts != pictures) worker.shares = {};
+}
+
+// A step with other weights than the one before goes behind those that want what is there, as far
+// as its laxity bears them: they catch up, and then all change together and share their steps.
+Rank Batcher::Core::TurnOf(const ActiveWorker& worker, const Lane& lane) const {
+  const ActiveRequest& request = *lane.ready.front()->request;
+  const std::optional<uint32_t>& there = lane.ready.front()->home->variant;
+  Rank rank = request.rank;
+  if (lane.key.kind != StepKind::kDenoise || !there || lane.key.variant == *there) return rank;
+  if (rank < kUrgentEnd || rank == kLost) return rank;
+  const Rank laxity = absl::ToInt64Nanoseconds(request.cost * (options_.policy.stretch - 1));
+  BatchKey same = lane.key;
+  same.variant = *there;
+  for (const Lane& other : worker.lanes) {
+    if (other.ready.empty() || other.key != same) continue;
+    const Rank others = other.ready.front()->request->rank;
+    if (others <= request.rank + laxity) rank = std::max(rank, others + 1);
+  }
+  return rank;
 }
 
 uint32_t Batcher::Core::MostRows(const ActiveWorker& worker, const BatchKey& key) const {
@@ -182,6 +202,7 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   // The only one that could run made room for others: they may run now.
   if (sent.step.rows.empty()) return;
   sent.follows = Follows(worker);
+  if (key.kind == StepKind::kDenoise) worker.models.at(key.model).variant = key.variant;
   sent.predicted = worker.costs->Predict(sent.cost, sent.load);
   if (key.kind != StepKind::kText && !sent.alone) CutIntoSlices(worker, lane_rank, &sent);
   absl::Duration& share = key.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;

@@ -82,6 +82,7 @@ struct BatchKey {
   StepKind kind = StepKind::kText;
   uint32_t width = 0;  // pixels; 0 where the tensor shape does not depend on it
   uint32_t height = 0;
+  uint32_t variant = 0;    // of the weights that the step needs
   SampleHandle alone = 0;  // a suspect of a worker's death shares with nobody
 
   friend bool operator==(const BatchKey&, const BatchKey&) = default;

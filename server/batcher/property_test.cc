@@ -175,6 +175,7 @@ void PropertyTest::RunRandomly(uint32_t seed, int actions) {
   options_.max_parked = absl::Milliseconds(Draw(0, 100));
   options_.speculative_tokens = Chance(50) ? 0 : Draw(1, 9);
   options_.prefix_cache_bytes = Chance(40) ? 0 : Draw(1, 40);
+  variants_ = Draw(1, 4);
   pages_ = Draw(16, 40);  // at least one context of 60 tokens
   batcher_ = std::make_unique<Batcher>(options_, &log, [] {});
   AddWorker();

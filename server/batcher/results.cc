@@ -121,13 +121,12 @@ void Batcher::Core::FinishStep(ActiveWorker& worker, const InFlight& sent, StepR
 
 void Batcher::Core::Learn(ActiveWorker& worker, const InFlight& sent, StepLoad load,
                           const StepResult& result) {
-  const absl::Duration time = result.device_time;
-  worker.costs->Learn(sent.cost, load, time);
+  worker.costs->Learn(sent.cost, load, result.device_time - result.weights_time);
   worker.costs->LearnBytes(sent.cost, load, result.peak_bytes);
   models_[sent.step.model].learned = true;
   absl::Duration& share =
       sent.step.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
-  share += time - sent.predicted;
+  share += result.device_time - sent.predicted;
   // The knee may have moved: more samples may run together.
   if (sent.step.kind == StepKind::kDenoise) models_[sent.step.model].stirred = true;
 }
@@ -168,6 +167,7 @@ void Batcher::Core::FinishEncode(Sample* sample, const RowResult& row) {
   }
   sample->encoded = true;
   sample->steps_total = row.steps_total;
+  sample->variants = row.variants;
   sample->planned_steps = row.steps_done;
   Line(sample);
 }

@@ -70,7 +70,8 @@ struct Sample {
   PageTable table;
   size_t pages_sent = 0;  // of its pages, known to the worker
   bool planned_encode = false;
-  uint32_t steps_total = 0;  // model calls in all; 0 until the text encoder has run
+  uint32_t steps_total = 0;             // model calls in all; 0 until the text encoder has run
+  std::vector<VariantChange> variants;  // of the model calls; known likewise
   uint32_t planned_steps = 0;
   bool planned_decode = false;
 
@@ -85,6 +86,14 @@ struct Sample {
   const PictureJob* picture() const { return std::get_if<PictureJob>(&job); }
   bool parked() const { return parked_since != absl::InfiniteFuture(); }
   bool suspect() const { return suspect_until > 0; }
+  // Of the weights, for the next denoising step.
+  uint32_t variant() const {
+    uint32_t variant = 0;
+    for (const VariantChange& change : variants) {
+      if (change.first_call <= planned_steps) variant = change.variant;
+    }
+    return variant;
+  }
   // A picture's last denoising step is sent.
   bool denoised() const { return steps_total > 0 && planned_steps >= steps_total; }
 
@@ -162,6 +171,7 @@ struct Residence {
   ModelCapacity capacity;
   PagePool pages;
   uint32_t aboard = 0;
+  std::optional<uint32_t> variant;       // of the weights, in the last denoising step sent
   uint32_t reported_pages = UINT32_MAX;  // used, as last told to the observer
   double listed_load = 0;                // as ModelQueue::places has it
 };

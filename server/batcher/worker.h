@@ -52,6 +52,15 @@ struct Resume {
   uint32_t cached_tokens = 0;
 };
 
+// From this model call on, until the next change, a picture needs this variant of its model's
+// weights.
+struct VariantChange {
+  uint32_t first_call = 0;
+  uint32_t variant = 0;
+
+  friend bool operator==(const VariantChange&, const VariantChange&) = default;
+};
+
 struct RowResult {
   SampleHandle sample = 0;
   absl::Status status;  // not OK: this sample is gone, the others are well
@@ -60,6 +69,8 @@ struct RowResult {
   uint32_t drafted = 0;  // kText: guesses run; all but one of `tokens` were guessed right
   uint32_t steps_done = 0;
   uint32_t steps_total = 0;  // model calls in all; known after kTextEncode
+  // kTextEncode: in order, the first from call 0 on; empty: variant 0 throughout.
+  std::vector<VariantChange> variants;
   Pixels picture;
   std::optional<float> score;  // of the picture, where its job asked for one; -1 to 1
   Pixels preview;
@@ -81,8 +92,10 @@ struct StepResult {
   bool already_done = false;   // a Resume that came too late: nothing ran, and `rows` is empty
   absl::Duration device_time;  // of this slice
   absl::Duration idle_time;    // the device stood still before it, though there was work
-  uint64_t peak_bytes = 0;     // working memory of the whole step, beyond what there was before
-  DeviceMemory memory;         // after it
+  // Of the device time of the whole step: it waited for weights that were not in memory.
+  absl::Duration weights_time;
+  uint64_t peak_bytes = 0;  // working memory of the whole step, beyond what there was before
+  DeviceMemory memory;      // after it
 };
 
 struct SavePoint {

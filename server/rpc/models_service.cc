@@ -61,6 +61,16 @@ void DescribePicture(const PictureModelSpec& spec, hanmo::v1::PictureModel* pict
   picture->set_has_reranker(spec.reranker_tokens > 0);
 }
 
+void DescribeExperts(const LoadedModel& loaded, hanmo::v1::PictureModel* picture) {
+  for (const LoadedExpert& expert : loaded.experts) {
+    hanmo::v1::Expert* proto = picture->add_experts();
+    proto->set_name(expert.name);
+    proto->set_t_min(expert.t_min);
+    proto->set_t_max(expert.t_max);
+  }
+  picture->set_resident_experts(loaded.resident_experts);
+}
+
 hanmo::v1::StepKind KindOf(StepKind kind) {
   switch (kind) {
     case StepKind::kTextEncode:
@@ -141,6 +151,7 @@ grpc::ServerUnaryReactor* ModelsService::DescribeModel(grpc::CallbackServerConte
       DescribeText(model, reply.mutable_text());
     } else {
       DescribePicture(model.spec.picture, reply.mutable_picture());
+      DescribeExperts(status.loaded, reply.mutable_picture());
     }
   }
   for (const StepCosts::Description& cost : figures_.Costs(model.spec.id)) {

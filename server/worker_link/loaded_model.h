@@ -28,6 +28,14 @@ struct LoadCommand {
   bool deterministic = true;
   uint64_t kv_bytes = 0;            // 0: the worker chooses
   uint32_t max_context_tokens = 0;  // 0: the model's own
+  uint64_t expert_bytes = 0;  // of a picture model's experts in memory at a time; 0: all of them
+};
+
+// One of the networks that share a picture model's timesteps; see hanmo.worker.v1.Expert.
+struct LoadedExpert {
+  std::string name;
+  uint32_t t_min = 0;
+  uint32_t t_max = 0;  // exclusive
 };
 
 // What a worker reported about a loaded model; see hanmo.worker.v1.Loaded.
@@ -49,6 +57,8 @@ struct LoadedModel {
   uint32_t prompt_tokens = 0;
   std::string default_sampler;
   std::vector<std::string> samplers;
+  std::vector<LoadedExpert> experts;  // as a picture needs them; none where there is one network
+  uint32_t resident_experts = 0;      // so many are in memory at a time
   bool has_reranker = false;
 };
 

@@ -209,7 +209,12 @@ void Fleet::Member::Ask(const FleetModel& model) {
   if (!greeted_ || failed_.contains(model.id) || !asked_.insert(model.id).second) return;
   loading_.push_back(model.id);
   const FleetOptions& options = *context_.options;
-  session_->Load({model.id, model.path, options.dtype, deterministic_, options.kv_bytes});
+  session_->Load({.model = model.id,
+                  .path = model.path,
+                  .dtype = options.dtype,
+                  .deterministic = deterministic_,
+                  .kv_bytes = options.kv_bytes,
+                  .expert_bytes = options.expert_bytes});
 }
 
 void Fleet::Member::Load(const FleetModel& model) {

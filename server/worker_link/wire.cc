@@ -148,6 +148,11 @@ void RowToWire(RowResult row, wire::RowResult* out) {
   out->set_drafted(row.drafted);
   out->set_steps_done(row.steps_done);
   out->set_steps_total(row.steps_total);
+  for (const VariantChange& change : row.variants) {
+    wire::VariantChange* c = out->add_variants();
+    c->set_first_call(change.first_call);
+    c->set_variant(change.variant);
+  }
   out->set_picture(std::move(row.picture.rgb));
   out->set_picture_width(row.picture.width);
   if (row.score.has_value()) out->set_score(*row.score);
@@ -179,6 +184,10 @@ RowResult RowFromWire(wire::RowResult& in) {
   out.drafted = in.drafted();
   out.steps_done = in.steps_done();
   out.steps_total = in.steps_total();
+  out.variants.reserve(in.variants_size());
+  for (const wire::VariantChange& change : in.variants()) {
+    out.variants.push_back({change.first_call(), change.variant()});
+  }
   out.picture = PixelsFromWire(in.picture_width(), std::move(*in.mutable_picture()));
   if (in.has_score()) out.score = in.score();
   out.preview = PixelsFromWire(in.preview_width(), std::move(*in.mutable_preview()));
@@ -243,6 +252,7 @@ void ToWire(const LoadCommand& load, wire::Load* out) {
   out->set_deterministic(load.deterministic);
   out->set_kv_bytes(load.kv_bytes);
   out->set_max_context_tokens(load.max_context_tokens);
+  out->set_expert_bytes(load.expert_bytes);
 }
 
 void ToWire(ModelId model, const absl::StatusOr<LoadedModel>& loaded, wire::Loaded* out) {
@@ -269,6 +279,13 @@ void ToWire(ModelId model, const absl::StatusOr<LoadedModel>& loaded, wire::Load
     picture->set_prompt_tokens(loaded->prompt_tokens);
     picture->set_default_sampler(loaded->default_sampler);
     for (const std::string& sampler : loaded->samplers) picture->add_samplers(sampler);
+    for (const LoadedExpert& expert : loaded->experts) {
+      wire::Expert* e = picture->add_experts();
+      e->set_name(expert.name);
+      e->set_t_min(expert.t_min);
+      e->set_t_max(expert.t_max);
+    }
+    picture->set_resident_experts(loaded->resident_experts);
     picture->set_has_reranker(loaded->has_reranker);
   }
 }
@@ -308,6 +325,7 @@ void ToWire(StepResult result, wire::StepDone* out) {
   out->set_memory_used_bytes(result.memory.used);
   out->set_memory_free_bytes(result.memory.free);
   out->set_peak_bytes(result.peak_bytes);
+  out->set_weights_seconds(absl::ToDoubleSeconds(result.weights_time));
   out->set_suspended(result.suspended);
   out->set_already_done(result.already_done);
 }
@@ -349,6 +367,7 @@ LoadCommand FromWire(const wire::Load& in) {
   out.deterministic = in.deterministic();
   out.kv_bytes = in.kv_bytes();
   out.max_context_tokens = in.max_context_tokens();
+  out.expert_bytes = in.expert_bytes();
   return out;
 }
 
@@ -370,6 +389,10 @@ absl::StatusOr<LoadedModel> FromWire(const wire::Loaded& in) {
   out.prompt_tokens = in.picture().prompt_tokens();
   out.default_sampler = in.picture().default_sampler();
   out.samplers.assign(in.picture().samplers().begin(), in.picture().samplers().end());
+  for (const wire::Expert& expert : in.picture().experts()) {
+    out.experts.push_back({expert.name(), expert.t_min(), expert.t_max()});
+  }
+  out.resident_experts = in.picture().resident_experts();
   out.has_reranker = in.picture().has_reranker();
   return out;
 }
@@ -425,6 +448,7 @@ StepResult FromWire(wire::StepDone in) {
   out.memory.used = in.memory_used_bytes();
   out.memory.free = in.memory_free_bytes();
   out.peak_bytes = in.peak_bytes();
+  out.weights_time = absl::Seconds(in.weights_seconds());
   out.suspended = in.suspended();
   out.already_done = in.already_done();
   return out;

@@ -185,6 +185,7 @@ TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {
   result.idle_time = absl::Microseconds(30);
   result.memory = {0, 3ull << 33, 1ull << 33};
   result.peak_bytes = 1ull << 34;
+  result.weights_time = absl::Milliseconds(250);
   RowResult text;
   text.sample = 1;
   text.drafted = 5;
@@ -193,6 +194,7 @@ TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {
   picture.sample = 2;
   picture.steps_done = 3;
   picture.steps_total = 20;
+  picture.variants = {{0, 3}, {7, 2}};
   picture.picture = {2, 3, std::string(18, '\x80')};
   picture.preview = {1, 2, "abcdef"};
   picture.score = 0;
@@ -212,6 +214,7 @@ TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {
   EXPECT_EQ(got.memory.used, 1ull << 33);
   EXPECT_EQ(got.memory.free, 3ull << 33);
   EXPECT_EQ(got.peak_bytes, 1ull << 34);
+  EXPECT_EQ(got.weights_time, absl::Milliseconds(250));
   ASSERT_EQ(got.rows.size(), 4u);
   ASSERT_EQ(got.rows[0].tokens.size(), 2u);
   EXPECT_EQ(got.rows[0].drafted, 5u);
@@ -223,6 +226,7 @@ TEST(WireTest, CarriesResultsWithTheirErrorsTokensAndPictures) {
   EXPECT_EQ(got.rows[1].picture.rgb, picture.picture.rgb);
   EXPECT_EQ(got.rows[1].preview.height, 2u);
   EXPECT_EQ(got.rows[1].steps_total, 20u);
+  EXPECT_EQ(got.rows[1].variants, picture.variants);
   EXPECT_FALSE(got.rows[0].score.has_value());
   EXPECT_EQ(got.rows[1].score, 0.0f);
   EXPECT_EQ(got.rows[2].status, absl::InternalError("non-finite"));
@@ -241,6 +245,8 @@ TEST(WireTest, CarriesLoadedModelsAndWhyNot) {
   model.default_sampler = "pndm";
   model.samplers = {"ddim", "pndm"};
   model.has_reranker = true;
+  model.experts = {{"unet_01", 300, 1000}, {"unet_00", 0, 300}};
+  model.resident_experts = 1;
   wire::Loaded message;
   ToWire(5, model, &message);
   EXPECT_EQ(message.model(), 5u);
@@ -250,6 +256,11 @@ TEST(WireTest, CarriesLoadedModelsAndWhyNot) {
   EXPECT_EQ(got->weight_bytes, model.weight_bytes);
   EXPECT_EQ(got->samplers, model.samplers);
   EXPECT_TRUE(got->has_reranker);
+  ASSERT_EQ(got->experts.size(), 2u);
+  EXPECT_EQ(got->experts[0].name, "unet_01");
+  EXPECT_EQ(got->experts[0].t_min, 300u);
+  EXPECT_EQ(got->experts[0].t_max, 1000u);
+  EXPECT_EQ(got->resident_experts, 1u);
   EXPECT_EQ(got->default_size, 512u);
   EXPECT_EQ(got->context_tokens, 0u);
 

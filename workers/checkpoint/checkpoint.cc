@@ -191,6 +191,25 @@ absl::StatusOr<std::vector<int64_t>> Checkpoint::Shape(absl::string_view name) c
   return it->second.entry.shape;
 }
 
+absl::Status Checkpoint::CheckShapes(const Checkpoint& other) const {
+  const auto differs = [&](const std::string& name, const std::string& mine,
+                           const std::string& others) {
+    return absl::InvalidArgumentError(absl::StrCat(origin_, ": tensor ", name, " ", mine, ", in ",
+                                                   other.origin_, " it ", others));
+  };
+  for (const auto& [name, weight] : weights_) {
+    const auto found = other.weights_.find(name);
+    if (found == other.weights_.end()) return differs(name, "is there", "is missing");
+    if (found->second.entry.shape == weight.entry.shape) continue;
+    return differs(name, absl::StrCat("has shape ", ShapeText(weight.entry.shape)),
+                   absl::StrCat("has ", ShapeText(found->second.entry.shape)));
+  }
+  for (const auto& [name, weight] : other.weights_) {
+    if (!Has(name)) return differs(name, "is missing", "is there");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status Checkpoint::Rename(absl::FunctionRef<std::string(absl::string_view)> new_name) {
   std::map<std::string, Weight, std::less<>> renamed;
   for (auto& [name, weight] : weights_) {
@@ -286,12 +305,21 @@ std::vector<std::string> Checkpoint::Unused() const {
 uint64_t Checkpoint::taken_bytes() const {
   uint64_t bytes = 0;
   for (const auto& [name, weight] : weights_) {
-    if (!weight.taken) continue;
-    const at::ScalarType stored = ScalarTypeOf(weight.entry.type);
-    const at::ScalarType served = at::isFloatingType(stored) ? options_.dtype : stored;
-    bytes += weight.entry.elements() * c10::elementSize(served);
+    if (weight.taken) bytes += ServedBytes(weight);
   }
   return bytes;
+}
+
+uint64_t Checkpoint::bytes() const {
+  uint64_t bytes = 0;
+  for (const auto& [name, weight] : weights_) bytes += ServedBytes(weight);
+  return bytes;
+}
+
+uint64_t Checkpoint::ServedBytes(const Weight& weight) const {
+  const at::ScalarType stored = ScalarTypeOf(weight.entry.type);
+  const at::ScalarType served = at::isFloatingType(stored) ? options_.dtype : stored;
+  return weight.entry.elements() * c10::elementSize(served);
 }
 
 }  // namespace hanmo

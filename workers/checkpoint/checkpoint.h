@@ -47,10 +47,16 @@ class Checkpoint {
 
   const nlohmann::json& config() const { return config_; }
   const CheckpointOptions& options() const { return options_; }
+  // For a folder that shares another one's.
+  void SetConfig(nlohmann::json config) { config_ = std::move(config); }
 
   bool Has(absl::string_view name) const;
   // NOT_FOUND names the tensor and the folder.
   absl::StatusOr<std::vector<int64_t>> Shape(absl::string_view name) const;
+
+  // OK when both have the same tensors in the same shapes; INVALID_ARGUMENT names the first that
+  // differs, and both folders.
+  absl::Status CheckShapes(const Checkpoint& other) const;
 
   // Renames every tensor: old key spellings, prefixes. An empty result drops the tensor silently.
   // INVALID_ARGUMENT when two tensors get one name. Call before the first Take.
@@ -71,6 +77,8 @@ class Checkpoint {
   std::vector<std::string> Unused() const;
   // Memory of the tensors taken so far, each once, in the serving type.
   uint64_t taken_bytes() const;
+  // The same of all tensors.
+  uint64_t bytes() const;
 
  private:
   struct Weight {
@@ -83,6 +91,7 @@ class Checkpoint {
   absl::Status AddFile(TensorFile file);
   absl::Status AddShards(const std::string& index_path);
   at::Tensor Read(const Weight& weight, at::ScalarType dtype) const;
+  uint64_t ServedBytes(const Weight& weight) const;
 
   std::string origin_;  // the folder or file, for messages
   CheckpointOptions options_;

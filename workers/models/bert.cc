@@ -21,6 +21,7 @@ struct BertTextEncoder::Config {
   int64_t inner = 3072;
   int64_t positions = 512;
   int64_t token_types = 2;
+  int64_t task_types = 0;  // ERNIE's
   double eps = 1e-12;
   Activation activation = Activation::kGelu;
 
@@ -38,6 +39,9 @@ absl::StatusOr<BertTextEncoder::Config> BertTextEncoder::Config::FromJson(
   bert.inner = config.Integer("intermediate_size", 3072, {1, 1 << 20});
   bert.positions = config.Integer("max_position_embeddings", 512, {1, 1 << 20});
   bert.token_types = config.Integer("type_vocab_size", 2, {1, 65536});
+  if (config.Boolean("use_task_id", false)) {
+    bert.task_types = config.Integer("task_type_vocab_size", 3, {1, 65536});
+  }
   bert.eps = config.Real("layer_norm_eps", 1e-12, {0, 1});
   const std::string activation = config.String("hidden_act", "gelu");
   if (const auto named = ActivationNamed(activation)) {
@@ -67,6 +71,11 @@ BertTextEncoder::BertTextEncoder(const WeightScope& weights, const Config& confi
   const int64_t width = config.width;
   words_ = embeddings.Take("word_embeddings.weight", {config.vocabulary, width});
   type_ = embeddings.Take("token_type_embeddings.weight", {config.token_types, width}).select(0, 0);
+  if (config.task_types > 0) {
+    const at::Tensor tasks =
+        embeddings.Take("task_type_embeddings.weight", {config.task_types, width});
+    type_ = type_ + tasks.select(0, 0);
+  }
   positions_ = embeddings.Take("position_embeddings.weight", {config.positions, width});
   embedding_norm_ = LayerNorm(embeddings.Sub("LayerNorm"), width, config.eps);
   for (int64_t i = 0; i < config.layers; ++i) {
@@ -87,7 +96,7 @@ absl::StatusOr<std::unique_ptr<BertTextEncoder>> BertTextEncoder::Load(Checkpoin
                                                                        ModelOptions options) {
   // Checkpoints converted from TensorFlow call a norm's weight and bias gamma and beta.
   const absl::Status renamed = checkpoint.Rename([](absl::string_view name) {
-    std::string stripped(absl::StripPrefix(name, "bert."));
+    std::string stripped(absl::StripPrefix(absl::StripPrefix(name, "bert."), "ernie."));
     if (absl::EndsWith(stripped, "LayerNorm.gamma")) {
       return absl::StrCat(absl::StripSuffix(stripped, "gamma"), "weight");
     }

@@ -1,5 +1,5 @@
 // The text encoder of Taiyi-Stable-Diffusion and of Chinese CLIP models (transformers' BertModel
-// without its pooler).
+// without its pooler), and ErnieModel, which has types of tasks besides.
 #ifndef HANMO_WORKERS_MODELS_BERT_H_
 #define HANMO_WORKERS_MODELS_BERT_H_
 
@@ -22,7 +22,7 @@ namespace hanmo {
 
 class BertTextEncoder : public TextEncoder {
  public:
-  // Takes names with or without the prefix "bert."; heads and poolers are ignored.
+  // Takes names with or without the prefix "bert." or "ernie."; heads and poolers are ignored.
   static absl::StatusOr<std::unique_ptr<BertTextEncoder>> Load(Checkpoint& checkpoint,
                                                                ModelOptions options);
   // The same from tensors below `weights`, named as in BertModel, and BertConfig's keys; `model`
@@ -32,7 +32,8 @@ class BertTextEncoder : public TextEncoder {
                                                                    ModelOptions options,
                                                                    const std::string& model);
 
-  // All tokens are of type 0 and no attention mask is applied.
+  // All tokens are of type 0, of task 0 where there are types of tasks, and no attention mask is
+  // applied.
   at::Tensor Encode(const at::Tensor& ids) const override;
 
   const TextEncoderTraits& traits() const override { return traits_; }

@@ -26,7 +26,7 @@ absl::StatusOr<std::unique_ptr<TextEncoder>> LoadTextEncoder(Checkpoint& checkpo
   const std::string type = config.String("model_type", "");
   const std::string name = config.Strings("architectures", {type})[0];
   if (!config.status().ok()) return config.status();
-  if (name.starts_with("Bert") || name == "bert") {
+  if (name.starts_with("Bert") || name == "bert" || name == "ErnieModel" || name == "ernie") {
     return LoadAs<BertTextEncoder>(checkpoint, options);
   }
   if (name.starts_with("CLIPText") || name == "clip_text_model") {
@@ -34,7 +34,7 @@ absl::StatusOr<std::unique_ptr<TextEncoder>> LoadTextEncoder(Checkpoint& checkpo
   }
   return absl::InvalidArgumentError(
       absl::StrCat("text_encoder config.json: architectures: \"", name,
-                   "\" is not supported; it must be BertModel or CLIPTextModel"));
+                   "\" is not supported; it must be BertModel, ErnieModel or CLIPTextModel"));
 }
 
 }  // namespace hanmo

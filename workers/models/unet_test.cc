@@ -78,7 +78,7 @@ TEST_P(UnetGoldenTest, ARowIsTheSameInAnyCompany) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Checkpoints, UnetGoldenTest,
-                         ::testing::Values("sd1", "lists", "switches", "shallow", "deep"));
+                         ::testing::Values("sd1", "lists", "switches", "shallow", "deep", "vilg2"));
 
 TEST(UnetTest, NamesTheTensorThatDoesNotFit) {
   Checkpoint checkpoint = OpenFolder(Folder("sd1"));
@@ -99,6 +99,29 @@ TEST(UnetConfigTest, DefaultsAreThoseOfStableDiffusion) {
   EXPECT_FALSE(config->levels[3].down_attends);
   EXPECT_FALSE(config->levels[3].up_attends);
   EXPECT_TRUE(config->levels[0].up_attends);
+}
+
+TEST(UnetConfigTest, ErnieViLG2sShapeIsRead) {
+  const auto config = UnetConfig::FromJson(
+      {{"block_out_channels", {512, 1024, 1536, 2048}},
+       {"layers_per_block", 3},
+       {"cross_attention_dim", 2048},
+       {"attention_head_dim", {8, 16, 24, 32}},
+       {"sample_size", 128},
+       {"down_block_types",
+        {"DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"}},
+       {"up_block_types",
+        {"CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"}}});
+  ASSERT_TRUE(config.ok()) << config.status();
+  ASSERT_EQ(config->levels.size(), 4);
+  for (size_t i = 0; i < 4; ++i) {
+    const UnetLevel& level = config->levels[i];
+    EXPECT_EQ(level.channels / level.heads, 64) << i;
+    EXPECT_EQ(level.layers, 3) << i;
+    EXPECT_EQ(level.text_width, 2048) << i;
+    EXPECT_EQ(level.down_attends, i > 0) << i;
+    EXPECT_EQ(level.up_attends, i > 0) << i;
+  }
 }
 
 TEST(UnetConfigTest, NamesTheKeyItCannotServe) {

@@ -877,9 +877,14 @@ type PictureModel struct {
 	// Longest prompt in tokens; longer prompts are refused.
 	PromptTokens uint32 `protobuf:"varint,11,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
 	// It can score its pictures: requests may have best_of.
-	HasReranker   bool `protobuf:"varint,12,opt,name=has_reranker,json=hasReranker,proto3" json:"has_reranker,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	HasReranker bool `protobuf:"varint,12,opt,name=has_reranker,json=hasReranker,proto3" json:"has_reranker,omitempty"`
+	// The networks that share the timesteps among them, in the order in which a picture needs them;
+	// none where one network has all timesteps, and before the model has been loaded.
+	Experts []*Expert `protobuf:"bytes,20,rep,name=experts,proto3" json:"experts,omitempty"`
+	// So many of them are in a worker's memory at a time; see --expert-memory.
+	ResidentExperts uint32 `protobuf:"varint,21,opt,name=resident_experts,json=residentExperts,proto3" json:"resident_experts,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PictureModel) Reset() {
@@ -996,6 +1001,82 @@ func (x *PictureModel) GetHasReranker() bool {
 	return false
 }
 
+func (x *PictureModel) GetExperts() []*Expert {
+	if x != nil {
+		return x.Experts
+	}
+	return nil
+}
+
+func (x *PictureModel) GetResidentExperts() uint32 {
+	if x != nil {
+		return x.ResidentExperts
+	}
+	return 0
+}
+
+// A denoising network for the timesteps t with t_min <= t < t_max.
+type Expert struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its folder in the checkpoint.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	TMin          uint32 `protobuf:"varint,2,opt,name=t_min,json=tMin,proto3" json:"t_min,omitempty"`
+	TMax          uint32 `protobuf:"varint,3,opt,name=t_max,json=tMax,proto3" json:"t_max,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Expert) Reset() {
+	*x = Expert{}
+	mi := &file_hanmo_v1_models_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Expert) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Expert) ProtoMessage() {}
+
+func (x *Expert) ProtoReflect() protoreflect.Message {
+	mi := &file_hanmo_v1_models_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Expert.ProtoReflect.Descriptor instead.
+func (*Expert) Descriptor() ([]byte, []int) {
+	return file_hanmo_v1_models_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Expert) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Expert) GetTMin() uint32 {
+	if x != nil {
+		return x.TMin
+	}
+	return 0
+}
+
+func (x *Expert) GetTMax() uint32 {
+	if x != nil {
+		return x.TMax
+	}
+	return 0
+}
+
 var File_hanmo_v1_models_proto protoreflect.FileDescriptor
 
 const file_hanmo_v1_models_proto_rawDesc = "" +
@@ -1055,7 +1136,7 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\rdefault_top_k\x18\x06 \x01(\rR\vdefaultTopK\x12\"\n" +
 	"\rdefault_top_p\x18\a \x01(\x02R\vdefaultTopP\x12<\n" +
 	"\x1adefault_repetition_penalty\x18\b \x01(\x02R\x18defaultRepetitionPenalty\x12,\n" +
-	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\"\xaf\x03\n" +
+	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\"\x86\x04\n" +
 	"\fPictureModel\x12#\n" +
 	"\rdefault_width\x18\x01 \x01(\rR\fdefaultWidth\x12%\n" +
 	"\x0edefault_height\x18\x02 \x01(\rR\rdefaultHeight\x12#\n" +
@@ -1069,7 +1150,13 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\bsamplers\x18\n" +
 	" \x03(\tR\bsamplers\x12#\n" +
 	"\rprompt_tokens\x18\v \x01(\rR\fpromptTokens\x12!\n" +
-	"\fhas_reranker\x18\f \x01(\bR\vhasReranker*g\n" +
+	"\fhas_reranker\x18\f \x01(\bR\vhasReranker\x12*\n" +
+	"\aexperts\x18\x14 \x03(\v2\x10.hanmo.v1.ExpertR\aexperts\x12)\n" +
+	"\x10resident_experts\x18\x15 \x01(\rR\x0fresidentExperts\"F\n" +
+	"\x06Expert\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x13\n" +
+	"\x05t_min\x18\x02 \x01(\rR\x04tMin\x12\x13\n" +
+	"\x05t_max\x18\x03 \x01(\rR\x04tMax*g\n" +
 	"\x04Task\x12\x14\n" +
 	"\x10TASK_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TASK_TEXT_TO_TEXT\x10\x01\x12\x18\n" +
@@ -1109,7 +1196,7 @@ func file_hanmo_v1_models_proto_rawDescGZIP() []byte {
 }
 
 var file_hanmo_v1_models_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_hanmo_v1_models_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_hanmo_v1_models_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_hanmo_v1_models_proto_goTypes = []any{
 	(Task)(0),                     // 0: hanmo.v1.Task
 	(ModelState)(0),               // 1: hanmo.v1.ModelState
@@ -1123,7 +1210,8 @@ var file_hanmo_v1_models_proto_goTypes = []any{
 	(*StepCost)(nil),              // 9: hanmo.v1.StepCost
 	(*TextModel)(nil),             // 10: hanmo.v1.TextModel
 	(*PictureModel)(nil),          // 11: hanmo.v1.PictureModel
-	(*durationpb.Duration)(nil),   // 12: google.protobuf.Duration
+	(*Expert)(nil),                // 12: hanmo.v1.Expert
+	(*durationpb.Duration)(nil),   // 13: google.protobuf.Duration
 }
 var file_hanmo_v1_models_proto_depIdxs = []int32{
 	5,  // 0: hanmo.v1.ListModelsResponse.models:type_name -> hanmo.v1.ModelSummary
@@ -1137,17 +1225,18 @@ var file_hanmo_v1_models_proto_depIdxs = []int32{
 	11, // 8: hanmo.v1.DescribeModelResponse.picture:type_name -> hanmo.v1.PictureModel
 	9,  // 9: hanmo.v1.DescribeModelResponse.step_costs:type_name -> hanmo.v1.StepCost
 	2,  // 10: hanmo.v1.StepCost.kind:type_name -> hanmo.v1.StepKind
-	12, // 11: hanmo.v1.StepCost.one_row:type_name -> google.protobuf.Duration
-	12, // 12: hanmo.v1.StepCost.knee_time:type_name -> google.protobuf.Duration
-	3,  // 13: hanmo.v1.Models.ListModels:input_type -> hanmo.v1.ListModelsRequest
-	7,  // 14: hanmo.v1.Models.DescribeModel:input_type -> hanmo.v1.DescribeModelRequest
-	4,  // 15: hanmo.v1.Models.ListModels:output_type -> hanmo.v1.ListModelsResponse
-	8,  // 16: hanmo.v1.Models.DescribeModel:output_type -> hanmo.v1.DescribeModelResponse
-	15, // [15:17] is the sub-list for method output_type
-	13, // [13:15] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	13, // 11: hanmo.v1.StepCost.one_row:type_name -> google.protobuf.Duration
+	13, // 12: hanmo.v1.StepCost.knee_time:type_name -> google.protobuf.Duration
+	12, // 13: hanmo.v1.PictureModel.experts:type_name -> hanmo.v1.Expert
+	3,  // 14: hanmo.v1.Models.ListModels:input_type -> hanmo.v1.ListModelsRequest
+	7,  // 15: hanmo.v1.Models.DescribeModel:input_type -> hanmo.v1.DescribeModelRequest
+	4,  // 16: hanmo.v1.Models.ListModels:output_type -> hanmo.v1.ListModelsResponse
+	8,  // 17: hanmo.v1.Models.DescribeModel:output_type -> hanmo.v1.DescribeModelResponse
+	16, // [16:18] is the sub-list for method output_type
+	14, // [14:16] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_hanmo_v1_models_proto_init() }
@@ -1161,7 +1250,7 @@ func file_hanmo_v1_models_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_hanmo_v1_models_proto_rawDesc), len(file_hanmo_v1_models_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,15 +19,18 @@ import numpy as np
 import torch
 import transformers
 from diffusers import (
+    AutoencoderKL,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
 from PIL import Image
+from transformers import BertModel, BertTokenizer
 
 import check
 
@@ -51,6 +54,36 @@ def paint(pipeline, prompts, seeds, args):
         guidance_scale=args.guidance,
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
     ).images
+
+
+def load_pipeline(folder):
+    """The folder as a StableDiffusionPipeline; of several experts each is called at its timesteps."""
+    index = json.loads((folder / "model_index.json").read_text())
+    if "experts" not in index:
+        return StableDiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+
+    def part(kind, name):
+        return kind.from_pretrained(folder / name, torch_dtype=torch.float32)
+
+    experts = [(e, part(UNet2DConditionModel, e["subfolder"])) for e in index["experts"]]
+    calls = [(e["t_min"], e["t_max"], unet.forward) for e, unet in experts]
+
+    def forward(sample, timestep, *args, **named):
+        (call,) = [call for t_min, t_max, call in calls if t_min <= timestep < t_max]
+        return call(sample, timestep, *args, **named)
+
+    unet = experts[0][1]
+    unet.forward = forward
+    return StableDiffusionPipeline(
+        vae=part(AutoencoderKL, "vae"),
+        text_encoder=part(BertModel, "text_encoder"),
+        tokenizer=BertTokenizer.from_pretrained(folder / "tokenizer"),
+        unet=unet,
+        scheduler=DDIMScheduler.from_pretrained(folder / "scheduler"),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
 
 
 def grid(pictures, columns):
@@ -80,7 +113,7 @@ def main():
     torch.set_num_threads(args.threads)
     entries = check.read_heldout(args.heldout)
     lines = range(len(entries))[args.first : args.first + args.count]
-    pipeline = StableDiffusionPipeline.from_pretrained(args.model, torch_dtype=torch.float32)
+    pipeline = load_pipeline(args.model)
     pipeline.scheduler = SAMPLERS[args.sampler].from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     args.images.mkdir(parents=True, exist_ok=True)

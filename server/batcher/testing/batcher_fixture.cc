@@ -14,6 +14,7 @@ FakeWorker& BatcherTest::AddWorker() {
   const auto id = static_cast<WorkerId>(workers_.size());
   workers_.push_back(std::make_shared<FakeWorker>(id, batcher_.get()));
   batcher_->AddWorker(id, workers_.back());
+  workers_.back()->SetVariants(variants_, change_);
   ModelCapacity text;
   text.page_tokens = kPageTokens;
   text.pages = pages_;

@@ -112,8 +112,10 @@ class BatcherTest : public ::testing::Test {
   void TearDown() override;
 
   BatcherOptions options_;
-  uint32_t pages_ = 64;  // of one byte each
-  std::string tenant_;   // of what is submitted
+  uint32_t pages_ = 64;    // of one byte each
+  std::string tenant_;     // of what is submitted
+  uint32_t variants_ = 1;  // of the pictures' weights
+  absl::Duration change_;  // what another variant takes
   absl::Time now_ = absl::UnixEpoch() + absl::Seconds(100);
   BatcherObserver observer_;
   int wakes_ = 0;

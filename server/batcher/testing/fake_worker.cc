@@ -240,6 +240,8 @@ StepResult FakeWorker::ExecuteWhole(const Step& step) {
     for (const Row& row : step.rows) samples_[row.sample].broken = true;
     return result;
   }
+  result.weights_time = TakeVariant(step);
+  result.device_time += result.weights_time;
   for (const Row& row : step.rows) {
     auto found = samples_.find(row.sample);
     if (found == samples_.end()) {
@@ -250,6 +252,26 @@ StepResult FakeWorker::ExecuteWhole(const Step& step) {
     result.rows.push_back(ExecuteRow(step, row, found->second));
   }
   return result;
+}
+
+uint32_t FakeWorker::VariantAt(const Sample& sample, uint32_t call) const {
+  return call * variants_ / std::get<PictureJob>(sample.job).steps;
+}
+
+absl::Duration FakeWorker::TakeVariant(const Step& step) {
+  if (step.kind != StepKind::kDenoise) return absl::ZeroDuration();
+  std::set<uint32_t> needed;
+  for (const Row& row : step.rows) {
+    auto found = samples_.find(row.sample);
+    if (found == samples_.end() || found->second.broken) continue;
+    needed.insert(VariantAt(found->second, found->second.steps));
+  }
+  if (needed.size() > 1) Breach("two variants in one step");
+  if (needed.empty()) return absl::ZeroDuration();
+  const std::optional<uint32_t> before = std::exchange(variant_, *needed.begin());
+  if (!before.has_value() || variant_ == before) return absl::ZeroDuration();
+  ++changes_;
+  return change_;
 }
 
 RowResult FakeWorker::ExecuteRow(const Step& step, const Row& row, Sample& sample) {
@@ -377,6 +399,11 @@ void FakeWorker::Paint(const Step& step, const Row& row, Sample& sample, RowResu
   if (step.kind == StepKind::kTextEncode) {
     if (std::exchange(sample.encoded, true)) Breach("encoded twice");
     if (sample.steps == 0) sample.paint = PaintStart(job);
+    for (uint32_t call = 0; call < job.steps && variants_ > 1; ++call) {
+      const uint32_t variant = VariantAt(sample, call);
+      if (!result.variants.empty() && result.variants.back().variant == variant) continue;
+      result.variants.push_back({call, variant});
+    }
   } else if (step.kind == StepKind::kDenoise) {
     if (!sample.encoded) Breach("denoised before the prompt was encoded");
     if (sample.steps == job.steps) Breach("denoised too often");

@@ -56,6 +56,12 @@ class FakeWorker final : public WorkerLink {
   // Picture steps with a budget are suspended until they have had this many slices, 3 unless told,
   // each of 10 ms whatever the budget.
   void SetSlices(uint32_t slices) { slices_ = slices; }
+  // Pictures need so many variants of the weights, one after another, and a step that needs another
+  // than the one before waits for it so long.
+  void SetVariants(uint32_t count, absl::Duration change) {
+    variants_ = count;
+    change_ = change;
+  }
   // The row of this seed fails alone.
   void FailRowOfSeed(uint64_t seed) { failing_seed_ = seed; }
   // Pictures come without the score asked for.
@@ -81,6 +87,8 @@ class FakeWorker final : public WorkerLink {
   uint32_t shared_tokens() const { return shared_tokens_; }
   uint32_t drafted() const { return drafted_; }
   uint32_t guessed_right() const { return guessed_right_; }
+  // Changes from one variant to another.
+  uint32_t changes() const { return changes_; }
   // Breaches of the contract; empty in a correct run.
   const std::vector<std::string>& breaches() const { return breaches_; }
 
@@ -149,6 +157,9 @@ class FakeWorker final : public WorkerLink {
   // Draws a token; false when the text has ended.
   bool EmitToken(Sample& sample, RowResult& result);
   void Paint(const Step& step, const Row& row, Sample& sample, RowResult& result);
+  uint32_t VariantAt(const Sample& sample, uint32_t call) const;
+  // The time for which the step waits for its variant.
+  absl::Duration TakeVariant(const Step& step);
   void Breach(const std::string& what) { breaches_.push_back(what); }
 
   const WorkerId id_;
@@ -178,6 +189,10 @@ class FakeWorker final : public WorkerLink {
   bool scores_ = true;
   uint64_t bytes_per_row_ = 0;
   uint64_t memory_free_ = 0;
+  uint32_t variants_ = 1;
+  absl::Duration change_;
+  std::optional<uint32_t> variant_;  // of the last denoising step
+  uint32_t changes_ = 0;
 };
 
 }  // namespace hanmo::testing

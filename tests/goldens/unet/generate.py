@@ -129,6 +129,22 @@ CASES = {
         (8, 8),
         77,
     ),
+    # ERNIE-ViLG 2.0's at a 128th of its width: three layers, no attention on top, heads of equal width.
+    "vilg2": (
+        dict(
+            block_out_channels=[4, 8, 12, 16],
+            layers_per_block=3,
+            norm_num_groups=2,
+            cross_attention_dim=16,
+            attention_head_dim=[1, 2, 3, 4],
+            sample_size=16,
+            **blocks(PLAIN, CROSS, CROSS, CROSS),
+        ),
+        torch.float16,
+        False,
+        (8, 12),
+        9,
+    ),
 }
 
 

@@ -23,6 +23,7 @@ from hanmo._errors import (
 )
 from hanmo._events import PictureFile, Preview, Queued, StepDone, TextDelta
 from hanmo._models import (
+    Expert,
     Model,
     ModelDescription,
     ModelState,
@@ -57,6 +58,7 @@ __all__ = [
     "ChatMessage",
     "Client",
     "DeadlineExceededError",
+    "Expert",
     "FailedPreconditionError",
     "FieldViolation",
     "FinishReason",

@@ -1,6 +1,6 @@
 """What a server can generate with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -76,6 +76,16 @@ class TextModel:
 
 
 @dataclass(frozen=True)
+class Expert:
+    """A denoising network for the timesteps from t_min to t_max - 1."""
+
+    name: str
+    """Its folder in the checkpoint."""
+    t_min: int
+    t_max: int
+
+
+@dataclass(frozen=True)
 class PictureModel:
     """Limits and defaults of a model that paints; sizes in pixels."""
 
@@ -93,6 +103,10 @@ class PictureModel:
     """Longest prompt."""
     has_reranker: bool
     """Requests may have best_of."""
+    experts: tuple[Expert, ...]
+    """In the order in which a picture needs them; none where one network has all timesteps."""
+    resident_experts: int
+    """So many of them are in a worker's memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +166,11 @@ def _plain(kind: type[Plain], proto: Message) -> Plain:
     return kind(**values)
 
 
+def _picture_model(proto: models_pb2.PictureModel) -> PictureModel:
+    experts = tuple(_plain(Expert, expert) for expert in proto.experts)
+    return replace(_plain(PictureModel, proto), experts=experts)
+
+
 def _step_cost(cost: models_pb2.StepCost) -> StepCost:
     return StepCost(
         kind=from_proto(StepKind, models_pb2.StepKind, cost.kind),
@@ -195,6 +214,6 @@ def description_from_proto(model: models_pb2.DescribeModelResponse) -> ModelDesc
         workers=model.workers,
         adapters=tuple(model.adapters),
         text=_plain(TextModel, model.text) if model.HasField("text") else None,
-        picture=_plain(PictureModel, model.picture) if model.HasField("picture") else None,
+        picture=_picture_model(model.picture) if model.HasField("picture") else None,
         step_costs=tuple(_step_cost(cost) for cost in model.step_costs),
     )

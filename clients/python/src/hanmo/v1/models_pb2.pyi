@@ -65,6 +65,16 @@ class DescribeModelResponse(_message.Message):
     workers: int
     def __init__(self, name: _Optional[str] = ..., tasks: _Optional[_Iterable[_Union[Task, str]]] = ..., state: _Optional[_Union[ModelState, str]] = ..., state_detail: _Optional[str] = ..., architecture: _Optional[str] = ..., dtype: _Optional[str] = ..., weight_bytes: _Optional[int] = ..., workers: _Optional[int] = ..., adapters: _Optional[_Iterable[str]] = ..., text: _Optional[_Union[TextModel, _Mapping]] = ..., picture: _Optional[_Union[PictureModel, _Mapping]] = ..., step_costs: _Optional[_Iterable[_Union[StepCost, _Mapping]]] = ..., version: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class Expert(_message.Message):
+    __slots__ = ["name", "t_max", "t_min"]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    T_MAX_FIELD_NUMBER: _ClassVar[int]
+    T_MIN_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    t_max: int
+    t_min: int
+    def __init__(self, name: _Optional[str] = ..., t_min: _Optional[int] = ..., t_max: _Optional[int] = ...) -> None: ...
+
 class ListModelsRequest(_message.Message):
     __slots__ = []
     def __init__(self) -> None: ...
@@ -100,17 +110,19 @@ class ModelVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., labels: _Optional[_Iterable[str]] = ..., is_default: bool = ...) -> None: ...
 
 class PictureModel(_message.Message):
-    __slots__ = ["default_guidance", "default_height", "default_sampler", "default_steps", "default_width", "has_reranker", "max_size", "max_steps", "min_size", "prompt_tokens", "samplers", "size_multiple"]
+    __slots__ = ["default_guidance", "default_height", "default_sampler", "default_steps", "default_width", "experts", "has_reranker", "max_size", "max_steps", "min_size", "prompt_tokens", "resident_experts", "samplers", "size_multiple"]
     DEFAULT_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_SAMPLER_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_STEPS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    EXPERTS_FIELD_NUMBER: _ClassVar[int]
     HAS_RERANKER_FIELD_NUMBER: _ClassVar[int]
     MAX_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MIN_SIZE_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_EXPERTS_FIELD_NUMBER: _ClassVar[int]
     SAMPLERS_FIELD_NUMBER: _ClassVar[int]
     SIZE_MULTIPLE_FIELD_NUMBER: _ClassVar[int]
     default_guidance: float
@@ -118,14 +130,16 @@ class PictureModel(_message.Message):
     default_sampler: str
     default_steps: int
     default_width: int
+    experts: _containers.RepeatedCompositeFieldContainer[Expert]
     has_reranker: bool
     max_size: int
     max_steps: int
     min_size: int
     prompt_tokens: int
+    resident_experts: int
     samplers: _containers.RepeatedScalarFieldContainer[str]
     size_multiple: int
-    def __init__(self, default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., max_size: _Optional[int] = ..., default_steps: _Optional[int] = ..., max_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., default_sampler: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., prompt_tokens: _Optional[int] = ..., has_reranker: bool = ...) -> None: ...
+    def __init__(self, default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., max_size: _Optional[int] = ..., default_steps: _Optional[int] = ..., max_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., default_sampler: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., prompt_tokens: _Optional[int] = ..., has_reranker: bool = ..., experts: _Optional[_Iterable[_Union[Expert, _Mapping]]] = ..., resident_experts: _Optional[int] = ...) -> None: ...
 
 class StepCost(_message.Message):
     __slots__ = ["height", "kind", "knee_bytes", "knee_rows", "knee_time", "one_row", "one_row_bytes", "steps", "width"]

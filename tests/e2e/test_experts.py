@@ -1,0 +1,103 @@
+"""Picture models with several UNets by timestep: the same pictures whichever are in memory."""
+
+import os
+import signal
+
+import pytest
+from calls import generate, picture_request, stream
+from conftest import GOLDENS, link_models
+from mixed_load import start_together
+from observe import until
+
+MODEL = "experts"
+
+
+@pytest.fixture
+def start_experts(start_server, tmp_path):
+    """Starts servers of one model of three experts."""
+    repository = link_models(tmp_path / "repository", experts=GOLDENS / "ernie_vilg2/three")
+
+    def start(*options):
+        return start_server(*options, repository=repository)
+
+    return start
+
+
+def requests():
+    """Of several samplers and lengths, so that they are at many places at a time."""
+    kinds = [("ddim", 13), ("euler_a", 9), ("ddim", 20), ("dpmpp_2m", 10), ("unipc", 16)]
+    return [
+        picture_request(
+            "古风墨竹", MODEL, seed=seed, sampler=sampler, steps=steps, guidance=4 - 3 * (seed % 2)
+        )
+        for seed, (sampler, steps) in enumerate(kinds * 2)
+    ]
+
+
+def files(responses):
+    return [response.outputs[0].picture.data for response in responses]
+
+
+def test_a_description_tells_the_experts(start_experts):
+    server = start_experts("--expert-memory=1")
+    model = server.describe(MODEL)
+    assert model.architecture == "ErnieViLG2Pipeline"
+    experts = [(expert.name, expert.t_min, expert.t_max) for expert in model.picture.experts]
+    assert experts == [("unet_02", 701, 1000), ("unet_01", 120, 701), ("unet_00", 0, 120)]
+    assert model.picture.resident_experts == 1
+    assert model.picture.default_sampler == "ddim"
+
+
+def test_no_budget_and_no_company_changes_a_picture(start_experts):
+    server = start_experts()
+    alone = files(generate(server, request) for request in requests())
+    assert len(set(alone)) == len(alone)
+    for options in ((), ("--expert-memory=1",), ("--expert-memory=300KB", "--slice=1ms")):
+        server = start_experts(*options)
+        together = files(call.result() for call in start_together(server, requests()))
+        assert together == alone, options
+        metrics = server.metrics()
+        labels = {"model": MODEL, "step": "denoise"}
+        steps = metrics.sum("hanmo_batch_size_count", **labels)
+        rows = metrics.sum("hanmo_batch_size_sum", **labels)
+        print(f"{options}: mean batch {rows / steps:.2f}")
+        server.wait_idle()
+
+
+def test_after_a_death_a_picture_goes_on_with_the_expert_of_its_place(start_experts):
+    server = start_experts("--expert-memory=1")
+    request = picture_request("古风墨竹", MODEL, seed=5, steps=40, sampler="ddim")
+    lone = generate(server, request)
+    killed = False
+    streamed = []
+    for event in server.generation.GenerateStream(request, timeout=60):
+        if event.HasField("step"):
+            streamed.append(event.step.step)
+            # Past the first border, before the second.
+            if event.step.step >= 20 and not killed:
+                (pid,) = server.worker_pids()
+                os.kill(pid, signal.SIGKILL)
+                killed = True
+    assert killed and streamed == sorted(set(streamed))
+    assert 0 < event.final.usage.steps_redone <= 5
+    again = generate(server, request)
+    assert files([again]) == files([lone])
+    until(lambda: server.metrics().sum("hanmo_worker_restarts_total") == 1, "the restart")
+
+
+def test_a_stream_over_a_death_brings_the_same_picture(start_experts):
+    server = start_experts("--expert-memory=1")
+    request = picture_request("古风墨竹", MODEL, seed=6, steps=40, sampler="ddim")
+    lone = generate(server, request)
+    assert stream(server, request).picture() == lone.outputs[0].picture.data
+
+
+def test_faulty_experts_fail_their_model_with_the_reason(start_server, tmp_path):
+    source = GOLDENS / "ernie_vilg2/three"
+    folder = tmp_path / "repository/experts"
+    folder.mkdir(parents=True)
+    for item in source.iterdir():
+        if item.name != "unet_00":
+            (folder / item.name).symlink_to(item)
+    server = start_server(repository=tmp_path / "repository", serving=False)
+    until(lambda: "unet_00: not a folder" in server.describe(MODEL).state_detail, "the reason")
