@@ -131,7 +131,8 @@ int hanmo_chat_template_render(const hanmo_chat_template* chat_template, const c
 // ---- Guides: texts that must match a grammar ---------------------------------------------------
 
 // The tokens of a tokenizer as matchers need them. Takes some hundred milliseconds and some tens of
-// MiB for 150,000 tokens. An error for a tokenizer that is not is_byte_level. Immutable as a
+// MiB for 150,000 tokens. An error for a tokenizer that is neither
+// is_byte_level nor SentencePiece's. Immutable as a
 // tokenizer is, which it does not need any more; it outlives its matchers.
 typedef struct hanmo_vocabulary hanmo_vocabulary;
 

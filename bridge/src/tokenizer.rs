@@ -262,17 +262,34 @@ impl BridgeTokenizer {
     /// The bytes of each id from 0 on, as `toktrie` has them: special tokens behind a marker that no
     /// text has, so that a grammar over bytes never takes them; ids that are none are empty.
     pub fn words(&self) -> Outcome<Vec<Vec<u8>>> {
-        if !self.facts.is_byte_level {
-            return Err("the tokenizer is not a byte-level one".into());
-        }
+        let decoder = serde_json::to_string(&self.built.tokenizer.get_decoder());
+        let decoder = decoder.map_err(|error| error.to_string())?;
+        let has_bytes = decoder.contains(r#""type":"ByteFallback""#);
+        let spelled: &dyn Fn(Vec<u8>) -> Vec<u8> = if self.facts.is_byte_level {
+            &|bytes| bytes
+        } else if has_bytes || decoder.contains(r#""type":"Metaspace""#) {
+            &|token| sentence_piece(token, has_bytes)
+        } else {
+            return Err("the tokenizer is neither byte-level nor SentencePiece's".into());
+        };
         let ids = self.built.tokenizer.get_vocab(true).into_values();
         let size = ids.max().map_or(0, |id| id + 1);
         Ok((0..size)
             .map(|id| match self.token_bytes(id) {
                 (bytes, true) => [vec![TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat(),
-                (bytes, false) => bytes,
+                (token, false) => spelled(token),
             })
             .collect())
+    }
+}
+
+/// The bytes of a SentencePiece token: a low line of its own kind is a space, <0x0A> one byte.
+fn sentence_piece(token: Vec<u8>, has_bytes: bool) -> Vec<u8> {
+    let text = String::from_utf8_lossy(&token);
+    let hex = text.strip_prefix("<0x").and_then(|rest| rest.strip_suffix('>'));
+    match hex.filter(|hex| has_bytes && hex.len() == 2).map(|hex| u8::from_str_radix(hex, 16)) {
+        Some(Ok(byte)) => vec![byte],
+        _ => text.replace('\u{2581}', " ").into_bytes(),
     }
 }
 

@@ -266,7 +266,27 @@ TEST_F(GuideTest, ThreadsShareAVocabulary) {
   for (uint32_t i = 0; i < texts.size(); ++i) EXPECT_EQ(texts[i], Draw(guide, i));
 }
 
-TEST(GuideVocabularyTest, NeedsAByteLevelTokenizer) {
+TEST(GuideVocabularyTest, KnowsSentencePieceTokens) {
+  TokenizerFiles files;
+  files.tokenizer_json =
+      R"({"version":"1.0","added_tokens":[{"id":0,"content":"</s>","single_word":false,"lstrip":false,
+          "rstrip":false,"normalized":false,"special":true}],"normalizer":null,"pre_tokenizer":null,
+          "post_processor":null,"decoder":{"type":"Sequence","decoders":[{"type":"Replace","pattern":
+          {"String":"\u2581"},"content":" "},{"type":"ByteFallback"},{"type":"Fuse"}]},"model":{"type":
+          "BPE","vocab":{"</s>":0,"a":1,"\u2581a":2,"<0xE5>":3,"<0xB1>":4,"<0xB1":5},"merges":[],
+          "byte_fallback":true}})";
+  const auto tokenizer = Tokenizer::FromFiles(files).value();
+  const auto vocabulary = GuideVocabulary::Create(*tokenizer).value();
+  GuideMatcher matcher = vocabulary->Match(RegexGuide("a a山")).value();
+  for (const uint32_t id : {1, 2, 3, 4, 4}) {
+    EXPECT_EQ(matcher.Next()->mask, std::vector<uint32_t>{1u << id});
+    ASSERT_TRUE(matcher.Consume({&id, 1}).ok());
+  }
+  EXPECT_TRUE(matcher.Next()->may_end);
+  EXPECT_EQ(tokenizer->Decode(std::vector<uint32_t>{1, 2, 3, 4, 4}, true).value(), "a a山");
+}
+
+TEST(GuideVocabularyTest, NeedsTokensThatAreBytes) {
   const auto words = Tokenizer::Load("models/taiyi-sd-tiny/tokenizer").value();
   EXPECT_EQ(GuideVocabulary::Create(*words).status().code(), absl::StatusCode::kFailedPrecondition);
   const LazyGuideVocabulary lazy([&] { return GuideVocabulary::Create(*words); });

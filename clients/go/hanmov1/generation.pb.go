@@ -879,7 +879,8 @@ func (x *TextParameters) GetGuide() *Guide {
 // place where the form is complete, or when nothing could follow; so before min_tokens it ends only
 // in the latter case. A text that ends otherwise, by max_tokens (FINISH_REASON_LENGTH), a stop
 // string or a stop token id, may be incomplete. Goes with everything but ignore_eos. Needs a model
-// with a byte-level tokenizer and an end-of-text token, or stop_token_ids in its place.
+// with a tokenizer of GPT-2's or SentencePiece's kind and an end-of-text token, or stop_token_ids in
+// its place.
 type Guide struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Exactly one. One that is too large or too ambiguous is refused; a text whose guide becomes so on
