@@ -9,6 +9,7 @@
 
 #include <memory>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "workers/testing/scripted_executor.h"
 
@@ -141,7 +142,8 @@ TEST_F(ServiceTest, RefusesAnotherProtocolVersionAndNamesBoth) {
   stream->Write(Hello(99));
   const grpc::Status status = stream->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
-  EXPECT_EQ(status.error_message(), "protocol version 99, this worker has 2");
+  EXPECT_EQ(status.error_message(),
+            absl::StrCat("protocol version 99, this worker has ", kWorkerProtocolVersion));
 }
 
 TEST_F(ServiceTest, RefusesCommandsBeforeHello) {
