@@ -52,7 +52,7 @@ def test_no_budget_and_no_company_changes_a_picture(start_experts):
     server = start_experts()
     alone = files(generate(server, request) for request in requests())
     assert len(set(alone)) == len(alone)
-    for options in ((), ("--expert-memory=1",), ("--expert-memory=300KB", "--slice=1ms")):
+    for options in ((), ("--expert-memory=1",), ("--expert-memory=300KiB", "--slice=1ms")):
         server = start_experts(*options)
         together = files(call.result() for call in start_together(server, requests()))
         assert together == alone, options
