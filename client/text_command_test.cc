@@ -134,6 +134,12 @@ TEST_F(TextCommandTest, AConversationHasItsOrder) {
       messages { role: "assistant" content: "b" } messages { role: "user" content: "c" } })")
                                                         .chat()
                                                         .DebugString());
+  EXPECT_FALSE(server_.request().chat().has_thinking());
+  ASSERT_EQ(Run({"text", "--model", "poet", "--user", "c", "--no-thinking"}), ExitCode::kDone);
+  EXPECT_TRUE(server_.request().chat().has_thinking());
+  EXPECT_FALSE(server_.request().chat().thinking());
+  ASSERT_EQ(Run({"text", "--model", "poet", "--user", "c", "--thinking"}), ExitCode::kDone);
+  EXPECT_TRUE(server_.request().chat().thinking());
   ASSERT_EQ(Run({"text", "--model", "poet", "--token-ids", "5, 17,9"}), ExitCode::kDone);
   EXPECT_EQ(server_.request().token_ids().ids_size(), 3);
 }
@@ -188,6 +194,8 @@ TEST_F(TextCommandTest, WrongFlagsAreToldBeforeAnythingIsSent) {
       {{"--user", "u"}, "--user"},
       {{"--regex", "a", "--choice", "a"}, "only one of them"},
       {{"--grammar", "/nowhere"}, "--grammar: /nowhere"},
+      {{"--no-thinking"}, "--no-thinking: needs a conversation"},
+      {{"--thinking", "--no-thinking"}, "--no-thinking"},
       {{"--prompt", "\xff"}, "must be valid UTF-8"},
       {{"--json", "--json-lines"}, "--json"},
       {{"--cert", "c.pem"}, "--cert and --key: must be given together"},

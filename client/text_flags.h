@@ -3,6 +3,7 @@
 #define HANMO_CLIENT_TEXT_FLAGS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@ struct TextFlags {
   std::string regex;
   std::string grammar;  // a file
   std::vector<std::string> choices;
+  std::optional<bool> thinking;
   bool echo = false;
   // Input and lists are set by CompleteTextRequest, the rest by the flags.
   hanmo::v1::GenerateRequest request;

@@ -125,6 +125,21 @@ func TestChat(t *testing.T) {
 	}
 }
 
+func TestChatThinking(t *testing.T) {
+	fake := poet()
+	front := fake.start(t)
+	for body, want := range map[string]*bool{
+		``: nil, `, "chat_template_kwargs": {}`: nil,
+		`, "chat_template_kwargs": {"enable_thinking": true}`:  proto.Bool(true),
+		`, "chat_template_kwargs": {"enable_thinking": false}`: proto.Bool(false),
+	} {
+		got := post(t, front, "/v1/chat/completions", chatBody+body+`}`)
+		if thinking := fake.request.GetChat().Thinking; got.status != 200 || !reflect.DeepEqual(thinking, want) {
+			t.Error(body, got, thinking)
+		}
+	}
+}
+
 func TestGuides(t *testing.T) {
 	fake := poet()
 	front := fake.start(t)

@@ -94,6 +94,7 @@ FleetOptions FleetOptionsOf(const Config& config) {
   if (config.deterministic != "auto") options.deterministic = config.deterministic == "true";
   options.kv_bytes = config.kv_memory;
   options.expert_bytes = config.expert_memory;
+  options.max_context_tokens = config.max_context;
   return options;
 }
 
@@ -199,8 +200,8 @@ Server::Server(const Config& config, const std::string& version)
                &figures_,    &log_,
                &calls_,      config.preview_bytes_per_second,
                version},
-      control_({config.model_repository, config.model_memory}, &models_, &loop_.batcher(),
-               &figures_, &log_) {
+      control_({config.model_repository, config.model_memory, config.max_context}, &models_,
+               &loop_.batcher(), &figures_, &log_) {
   if (metrics_ == nullptr) return;
   metrics_->SetQueueLimit(config.max_queued_requests);
   for (const auto& [tenant, weight] : BatcherOptionsOf(config).tenant_weights) {

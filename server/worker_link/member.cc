@@ -214,6 +214,7 @@ void Fleet::Member::Ask(const FleetModel& model) {
                   .dtype = options.dtype,
                   .deterministic = deterministic_,
                   .kv_bytes = options.kv_bytes,
+                  .max_context_tokens = options.max_context_tokens,
                   .expert_bytes = options.expert_bytes});
 }
 

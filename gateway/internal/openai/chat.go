@@ -15,6 +15,11 @@ type chatRequest struct {
 	Logprobs            bool          `json:"logprobs"`
 	TopLogprobs         *uint32       `json:"top_logprobs"`
 
+	// vLLM's.
+	ChatTemplateKwargs struct {
+		EnableThinking *bool `json:"enable_thinking"`
+	} `json:"chat_template_kwargs"`
+
 	Tools             anything `json:"tools"`
 	ToolChoice        anything `json:"tool_choice"`
 	Functions         anything `json:"functions"`
@@ -71,6 +76,7 @@ var chatNames = fieldNames{
 	"text.logprobs":       "top_logprobs",
 	"text.include_stop":   "include_stop_str_in_output",
 	"chat":                "messages",
+	"chat.thinking":       "chat_template_kwargs.enable_thinking",
 	"text.stop_token_ids": "stop_token_ids",
 }
 
@@ -126,7 +132,7 @@ func (b *chatRequest) toHanmo() (*hanmov1.GenerateRequest, error) {
 			text.Logprobs = new(uint32)
 		}
 	}
-	chat := &hanmov1.Chat{}
+	chat := &hanmov1.Chat{Thinking: b.ChatTemplateKwargs.EnableThinking}
 	for i, message := range b.Messages {
 		turn, err := message.toHanmo("messages[" + itoa(uint32(i)) + "]")
 		if err != nil {
