@@ -55,13 +55,14 @@ class ErnieVilg {
   // undefined without logits. INVALID_ARGUMENT, before anything is written, names the row whose
   // tokens, positions or pages are out of range; two rows must not share a page that either writes.
   absl::StatusOr<std::vector<at::Tensor>> Run(absl::Span<const VilgRow> rows, KvCache& cache) const;
+  // Why Run would refuse this row.
+  absl::Status CheckRow(const VilgRow& row, const KvCache& cache) const;
 
  protected:
   explicit ErnieVilg(const ErnieVilgConfig& config) : config_(config) {}
   virtual std::vector<at::Tensor> Forward(absl::Span<const VilgRow> rows, KvCache& cache) const = 0;
 
  private:
-  absl::Status CheckRow(const VilgRow& row, const KvCache& cache) const;
   absl::Status CheckTokens(const VilgRow& row) const;
 
   const ErnieVilgConfig config_;

@@ -10,7 +10,7 @@
 namespace hanmo {
 namespace {
 
-int64_t CacheSlot(const VilgBatch::Sequence& sequence, int64_t slot) {
+int64_t SlotInCache(const VilgBatch::Sequence& sequence, int64_t slot) {
   return sequence.page_table[slot / kPageTokens] * kPageTokens + slot % kPageTokens;
 }
 
@@ -83,7 +83,7 @@ ErnieVilgAten::Group ErnieVilgAten::MakeGroup(
     }
     // Shorter ones are filled up with what they read anyway.
     slots[s].resize(most, slots[s][0]);
-    for (const int32_t slot : slots[s]) gathered.push_back(CacheSlot(*sequences[s], slot));
+    for (const int32_t slot : slots[s]) gathered.push_back(SlotInCache(*sequences[s], slot));
   }
   const at::Device device = embedding_.words().device();
   return {n, at::tensor(tokens, at::kLong).to(device), at::tensor(gathered, at::kLong).to(device),
@@ -96,7 +96,7 @@ ErnieVilgAten::Plan ErnieVilgAten::MakePlan(Sight sight, const VilgBatch& batch)
   std::vector<const VilgBatch::Sequence*> decoding;
   for (const VilgBatch::Sequence& sequence : batch.sequences) {
     for (int64_t t = sequence.first; t < sequence.first + sequence.count; ++t) {
-      written.push_back(CacheSlot(sequence, sequence.slots.SlotOf(sight, batch.positions[t])));
+      written.push_back(SlotInCache(sequence, sequence.slots.SlotOf(sight, batch.positions[t])));
     }
     if (sequence.count == 1) {
       decoding.push_back(&sequence);
