@@ -9,10 +9,12 @@ namespace hanmo {
 namespace {
 
 // KV pages unless told otherwise: full contexts for this many samples, capped by a share of the
-// memory that is free. Pages take no memory before they are first written.
+// memory that is free, which one long context may exceed. Pages take no memory before they are
+// first written.
 constexpr int64_t kDefaultSamples = 64;
 constexpr uint64_t kMaxCpuKvBytes = 1 << 30;
 constexpr uint64_t kFreeMemoryShare = 4;
+constexpr uint64_t kContextMemoryShare = 2;
 
 }  // namespace
 
@@ -23,14 +25,17 @@ absl::StatusOr<int64_t> ChooseKvPages(const PipelineOptions& options, uint64_t p
   const int64_t context_pages = PagesFor(context_tokens);
   int64_t pages = options.kv_bytes / page_bytes;
   if (options.kv_bytes == 0) {
-    uint64_t room = options.device->memory().free / kFreeMemoryShare;
+    const uint64_t free = options.device->memory().free;
+    uint64_t room = free / kFreeMemoryShare;
     if (options.device->device().is_cpu()) room = std::min(room, kMaxCpuKvBytes);
+    room = std::max(room, std::min(context_pages * page_bytes, free / kContextMemoryShare));
     pages = std::min<int64_t>(kDefaultSamples * context_pages, room / page_bytes);
   }
   if (pages >= context_pages) return pages;
-  return absl::ResourceExhaustedError(
-      absl::StrCat("KV pages: room for ", pages, ", one context of ", context_tokens,
-                   " tokens needs ", context_pages, " of ", page_bytes, " bytes"));
+  return absl::ResourceExhaustedError(absl::StrCat(
+      "KV pages: room for ", pages, ", one context of ", context_tokens, " tokens needs ",
+      context_pages, " of ", page_bytes, " bytes; a smaller context or more memory for them is ",
+      "needed"));
 }
 
 }  // namespace hanmo

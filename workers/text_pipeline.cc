@@ -25,14 +25,17 @@ absl::StatusOr<std::unique_ptr<TextPipeline>> TextPipeline::Load(const PipelineO
 
 absl::Status TextPipeline::MakeCache() {
   const TextModelShape& shape = model_->shape();
+  int64_t context = shape.context_tokens;
+  if (options_.max_context_tokens > 0) {
+    context = std::min<int64_t>(context, options_.max_context_tokens);
+  }
   const uint64_t page_bytes = model_->page_bytes();
-  HANMO_ASSIGN_OR_RETURN(const int64_t pages,
-                         ChooseKvPages(options_, page_bytes, shape.context_tokens));
+  HANMO_ASSIGN_OR_RETURN(const int64_t pages, ChooseKvPages(options_, page_bytes, context));
   cache_ = model_->MakeCache(pages);
   loaded_.architecture = shape.architecture;
   loaded_.dtype = DtypeName(options_.dtype);
   loaded_.weight_bytes = model_->weight_bytes();
-  loaded_.context_tokens = shape.context_tokens;
+  loaded_.context_tokens = context;
   loaded_.vocabulary_size = shape.vocab_size;
   loaded_.page_tokens = TextModel::kPageTokens;
   loaded_.page_bytes = page_bytes;
@@ -41,7 +44,7 @@ absl::Status TextPipeline::MakeCache() {
 }
 
 absl::Status TextPipeline::WarmUp() {
-  const std::vector<int32_t> tokens(std::min<int64_t>(8, model_->shape().context_tokens), 0);
+  const std::vector<int32_t> tokens(std::min<int64_t>(8, loaded_.context_tokens), 0);
   const std::vector<int32_t> pages = {0};
   TextRow row;
   row.tokens = tokens;
