@@ -1,6 +1,7 @@
 // What a picture token costs in a model of ERNIE-ViLG 1.0's true width: 4096 wide, 64 heads, an
 // inner width of 16384, 32 x 32 tokens, bfloat16; with 2 and with 4 of its 48 layers, whose
-// difference is what layers cost. Prints one line of JSON per number of layers, attention and batch.
+// difference is what layers cost. Prints one line of JSON per number of layers, attention and
+// batch.
 //
 //   bench_picture_tokens THREADS
 //
@@ -87,10 +88,12 @@ void WriteFolder(const std::string& folder, int64_t layers, bool sparse) {
   std::filesystem::create_directories(folder);
   std::ofstream(folder + "/config.json") << ConfigOf(layers, sparse);
   ZeroFile file;
-  const std::pair<const char*, int64_t> tables[] = {
-      {"word_embeddings", kWords},          {"image_embeddings", kCodes},
-      {"position_embeddings", kTextTokens + 1}, {"row_embeddings", kSide},
-      {"column_embeddings", kSide},         {"token_type_embeddings", 4}};
+  const std::pair<const char*, int64_t> tables[] = {{"word_embeddings", kWords},
+                                                    {"image_embeddings", kCodes},
+                                                    {"position_embeddings", kTextTokens + 1},
+                                                    {"row_embeddings", kSide},
+                                                    {"column_embeddings", kSide},
+                                                    {"token_type_embeddings", 4}};
   for (const auto& [name, rows] : tables) {
     file.Add("embeddings." + std::string(name) + ".weight", {rows, kWidth});
   }

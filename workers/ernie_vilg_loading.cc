@@ -35,16 +35,16 @@ absl::Status ErnieVilgPipeline::LoadComponents() {
   HANMO_ASSIGN_OR_RETURN(model_, ErnieVilg::Load(transformer));
   const ErnieVilgConfig& config = model_->config();
   if (vqgan_->traits().codes != config.codes) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "vqvae config.json: num_vq_embeddings: ", vqgan_->traits().codes,
-        ", the transformer's image_vocab_size ", config.codes, " expected"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("vqvae config.json: num_vq_embeddings: ", vqgan_->traits().codes,
+                     ", the transformer's image_vocab_size ", config.codes, " expected"));
   }
   if (vqgan_->traits().picture_channels != 3) {
     return absl::InvalidArgumentError(absl::StrCat(
         "vqvae config.json: in_channels: ", vqgan_->traits().picture_channels, ", 3 expected"));
   }
-  HANMO_ASSIGN_OR_RETURN(const int64_t pages, ChooseKvPages(options_, model_->page_bytes(),
-                                                            model_->context_tokens()));
+  HANMO_ASSIGN_OR_RETURN(const int64_t pages,
+                         ChooseKvPages(options_, model_->page_bytes(), model_->context_tokens()));
   cache_ = model_->MakeCache(pages);
   loaded_.architecture = kErnieVilgPipeline;
   loaded_.dtype = DtypeName(options_.dtype);
@@ -65,8 +65,7 @@ absl::Status ErnieVilgPipeline::WarmUp() {
   std::vector<int32_t> tokens(kPageTokens + 1, config.pad);
   tokens.back() = config.begin_picture;
   const std::vector<int32_t> pages = {0, 1};
-  const VilgRow row = {
-      .tokens = tokens, .source_tokens = 1, .paints = true, .page_table = pages};
+  const VilgRow row = {.tokens = tokens, .source_tokens = 1, .paints = true, .page_table = pages};
   HANMO_ASSIGN_OR_RETURN(const std::vector<at::Tensor> logits, model_->Run({row}, cache_));
   // One token's pixels and back.
   const at::Tensor picture =
@@ -108,8 +107,8 @@ absl::Status ErnieVilgPipeline::CheckJob(const TextJob& job, size_t target_begin
   const uint32_t most = job.paints() ? config.text_tokens : config.picture_tokens();
   const uint32_t least = job.paints() ? 1 : most;
   if (job.source_tokens < least || job.source_tokens > most) {
-    return absl::InvalidArgumentError(absl::StrCat("source_tokens: ", job.source_tokens, ", ",
-                                                   least, " to ", most, " expected"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("source_tokens: ", job.source_tokens, ", ", least, " to ", most, " expected"));
   }
   if (job.prompt.size() <= target_begin) {
     return absl::InvalidArgumentError(
@@ -139,9 +138,8 @@ absl::Status ErnieVilgPipeline::CheckJob(const TextJob& job, size_t target_begin
                                                    config.picture_tokens(), " tokens expected"));
   }
   if (job.paint_width == width() && job.paint_height == height()) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("size: ", job.paint_width, " x ",
-                                                 job.paint_height, ", ", width(), " x ", height(),
-                                                 " expected"));
+  return absl::InvalidArgumentError(absl::StrCat("size: ", job.paint_width, " x ", job.paint_height,
+                                                 ", ", width(), " x ", height(), " expected"));
 }
 
 absl::Status ErnieVilgPipeline::CheckPicture(const TextJob& job) const {

@@ -25,8 +25,9 @@ VilgRow ErnieVilgPipeline::Sample::NextRow(size_t count) const {
 void ErnieVilgPipeline::Begin(SampleHandle handle, SampleJob job, Resume resume) {
   auto* text = std::get_if<TextJob>(&job);
   absl::StatusOr<Sample> made =
-      text == nullptr ? absl::InvalidArgumentError("this model paints by tokens, it denoises nothing")
-                      : MakeSample(std::move(*text), resume);
+      text == nullptr
+          ? absl::InvalidArgumentError("this model paints by tokens, it denoises nothing")
+          : MakeSample(std::move(*text), resume);
   auto sample = std::make_shared<Sample>();
   if (made.ok()) {
     *sample = *std::move(made);

@@ -5,9 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-#include <filesystem>
-#include <fstream>
+#include <algorithm>
 #include <functional>
 #include <string>
 #include <utility>
@@ -188,7 +186,7 @@ class ErnieVilgPipelineTest : public ::testing::Test {
 
 TEST_F(ErnieVilgPipelineTest, ReportsWhatTheModelCanDo) {
   EXPECT_EQ(loaded_.architecture, "ErnieViLGPipeline");
-  EXPECT_EQ(loaded_.context_tokens, 16u + 1 + 20 + 16);  // a text of 20, in whole pages, and 15
+  EXPECT_EQ(loaded_.context_tokens, 32u + 1 + 15);  // a text of 20, in whole pages, and a picture
   EXPECT_EQ(loaded_.vocabulary_size, kWords + kCodes);
   EXPECT_EQ(loaded_.page_tokens, kPage);
   EXPECT_GT(loaded_.page_bytes, 0u);
@@ -212,7 +210,8 @@ TEST_F(ErnieVilgPipelineTest, PicturesAndTextsAreTheReferences) {
     ASSERT_EQ(outcomes[i].rgb.size(), rgb.size());
     int different = 0;
     for (size_t b = 0; b < rgb.size(); ++b) {
-      const int difference = static_cast<uint8_t>(rgb[b]) - static_cast<uint8_t>(outcomes[i].rgb[b]);
+      const int difference =
+          static_cast<uint8_t>(rgb[b]) - static_cast<uint8_t>(outcomes[i].rgb[b]);
       EXPECT_LE(std::abs(difference), 1);
       different += difference != 0;
     }
@@ -290,8 +289,7 @@ TEST_F(ErnieVilgPipelineTest, ATextBeginsAsItWasTold) {
   ASSERT_GT(free_run.ids.size(), 4u);
   job.prompt.insert(job.prompt.end(), free_run.ids.begin(), free_run.ids.begin() + 3);
   job.max_tokens = 17;
-  EXPECT_EQ(RunAlone(job).ids,
-            std::vector<uint32_t>(free_run.ids.begin() + 3, free_run.ids.end()));
+  EXPECT_EQ(RunAlone(job).ids, std::vector<uint32_t>(free_run.ids.begin() + 3, free_run.ids.end()));
 }
 
 TEST_F(ErnieVilgPipelineTest, OnlyWordsAreWrittenAndNoneThatBeginOrPad) {
@@ -306,8 +304,8 @@ TEST_F(ErnieVilgPipelineTest, OnlyWordsAreWrittenAndNoneThatBeginOrPad) {
       EXPECT_LT(id, kWords);
       EXPECT_THAT(id, ::testing::Not(::testing::AnyOf(2u, kPad, kBoi, kBot)));
     }
-    const bool ended = outcome.ids.back() == kSep;
-    EXPECT_EQ(outcome.ids.size() < 20, ended);
+    const auto end = std::find(outcome.ids.begin(), outcome.ids.end(), kSep);
+    EXPECT_EQ(outcome.ids.size(), std::min<size_t>(20, end - outcome.ids.begin() + 1));
   }
 }
 
@@ -346,58 +344,12 @@ TEST_F(ErnieVilgPipelineTest, BadSamplesAreRefusedByTheirField) {
   // The good ones beside them are well.
   executor_.Begin(1, 0, paint, {});
   executor_.Begin(2, 0, cases[4].first, {});
-  const StepResult result = executor_.Run(
-      {1, 0, StepKind::kText, {{1, 17, {0, 1}, false}, {2, 17, {2, 3}, false}}});
+  const StepResult result =
+      executor_.Run({1, 0, StepKind::kText, {{1, 17, {0, 1}, false}, {2, 17, {2, 3}, false}}});
   EXPECT_TRUE(result.rows[0].status.ok()) << result.rows[0].status;
   EXPECT_FALSE(result.rows[1].status.ok());
   const StepResult early = executor_.Run({2, 0, StepKind::kVaeDecode, {{1, 0, {}, false}}});
   EXPECT_THAT(std::string(early.rows[0].status.message()), HasSubstr("1 picture tokens painted"));
-}
-
-// A copy of the folder that may be changed.
-class BrokenFolder {
- public:
-  BrokenFolder() : path_(::testing::TempDir() + "/broken_ernie_vilg") {
-    std::filesystem::remove_all(path_);
-    std::filesystem::copy(kFolder, path_, std::filesystem::copy_options::recursive);
-  }
-  ~BrokenFolder() { std::filesystem::remove_all(path_); }
-
-  void Set(const std::string& file, const std::string& key, const nlohmann::json& value) const {
-    std::ifstream in(path_ + "/" + file);
-    nlohmann::json json = nlohmann::json::parse(in);
-    json[key] = value;
-    std::ofstream(path_ + "/" + file) << json;
-  }
-  const std::string& path() const { return path_; }
-
- private:
-  const std::string path_;
-};
-
-TEST_F(ErnieVilgPipelineTest, BadFoldersAreRefusedByTheirFault) {
-  const std::tuple<const char*, const char*, nlohmann::json, const char*> cases[] = {
-      {"vqvae/config.json", "num_vq_embeddings", 47, "quantize.embedding.weight"},
-      {"transformer/config.json", "image_vocab_size", 47, "embeddings.image_embeddings.weight"},
-      {"transformer/config.json", "image_grid", {4, 5}, "embeddings.row_embeddings.weight"},
-      {"transformer/config.json", "image_grid", {3}, "image_grid"},
-      {"transformer/config.json", "norm_position", "sandwich",
-       "encoder.layer.0.attention.LayerNorm.weight"},
-      {"transformer/config.json", "tie_word_embeddings", false, "lm_head.decoder.weight"},
-      {"transformer/config.json", "model_type", "bert", "model_type"},
-      {"model_index.json", "vqvae", {"diffusers", "AutoencoderKL"}, "vqvae"},
-      {"model_index.json", "transformer", {"transformers", "BertModel"}, "transformer"},
-  };
-  for (const auto& [file, key, value, message] : cases) {
-    const BrokenFolder folder;
-    folder.Set(file, key, value);
-    LoadCommand load;
-    load.model = 1;
-    load.path = folder.path();
-    const auto loaded = executor_.Load(load);
-    EXPECT_FALSE(loaded.ok()) << file << " " << key;
-    EXPECT_THAT(std::string(loaded.status().message()), HasSubstr(message));
-  }
 }
 
 }  // namespace

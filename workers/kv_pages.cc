@@ -32,10 +32,10 @@ absl::StatusOr<int64_t> ChooseKvPages(const PipelineOptions& options, uint64_t p
     pages = std::min<int64_t>(kDefaultSamples * context_pages, room / page_bytes);
   }
   if (pages >= context_pages) return pages;
-  return absl::ResourceExhaustedError(absl::StrCat(
-      "KV pages: room for ", pages, ", one context of ", context_tokens, " tokens needs ",
-      context_pages, " of ", page_bytes, " bytes; a smaller context or more memory for them is ",
-      "needed"));
+  return absl::ResourceExhaustedError(
+      absl::StrCat("KV pages: room for ", pages, ", one context of ", context_tokens,
+                   " tokens needs ", context_pages, " of ", page_bytes,
+                   " bytes; a smaller context or more memory for them is ", "needed"));
 }
 
 }  // namespace hanmo

@@ -54,9 +54,9 @@ absl::Status ErnieVilg::CheckRow(const VilgRow& row, const KvCache& cache) const
                                                    " are not within 0 to ", slots.positions() - 1));
   }
   if (row.start == 0 ? end < row.source_tokens : row.start < slots.target_begin()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("positions ", row.start, " to ", end - 1, " cut the source of ",
-                     row.source_tokens, " tokens, which is run whole"));
+    return absl::InvalidArgumentError(absl::StrCat("positions ", row.start, " to ", end - 1,
+                                                   " cut the source of ", row.source_tokens,
+                                                   " tokens, which is run whole"));
   }
   const int64_t pages = (slots.SlotsUpTo(end) + kPageTokens - 1) / kPageTokens;
   if (static_cast<int64_t>(row.page_table.size()) < pages) {

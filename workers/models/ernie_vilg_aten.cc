@@ -119,8 +119,7 @@ at::Tensor ErnieVilgAten::Attend(const Group& group, const at::Tensor& qkv, cons
   const auto by_head = [&](const at::Tensor& x) {  // [n, heads, tokens or slots, head_dim]
     return x.reshape({n, -1, heads, dim}).transpose(1, 2);
   };
-  const at::Tensor query =
-      by_head(qkv.narrow(1, 0, config().width).index_select(0, group.tokens));
+  const at::Tensor query = by_head(qkv.narrow(1, 0, config().width).index_select(0, group.tokens));
   const at::Tensor key = by_head(keys.index_select(0, group.slots));
   const at::Tensor value = by_head(values.index_select(0, group.slots));
   at::Tensor scores =

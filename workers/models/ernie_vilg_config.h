@@ -26,8 +26,9 @@ struct ErnieVilgConfig {
   Activation activation = Activation::kGeluErf;
   double norm_epsilon = 1e-12;
   NormPosition norm_position = NormPosition::kPost;
-  int64_t text_tokens = 0;  // of a source text, and of a target text without the token that begins it
-  int64_t rows = 0;         // of picture tokens
+  int64_t text_tokens =
+      0;             // of a source text, and of a target text without the token that begins it
+  int64_t rows = 0;  // of picture tokens
   int64_t columns = 0;
   bool sparse = false;  // the three fields below count
   int64_t cycle = 4;

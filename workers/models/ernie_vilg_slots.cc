@@ -44,8 +44,7 @@ int32_t ErnieVilgSlots::SlotOf(Sight sight, int64_t position) const {
   return static_cast<int32_t>(picture_ + column * config_.rows + row);
 }
 
-void ErnieVilgSlots::FindReads(Sight sight, int64_t position,
-                               std::vector<SlotRange>& reads) const {
+void ErnieVilgSlots::FindReads(Sight sight, int64_t position, std::vector<SlotRange>& reads) const {
   reads.clear();
   const int64_t token = PictureToken(position);
   if (token < 0 || paints_) Append(0, source_, reads);  // words, or a whole picture

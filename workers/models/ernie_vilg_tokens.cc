@@ -6,7 +6,12 @@ namespace hanmo {
 namespace {
 
 // Rows of token_type_embeddings.
-enum TokenType : int64_t { kSourceText = 0, kTargetPicture = 1, kSourcePicture = 2, kTargetText = 3 };
+enum TokenType : int64_t {
+  kSourceText = 0,
+  kTargetPicture = 1,
+  kSourcePicture = 2,
+  kTargetText = 3
+};
 constexpr int64_t kTokenTypes = 4;
 
 LinearWeights TakeLinear(const WeightScope& weights, int64_t in, int64_t out) {
@@ -75,8 +80,8 @@ VilgBatch::VilgBatch(absl::Span<const VilgRow> rows, const ErnieVilgConfig& conf
       const int64_t position = row.start + static_cast<int64_t>(i);
       if (slots.IsPadding(position)) continue;
       const int64_t picture = slots.PictureToken(position);
-      const int64_t text = position < slots.target_begin() ? position
-                                                           : position - slots.target_begin();
+      const int64_t text =
+          position < slots.target_begin() ? position : position - slots.target_begin();
       positions.push_back(position);
       ids.push_back(row.tokens[i]);
       places.push_back(picture < 0 ? text : config.text_tokens + 1 + picture);

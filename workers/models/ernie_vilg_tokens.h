@@ -19,7 +19,7 @@ namespace hanmo {
 
 struct VilgLayerWeights {
   LinearWeights qkv, attention_out, inner, out;
-  NormWeights attention_norm, out_norm;       // after the part, kPre: before it
+  NormWeights attention_norm, out_norm;        // after the part, kPre: before it
   NormWeights attention_before, inner_before;  // with kSandwich
 };
 VilgLayerWeights TakeVilgLayer(const WeightScope& weights, const ErnieVilgConfig& config,
@@ -41,8 +41,8 @@ struct VilgBatch {
   struct Sequence {
     ErnieVilgSlots slots;
     const int32_t* page_table;
-    int64_t first = 0, count = 0;   // its tokens
-    int64_t first_logits = 0;       // of its tokens, the first whose logits are wanted
+    int64_t first = 0, count = 0;  // its tokens
+    int64_t first_logits = 0;      // of its tokens, the first whose logits are wanted
     bool paints = false;
   };
   std::vector<Sequence> sequences;  // one per row

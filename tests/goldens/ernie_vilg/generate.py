@@ -172,7 +172,9 @@ class Model(torch.nn.Module):
         """Weights by the document's names."""
         state = {}
         for name, tensor in self.state_dict().items():
-            name = name.replace("head.transform.", "lm_head.").replace("head.decoder.", "lm_head.decoder.")
+            name = name.replace("head.transform.", "lm_head.").replace(
+                "head.decoder.", "lm_head.decoder."
+            )
             if name != "head.bias":
                 state[name] = tensor
         if self.c["tie_word_embeddings"]:
