@@ -95,7 +95,16 @@ at::Tensor CpuTextLayers::Floats(int64_t rows, int64_t columns) {
 }
 
 void CpuTextLayers::Normalize(const at::Tensor& x, const CpuNorm& norm, at::Tensor& output) const {
-  const NormCall call{.type = type_,
+  NormalizeAs(type_, x, norm, output);
+}
+
+void CpuTextLayers::NormalizeInPlace(at::Tensor& x, const CpuNorm& norm) const {
+  NormalizeAs(WeightType::kFloat32, x, norm, x);
+}
+
+void CpuTextLayers::NormalizeAs(WeightType type, const at::Tensor& x, const CpuNorm& norm,
+                                at::Tensor& output) const {
+  const NormCall call{.type = type,
                       .x = x.data_ptr<float>(),
                       .weight = norm.weight.data_ptr<float>(),
                       .bias = norm.bias.defined() ? norm.bias.data_ptr<float>() : nullptr,
