@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <iterator>
 #include <set>
-#include <sstream>
 #include <tuple>
 #include <utility>
 
@@ -14,125 +12,16 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
-#include "absl/strings/strip.h"
-#include "nlohmann/json.hpp"
+#include "server/ernie_vilg_folder.h"
+#include "server/json_file.h"
 
 namespace hanmo {
 namespace {
 
 namespace fs = std::filesystem;
 
-// Larger than any published config; a runaway file must not fill the memory.
-constexpr uintmax_t kMaxJsonBytes = 16 << 20;
 // Above this tokenizers write "unlimited" as an astronomic length.
 constexpr double kMaxPromptTokens = 65536;
-
-// Python writes infinities and NaN into its JSON, which strict parsers refuse. No key that is read
-// here has such a value: they become null.
-std::string StrictJson(const std::string& text) {
-  std::string strict;
-  bool in_string = false;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (in_string && text[i] == '\\') {
-      strict.push_back(text[i++]);
-      if (i == text.size()) break;
-    } else if (text[i] == '"') {
-      in_string = !in_string;
-    } else if (!in_string) {
-      const absl::string_view rest = absl::string_view(text).substr(i);
-      absl::string_view after = rest;
-      if (absl::ConsumePrefix(&after, "-Infinity") || absl::ConsumePrefix(&after, "Infinity") ||
-          absl::ConsumePrefix(&after, "NaN")) {
-        strict += "null";
-        i += rest.size() - after.size() - 1;
-        continue;
-      }
-    }
-    strict.push_back(text[i]);
-  }
-  return strict;
-}
-
-// A JSON object with type- and range-checked access. The first fault is kept; later reads return
-// defaults, so that callers check once at the end.
-class JsonFile {
- public:
-  // A missing file reads as an empty object unless it is required.
-  JsonFile(const fs::path& folder, const std::string& name, bool required) : name_(name) {
-    std::error_code error;
-    const uintmax_t size = fs::file_size(folder / name, error);
-    if (error) {
-      if (required) Fail("is missing");
-      return;
-    }
-    if (size > kMaxJsonBytes) {
-      Fail("is larger than 16 MiB");
-      return;
-    }
-    std::ifstream stream(folder / name, std::ios::binary);
-    std::stringstream text;
-    text << stream.rdbuf();
-    root_ = nlohmann::json::parse(StrictJson(text.str()), nullptr, /*allow_exceptions=*/false);
-    if (root_.is_discarded() || !root_.is_object()) Fail("is not a JSON object");
-    if (!root_.is_object()) root_ = nlohmann::json::object();
-  }
-
-  const absl::Status& status() const { return status_; }
-
-  void Fail(absl::string_view what) {
-    if (status_.ok()) status_ = absl::InvalidArgumentError(absl::StrCat(name_, " ", what));
-  }
-
-  // Null when the key is absent or null.
-  const nlohmann::json* Find(const std::string& key) const {
-    const auto found = root_.find(key);
-    return found == root_.end() || found->is_null() ? nullptr : &*found;
-  }
-
-  double Number(const std::string& key, double fallback, double min, double max) {
-    const nlohmann::json* value = Find(key);
-    if (value == nullptr) return fallback;
-    const double number = value->is_number() ? value->get<double>() : std::nan("");
-    if (number >= min && number <= max) return number;
-    Fail(absl::StrCat("has ", key, " outside ", min, " to ", max));
-    return fallback;
-  }
-
-  // Integers from 1 on, of which one of `keys` must be present.
-  uint32_t Count(const std::vector<std::string>& keys) {
-    for (const std::string& key : keys) {
-      if (Find(key) != nullptr) return static_cast<uint32_t>(Number(key, 0, 1, 1 << 28));
-    }
-    Fail(absl::StrCat("lacks ", keys[0]));
-    return 0;
-  }
-
-  std::string Text(const std::string& key) const {
-    const nlohmann::json* value = Find(key);
-    return value != nullptr && value->is_string() ? value->get<std::string>() : "";
-  }
-
-  // One id or a list of them; empty when absent.
-  std::vector<uint32_t> Ids(const std::string& key) {
-    std::vector<uint32_t> ids;
-    const nlohmann::json* value = Find(key);
-    if (value == nullptr) return ids;
-    const nlohmann::json list = value->is_array() ? *value : nlohmann::json::array({*value});
-    for (const nlohmann::json& id : list) {
-      if (!id.is_number_unsigned() || id.get<uint64_t>() > UINT32_MAX) {
-        Fail(absl::StrCat("has a bad ", key));
-        return {};
-      }
-      ids.push_back(id.get<uint32_t>());
-    }
-    return ids;
-  }
-
- private:
-  const std::string name_;
-  nlohmann::json root_ = nlohmann::json::object();
-  absl::Status status_;
-};
 
 std::string FirstArchitecture(const JsonFile& config) {
   const nlohmann::json* list = config.Find("architectures");
@@ -234,15 +123,33 @@ absl::Status FirstError(const std::vector<const JsonFile*>& files) {
   return absl::OkStatus();
 }
 
-absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
-  spec->kind = ModelKind::kPicture;
-  JsonFile index(folder, "model_index.json", true);
-  spec->architecture = index.Text("_class_name");
-  if (index.status().ok() && spec->architecture != "StableDiffusionPipeline") {
-    index.Fail(absl::StrCat("has the pipeline \"", spec->architecture,
-                            "\"; StableDiffusionPipeline is served"));
+// The limits of the CLIP model that scores pictures; docs/reranker.md has the layouts.
+absl::Status ReadReranker(const fs::path& folder, const JsonFile& index,
+                          PictureModelSpec* picture) {
+  const nlohmann::json* entry = index.Find("reranker");
+  // diffusers writes [null, null] for a part that a pipeline does without.
+  if (entry == nullptr || *entry == nlohmann::json({nullptr, nullptr})) return absl::OkStatus();
+  const bool pair = entry->is_array() && entry->size() == 2 && (*entry)[1].is_string();
+  const std::string name = pair ? (*entry)[1].get<std::string>() : "";
+  const bool combined = name == "ChineseCLIPModel" || name == "TaiyiCLIPModel";
+  if (!combined && name != "BertForSequenceClassification") {
+    return absl::InvalidArgumentError(
+        absl::StrCat("model_index.json has the reranker \"", name,
+                     "\"; ChineseCLIPModel, TaiyiCLIPModel and BertForSequenceClassification are "
+                     "served"));
   }
-  if (!index.status().ok()) return index.status();
+  JsonFile config(folder, "reranker/config.json", true);
+  JsonFile tokenizer(folder, "reranker/tokenizer_config.json", false);
+  if (combined && config.status().ok()) config.Enter("text_config");
+  picture->reranker_vocabulary = config.Count({"vocab_size"});
+  const double longest = tokenizer.Number("model_max_length", kMaxPromptTokens, 2, HUGE_VAL);
+  picture->reranker_tokens =
+      static_cast<uint32_t>(std::min<double>(config.Count({"max_position_embeddings"}), longest));
+  return FirstError({&config, &tokenizer});
+}
+
+absl::Status ReadStableDiffusion(const fs::path& folder, ModelSpec* spec) {
+  spec->kind = ModelKind::kPicture;
   JsonFile unet(folder, "unet/config.json", true);
   JsonFile vae(folder, "vae/config.json", true);
   JsonFile text(folder, "text_encoder/config.json", true);
@@ -268,9 +175,23 @@ absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
   return FirstError({&unet, &vae, &text, &tokenizer, &scheduler, &generation});
 }
 
+absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
+  spec->kind = ModelKind::kPicture;
+  JsonFile index(folder, "model_index.json", true);
+  spec->architecture = index.Text("_class_name");
+  const bool by_tokens = spec->architecture == "ErnieViLGPipeline";
+  if (index.status().ok() && !by_tokens && spec->architecture != "StableDiffusionPipeline") {
+    index.Fail(absl::StrCat("has the pipeline \"", spec->architecture,
+                            "\"; StableDiffusionPipeline and ErnieViLGPipeline are served"));
+  }
+  if (!index.status().ok()) return index.status();
+  if (auto status = ReadReranker(folder, index, &spec->picture); !status.ok()) return status;
+  return by_tokens ? ReadErnieVilg(folder, spec) : ReadStableDiffusion(folder, spec);
+}
+
 // Some sign that a folder was meant as a checkpoint.
 bool LooksLikeCheckpoint(const fs::path& folder) {
-  for (const char* part : {"unet", "vae", "text_encoder", "scheduler", "vocab.json", "vocab.txt",
+  for (const char* part : {"transformer", "unet", "vae", "vqvae", "text_encoder", "scheduler", "vocab.json", "vocab.txt",
                            "tokenizer.json", "pytorch_model.bin", "model.safetensors"}) {
     std::error_code error;
     if (fs::exists(folder / part, error)) return true;
