@@ -113,8 +113,8 @@ class SimulatedWorker final : public WorkerLink {
     samples_[sample] = {std::get<PictureJob>(job).steps, 0, RowsOf(std::get<PictureJob>(job)),
                         std::get<PictureJob>(job).width};
   }
-  void Run(Step step) override {
-    commands_.push_back({std::move(step), absl::ZeroDuration()});
+  void Run(const Step& step) override {
+    commands_.push_back({step, absl::ZeroDuration()});
     if (commands_.size() == 1) Start();
   }
   void Resume(uint64_t step, absl::Duration budget) override {

@@ -136,6 +136,7 @@ absl::Status PicturePipeline::Run(const Step& step, std::vector<RowResult>* rows
         status = Decode(riders);
         break;
       case StepKind::kText:
+      case StepKind::kPictureEncode:
         status = absl::InvalidArgumentError("step.kind: a picture model takes no text steps");
     }
   }

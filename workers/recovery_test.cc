@@ -78,7 +78,7 @@ class RemoteExecutor final : public Executor, public WorkerEvents, public FleetO
   // As Run without waiting.
   void Send(Step step) {
     step.id = ++last_step_;
-    link()->Run(std::move(step));
+    link()->Run(step);
   }
   void AwaitReady(int models) {
     absl::MutexLock lock(&mu_);

@@ -12,7 +12,8 @@ namespace {
 // Positions further back are told at admission only, so that a tick never walks the whole queue.
 constexpr uint32_t kToldPositions = 32;
 
-// Predictions are not promises: only what misses its deadline by more than this is refused.
+// Predictions of a request's own time are not promises: what misses its deadline by more than this
+// is given up.
 constexpr double kDoubtful = 0.8;
 
 // Requests looked at to find out what is ahead of a new one with a deadline.
@@ -93,7 +94,7 @@ void Batcher::Core::Admit(message::Submit& submit) {
   }
   ModelQueue& queue = models_[request->model];
   SetRank(request, submit.request.tenant, submit.request.priority);
-  request->salt = SaltOf(submit.request.tenant);
+  request->salt = SaltOf(submit.request.tenant, request->samples.front()->job);
   if (absl::Status status = FitDeadline(request, queue, submit.request); !status.ok()) {
     fair_clock_.Leave(request->start);
     return Refuse(submit, Rejection::kDeadline, status);
@@ -144,31 +145,31 @@ void Batcher::Core::SetRank(ActiveRequest* request, const std::string& tenant, i
   request->rank = RankOf(options_.policy, arrival);
 }
 
-absl::Status Batcher::Core::CheckDeadline(const ActiveRequest& request,
-                                          const ModelQueue& queue) const {
-  if (request.deadline == absl::InfiniteFuture() || options_.policy.policy != Policy::kHanmo) {
+absl::Status Batcher::Core::CheckDeadline(ActiveRequest* request, const ModelQueue& queue) const {
+  if (request->deadline == absl::InfiniteFuture() || options_.policy.policy != Policy::kHanmo) {
     return absl::OkStatus();
   }
-  const absl::Duration left = request.deadline - now_;
-  if (request.cost * kDoubtful > left) {
+  const absl::Duration left = request->deadline - now_;
+  if (request->cost * kDoubtful > left) {
     return absl::DeadlineExceededError(
         absl::StrCat("the deadline can't be met: alone the request takes about ",
-                     absl::FormatDuration(Rounded(request.cost)), ", ",
+                     absl::FormatDuration(Rounded(request->cost)), ", ",
                      absl::FormatDuration(Rounded(left)), " are left"));
   }
-  const absl::Duration ahead = WorkAhead(request, queue);
-  if ((ahead + request.cost) * kDoubtful <= left) return absl::OkStatus();
+  const absl::Duration ahead = WorkAhead(*request, queue);
+  request->predicted = ahead + request->cost;
+  if (queue.delay.Of(request->predicted) <= left) return absl::OkStatus();
   return RetryAfter(
       absl::ResourceExhaustedError(absl::StrCat(
           "the deadline can't be met: about ", absl::FormatDuration(Rounded(ahead)),
-          " of work are ahead, the request takes ", absl::FormatDuration(Rounded(request.cost)),
+          " of work are ahead, the request takes ", absl::FormatDuration(Rounded(request->cost)),
           ", ", absl::FormatDuration(Rounded(left)), " are left")),
-      ahead + request.cost - left);
+      request->predicted - left);
 }
 
 absl::Status Batcher::Core::FitDeadline(ActiveRequest* request, const ModelQueue& queue,
                                         const Request& submitted) {
-  absl::Status status = CheckDeadline(*request, queue);
+  absl::Status status = CheckDeadline(request, queue);
   const PictureJob* first = request->samples.front()->picture();
   if (status.ok() || first == nullptr) return status;
   if (first->min_steps == 0 || first->min_steps >= first->steps) return status;
@@ -177,7 +178,7 @@ absl::Status Batcher::Core::FitDeadline(ActiveRequest* request, const ModelQueue
     fair_clock_.Leave(request->start);
     request->cost = absl::ZeroDuration();
     SetRank(request, submitted.tenant, submitted.priority);
-    return CheckDeadline(*request, queue).ok();
+    return CheckDeadline(request, queue).ok();
   };
   // The most that fit, between some that do and one that does not.
   uint32_t fitting = first->min_steps, failing = first->steps;
@@ -325,6 +326,17 @@ void Batcher::Core::EndRequests(ModelId model, const absl::Status& status) {
   for (ActiveRequest* request : lost) EndRequest(request, status);
 }
 
+void Batcher::Core::NoteDelay(const ActiveRequest& request, ModelQueue& queue,
+                              const absl::Status& status) {
+  if (request.predicted == absl::ZeroDuration() || request.cost == absl::ZeroDuration()) return;
+  const absl::Duration took = now_ - request.arrival;
+  if (status.ok()) queue.delay.Learn(request.predicted, took);
+  // How much longer it would have taken is not known.
+  if (absl::IsDeadlineExceeded(status) && took > queue.delay.Of(request.predicted)) {
+    queue.delay.Learn(request.predicted, took);
+  }
+}
+
 void Batcher::Core::EndRequest(ActiveRequest* request, const absl::Status& status) {
   ModelQueue& queue = models_[request->model];
   if (request->waiting()) {
@@ -352,6 +364,7 @@ void Batcher::Core::EndRequest(ActiveRequest* request, const absl::Status& statu
   fair_clock_.Leave(request->start);
   if (!request->started) request->usage.queue_time = now_ - request->arrival;
   if (absl::IsCancelled(status)) observer_.OnCancelled(request->model);
+  NoteDelay(*request, queue, status);
   if (absl::IsDeadlineExceeded(status)) {
     observer_.OnDeadlineMissed(request->model, request->started);
   }

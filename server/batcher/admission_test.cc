@@ -94,6 +94,26 @@ TEST_F(AdmissionTest, RefusesADeadlineThatCantBeMetBehindOthersAndSaysWhenToTryA
   EXPECT_LT(std::stoi(std::string(*after)), 2000);
 }
 
+TEST_F(AdmissionTest, LearnsHowMuchLongerRequestsTakeThanPredicted) {
+  StartObserved();
+  Submit(Picture(4));
+  RunToIdle();
+  const auto takes_in = [&](absl::Duration deadline) {
+    const RequestId id = Submit(Picture(8), deadline);  // 10 steps with encoder and decoder: 100 ms
+    Tick();
+    const bool taken = !sink(id).status.has_value();
+    while (!sink(id).status.has_value()) {
+      now_ += absl::Milliseconds(15);  // the device tells 10
+      Steps();
+    }
+    return taken;
+  };
+  EXPECT_TRUE(takes_in(absl::Milliseconds(120)));
+  for (int i = 0; i < 100; ++i) takes_in(absl::Seconds(10));
+  EXPECT_FALSE(takes_in(absl::Milliseconds(120)));
+  EXPECT_TRUE(takes_in(absl::Milliseconds(180)));
+}
+
 TEST_F(AdmissionTest, PaintsFewerStepsRatherThanMissADeadlineWhereTheClientConsents) {
   Start();
   Submit(Picture(10));

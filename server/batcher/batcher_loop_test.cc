@@ -16,7 +16,7 @@ class QuickWorker final : public WorkerLink {
  public:
   explicit QuickWorker(Batcher* batcher) : batcher_(batcher) {}
   void Begin(SampleHandle, ModelId, const SampleJob&, hanmo::Resume) override {}
-  void Run(Step step) override {
+  void Run(const Step& step) override {
     StepResult result;
     result.step = step.id;
     for (const Row& row : step.rows) {
@@ -135,7 +135,7 @@ TEST(BatcherLoopTest, TheLinkOfALostWorkerIsNotDestroyedByWhoBringsTheNews) {
       gone->Notify();
     }
     void Begin(SampleHandle, ModelId, const SampleJob&, hanmo::Resume) override {}
-    void Run(Step) override {}
+    void Run(const Step&) override {}
     void Resume(uint64_t, absl::Duration) override {}
     void Save(const std::vector<SampleHandle>&) override {}
     void Drop(const std::vector<SampleHandle>&) override {}

@@ -134,7 +134,7 @@ class Batcher::Core {
   // Predicted device time that the request still needs.
   absl::Duration Remaining(const ActiveRequest& request) const;
   // OK, or why the request can't end before its deadline.
-  absl::Status CheckDeadline(const ActiveRequest& request, const ModelQueue& queue) const;
+  absl::Status CheckDeadline(ActiveRequest* request, const ModelQueue& queue) const;
   // Where that needs fewer steps and the client consents, takes as many as fit.
   absl::Status FitDeadline(ActiveRequest* request, const ModelQueue& queue,
                            const Request& submitted);
@@ -145,6 +145,8 @@ class Batcher::Core {
   absl::Duration WorkAhead(const ActiveRequest& request, const ModelQueue& queue) const;
   absl::Duration QueuedWork() const;
   void EndRequest(ActiveRequest* request, const absl::Status& status);
+  // What the end tells about the prediction made at admission.
+  void NoteDelay(const ActiveRequest& request, ModelQueue& queue, const absl::Status& status);
   void TellPositions(ModelQueue& queue);
   bool Serves(ModelId model) const;
   uint32_t Workers(const ModelQueue& queue) const;
@@ -270,7 +272,6 @@ class Batcher::Core {
   bool overloaded_ = false;
   uint32_t queued_ = 0;         // over all models
   absl::Duration queued_work_;  // predicted, of them
-  SampleHandle next_handle_ = 1;
   uint64_t deaths_ = 0;
   absl::Time last_death_ = absl::InfinitePast();
   // When a suspect may get a place.
@@ -287,7 +288,7 @@ class Batcher::Core {
   absl::node_hash_map<ModelId, ModelQueue> models_;
   absl::node_hash_map<std::string, StepCosts> costs_;  // by kind of device
   absl::flat_hash_map<WorkerId, std::unique_ptr<ActiveWorker>> workers_;
-  absl::flat_hash_map<SampleHandle, Sample*> aboard_;
+  AboardTable aboard_;
   std::vector<std::shared_ptr<WorkerLink>> lost_links_;
 
   // Of the tick under way; kept for their memory.
@@ -300,8 +301,10 @@ class Batcher::Core {
   std::vector<uint32_t> known_;
 };
 
-// Texts of different salts share no pages.
-uint64_t SaltOf(const std::string& tenant);
+// Requests of different salts share no pages. What a source's pages hold depends on all of it, also
+// on what follows the page: so two sources are told apart by their salts, hashes of 64 bits with a
+// seed of this process.
+uint64_t SaltOf(const std::string& tenant, const SampleJob& job);
 
 }  // namespace hanmo
 

@@ -169,10 +169,24 @@ absl::Duration StepCosts::Lone(ModelId model, const PictureJob& job) const {
 absl::Duration StepCosts::Lone(ModelId model, const TextJob& job) const {
   const CostKey key{model, StepKind::kText, 0, 0};
   auto length = lengths_.find(model);
-  const double tokens =
-      length == lengths_.end() ? job.max_tokens : std::min<double>(job.max_tokens, length->second);
-  return Predict(key, {0, static_cast<uint32_t>(job.prompt.size())}) +
-         Predict(key, {1, 0}) * tokens;
+  const bool known = job.paints() || length == lengths_.end();
+  const double tokens = known ? job.max_tokens : std::min<double>(job.max_tokens, length->second);
+  absl::Duration time =
+      Predict(key, {0, static_cast<uint32_t>(job.prompt.size())}) + Predict(key, {1, 0}) * tokens;
+  if (const PictureInput& in = job.picture; in.rgb != nullptr) {
+    time += Predict({model, StepKind::kPictureEncode, in.width, in.height}, {1, 0});
+  }
+  if (!job.paints()) return time;
+  return time + Predict({model, StepKind::kVaeDecode, job.paint_width, job.paint_height}, {1, 0});
+}
+
+void DelayModel::Learn(absl::Duration predicted, absl::Duration took) {
+  // Robbins and Monro's steps towards a quantile: up when one is late, a nineteenth of it down when
+  // one is not.
+  constexpr double kQuantile = 0.95;
+  constexpr double kStep = 0.02;
+  const bool late = took > Of(predicted);
+  factor_ = std::clamp(factor_ + kStep * (kQuantile - (late ? 0 : 1)), 0.5, 2.0);
 }
 
 void StepCosts::LearnLength(ModelId model, uint32_t tokens) {

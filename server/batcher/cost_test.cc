@@ -183,5 +183,21 @@ TEST(StepCostsTest, AnotherVersionTakesOverWhatIsKnown) {
   EXPECT_EQ(costs.Describe(7, 16).size(), 1u);
 }
 
+TEST(DelayModelTest, FindsWhatNineteenOfTwentyKeep) {
+  DelayModel delay;
+  EXPECT_EQ(delay.Of(absl::Seconds(10)), absl::Seconds(8));
+  // A tenth takes twice as long as predicted, the others half as long.
+  for (int i = 0; i < 2000; ++i) {
+    delay.Learn(absl::Seconds(10), absl::Seconds(i % 10 == 0 ? 20 : 5));
+  }
+  EXPECT_GT(delay.Of(absl::Seconds(10)), absl::Seconds(19));
+  // A fiftieth.
+  for (int i = 0; i < 5000; ++i) {
+    delay.Learn(absl::Seconds(10), absl::Seconds(i % 50 == 0 ? 20 : 5));
+  }
+  EXPECT_LT(delay.Of(absl::Seconds(10)), absl::Seconds(6));
+  EXPECT_GE(delay.Of(absl::Seconds(10)), absl::Seconds(5));
+}
+
 }  // namespace
 }  // namespace hanmo

@@ -134,9 +134,8 @@ void Batcher::Core::GiveBackParked() {
   while (!parked_.empty() && parked_.front().first <= now_) {
     const auto [until, handle] = parked_.front();
     parked_.pop_front();
-    auto found = aboard_.find(handle);
-    if (found == aboard_.end()) continue;
-    Sample* sample = found->second;
+    Sample* sample = aboard_.Find(handle);
+    if (sample == nullptr) continue;
     // It may have gone on and been parked again since.
     if (!sample->parked() || sample->parked_since + options_.max_parked != until) continue;
     Leave(sample);
@@ -259,7 +258,7 @@ void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
   const ModelId model = sample->request->model;
   Residence& home = worker->models.at(model);
   sample->state = SampleState::kAboard;
-  sample->handle = next_handle_++;
+  sample->handle = aboard_.Add(sample);
   sample->worker = worker;
   sample->home = &home;
   sample->begun_after = deaths_;
@@ -280,7 +279,6 @@ void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
   }
   ++home.aboard;
   InsertByRank(sample, worker->aboard);
-  aboard_.emplace(sample->handle, sample);
   AddLoad(*worker, LoadOf(*sample));
   Touch(*worker);
   Line(sample);
@@ -297,7 +295,7 @@ void Batcher::Core::Leave(Sample* sample) {
   Remove(sample, worker.aboard);
   if (worker.aboard.empty()) worker.closed = false;
   worker.drops.push_back(sample->handle);
-  aboard_.erase(sample->handle);
+  aboard_.Remove(sample->handle);
   AddLoad(worker, -LoadOf(*sample));
   Touch(worker);
   // With one text model's pages or places another model has nothing to do, but with its time.

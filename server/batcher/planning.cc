@@ -19,17 +19,38 @@ constexpr double kMemoryShare = 0.9;
 
 bool Prefills(const Sample& sample) { return sample.planned_cached < sample.known_tokens; }
 
+// The picture that the text is about must be read, unless others' pages hold all of it.
+bool ReadsPicture(const Sample& sample) {
+  const TextJob& text = *sample.text();
+  return text.picture.rgb != nullptr && !sample.planned_encode &&
+         sample.planned_cached < text.source_tokens;
+}
+
+std::optional<BatchKey> NextTextBatch(const Sample& sample, BatchKey key) {
+  const TextJob& text = *sample.text();
+  if (text.paints() && sample.planned_tokens >= text.max_tokens) {
+    if (sample.planned_decode) return std::nullopt;
+    key.kind = StepKind::kVaeDecode;
+    key.width = text.paint_width;
+    key.height = text.paint_height;
+  } else if (ReadsPicture(sample)) {
+    key.kind = StepKind::kPictureEncode;
+    key.width = text.picture.width;
+    key.height = text.picture.height;
+  } else {
+    key.kind = StepKind::kText;
+    if (!Prefills(sample) && sample.planned_tokens >= text.max_tokens) return std::nullopt;
+  }
+  return key;
+}
+
 // The batch that takes the sample further; nothing while it must wait for a result.
 std::optional<BatchKey> NextBatch(const Sample& sample) {
   if (sample.parked()) return std::nullopt;
   BatchKey key;
   key.model = sample.request->model;
   key.alone = sample.suspect() ? sample.handle : 0;
-  if (const TextJob* text = sample.text()) {
-    key.kind = StepKind::kText;
-    if (Prefills(sample) || sample.planned_tokens < text->max_tokens) return key;
-    return std::nullopt;
-  }
+  if (sample.text() != nullptr) return NextTextBatch(sample, key);
   const PictureJob& picture = *sample.picture();
   if (!sample.planned_encode) {
     key.kind = StepKind::kTextEncode;
@@ -40,6 +61,12 @@ std::optional<BatchKey> NextBatch(const Sample& sample) {
   key.height = picture.height;
   key.kind = sample.denoised() ? StepKind::kVaeDecode : StepKind::kDenoise;
   return key;
+}
+
+// Tokens of the source, with its padding, that are still to be run.
+uint32_t SourceLeft(const Sample& sample) {
+  const uint32_t source = PaddedSource(*sample.text(), sample.home->capacity.page_tokens);
+  return source - std::min(source, sample.planned_cached);
 }
 
 bool WantsPreview(const PictureJob& job, const Sample& sample) {
@@ -101,7 +128,7 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
     // A suspect is cleared by a few steps alone, and then it can share. Whoever waits for its
     // prompt to be encoded has begun to be in the next batch, which would run without it: that
     // takes many times as long as an encoder.
-    const bool first = alone || lane.key.kind == StepKind::kTextEncode;
+    const bool first = alone || Encodes(lane.key.kind);
     const Rank rank = lane.ready.front()->request->rank;
     candidates_.push_back({lane.key.kind, first ? std::min(rank, kUrgentEnd) : rank});
     lanes_.push_back(&lane);
@@ -159,10 +186,9 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   if (key.kind != StepKind::kText && !sent.alone) CutIntoSlices(worker, lane_rank, &sent);
   absl::Duration& share = key.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
   share += sent.predicted;
-  Step step = sent.step;
-  if (step.budget > absl::ZeroDuration()) sent.saves = std::exchange(saves_, {});
+  if (sent.step.budget > absl::ZeroDuration()) sent.saves = std::exchange(saves_, {});
   worker.in_flight.push_back(std::move(sent));
-  worker.link->Run(std::move(step));
+  worker.link->Run(worker.in_flight.back().step);
   if (!saves_.empty()) worker.link->Save(saves_);
   saves_.clear();
 }
@@ -234,7 +260,7 @@ void Batcher::Core::AddPictureRows(Lane& lane, size_t most_samples, uint32_t mos
     sent.load.rows += rows;
     Row row;
     row.sample = sample->handle;
-    if (kind == StepKind::kTextEncode) sample->planned_encode = true;
+    if (Encodes(kind)) sample->planned_encode = true;
     if (kind == StepKind::kVaeDecode) sample->planned_decode = true;
     if (kind == StepKind::kDenoise) {
       ++sample->planned_steps;
@@ -272,10 +298,14 @@ void Batcher::Core::AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most
   for (Sample* sample : rows_) {
     if (sent.step.rows.size() == most || budget == 0) return;
     if (sample->state != SampleState::kAboard || !Prefills(*sample)) continue;
+    const uint32_t source = SourceLeft(*sample);
+    // A source can't be cut; at most one at a time is longer than the budget.
+    if (source > budget && sent.load.prefill_tokens > 0) continue;
     if (sample->pages_sent == 0) sample->prefill_start = now_;
     Row& row = sent.step.rows.emplace_back();
-    row.prefill_tokens = std::min(budget, sample->known_tokens - sample->planned_cached);
-    budget -= row.prefill_tokens;
+    row.prefill_tokens =
+        std::max(source, std::min(budget, sample->known_tokens - sample->planned_cached));
+    budget -= std::min(budget, row.prefill_tokens);
     FillTextRow(sample, row, sent);
   }
 }

@@ -39,15 +39,36 @@ struct TokenSampling {
   std::vector<uint32_t> eos_token_ids;
 };
 
-// One text to write.
+// A picture that a text is about, of the size that the model reads: 8-bit RGB, rows from the top
+// without padding. Shared by the samples of a request; null where there is none.
+struct PictureInput {
+  uint32_t width = 0;  // pixels
+  uint32_t height = 0;
+  std::shared_ptr<const std::string> rgb;
+};
+
+// One text to write; or, with a model that paints by tokens, one picture.
 struct TextJob {
-  std::vector<uint32_t> prompt;  // never empty
+  // Never empty. With a source: the source, padded to whole KV pages, and at least one token more.
+  std::vector<uint32_t> prompt;
   TokenSampling sampling;
   // End the sample: the model's end-of-text ids (unless ignored) and the request's own.
   std::vector<uint32_t> stop_token_ids;
   uint32_t max_tokens = 0;  // at least 1; prompt + max_tokens fits the context
-  // Of a text whose tokens are a picture: as PictureJob has it.
+
+  // The first so many tokens of the prompt see each other, and nobody reads the padding behind them
+  // (UniLM's mask): they are run in one step. 0: every token sees those before it.
+  uint32_t source_tokens = 0;
+  // The source is this picture; its tokens in `prompt` are placeholders until the worker has read
+  // it.
+  PictureInput picture;
+  // Pixels of the picture that the max_tokens tokens become in the end; 0: they are a text.
+  uint32_t paint_width = 0;
+  uint32_t paint_height = 0;
+  // Of a picture painted so: as PictureJob has it.
   std::vector<uint32_t> score_prompt;
+
+  bool paints() const { return paint_width > 0; }
 };
 
 // One picture to paint.

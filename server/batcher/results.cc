@@ -22,8 +22,8 @@ bool Matches(const Step& step, const StepResult& result) {
 }  // namespace
 
 Sample* Batcher::Core::Find(SampleHandle handle, const ActiveWorker& worker) const {
-  auto found = aboard_.find(handle);
-  return found == aboard_.end() || found->second->worker != &worker ? nullptr : found->second;
+  Sample* sample = aboard_.Find(handle);
+  return sample != nullptr && sample->worker == &worker ? sample : nullptr;
 }
 
 void Batcher::Core::Handle(message::StepDone& done) {
@@ -155,6 +155,9 @@ void Batcher::Core::FinishRow(Sample* sample, StepKind kind, const Row& sent, Ro
       return FinishPicture(sample, row);
     case StepKind::kText:
       return FinishText(sample, sent, row);
+    case StepKind::kPictureEncode:
+      sample->encoded = true;
+      return;
   }
 }
 
@@ -208,6 +211,10 @@ void Batcher::Core::FinishText(Sample* sample, const Row& sent, const RowResult&
   if (count > 0) TakeTokens(sample, row);
   PublishPages(sample);
   if (count == 0) return;  // not the last chunk of a prompt
+  if (text.paints()) {
+    const auto painted = static_cast<uint32_t>(sample->emitted.size());
+    return sample->request->sink->OnStep(sample->index, painted, text.max_tokens);
+  }
   const uint32_t id = row.tokens.back().id;
   const bool goes_on = sample->request->sink->OnTokens(sample->index, row.tokens);
   if (Contains(text.stop_token_ids, id)) {
@@ -223,8 +230,13 @@ void Batcher::Core::FinishText(Sample* sample, const Row& sent, const RowResult&
 void Batcher::Core::TakeTokens(Sample* sample, const RowResult& row) {
   for (const Token& token : row.tokens) {
     sample->emitted.push_back(token.id);
-    ++sample->request->usage.completion_tokens;
-    NoteToken(sample);
+    Usage& usage = sample->request->usage;
+    if (sample->text()->paints()) {
+      ++usage.steps;
+    } else {
+      ++usage.completion_tokens;
+      NoteToken(sample);
+    }
   }
   // All but the last were run.
   sample->cached =
@@ -251,7 +263,7 @@ void Batcher::Core::NoteToken(Sample* sample) {
 
 void Batcher::Core::EndSample(Sample* sample, SampleEnd end, uint32_t stop_id) {
   ActiveRequest* request = sample->request;
-  if (const TextJob* text = sample->text(); text != nullptr) {
+  if (const TextJob* text = sample->text(); text != nullptr && !text->paints()) {
     const auto tokens = static_cast<uint32_t>(sample->emitted.size());
     sample->worker->costs->LearnLength(request->model, tokens);
     observer_.OnTextEnd(request->model, {end, static_cast<uint32_t>(text->prompt.size()), tokens,

@@ -25,12 +25,29 @@ size_t KnownTokens(const Sample& sample) {
 // Positions that are ever run: the last token needs none.
 size_t MostPositions(const TextJob& job) { return job.prompt.size() + job.max_tokens - 1; }
 
+// Positions that must have pages when the sample begins. The tokens of a picture lie in other
+// orders in some layers, so that its first row may be written to any of its pages.
+size_t FirstPositions(const Sample& sample) {
+  const TextJob& job = *sample.text();
+  return job.paints() ? MostPositions(job) : KnownTokens(sample);
+}
+
+// Pages that others could use: of a source those before its target.
+bool MayPublish(const Sample& sample, size_t tokens, uint32_t page_tokens) {
+  const TextJob& job = *sample.text();
+  return job.source_tokens == 0 || tokens <= PaddedSource(job, page_tokens);
+}
+
 }  // namespace
 
-uint64_t SaltOf(const std::string& tenant) {
-  // Salts that meet would show one tenant that another has sent the same tokens, but never give
-  // anyone wrong ones.
-  return absl::Hash<std::string>()(tenant);
+uint64_t SaltOf(const std::string& tenant, const SampleJob& job) {
+  // Tenants whose salts meet would see that another has sent the same tokens, but get no wrong
+  // ones.
+  const TextJob* text = std::get_if<TextJob>(&job);
+  if (text == nullptr || text->source_tokens == 0) return absl::HashOf(tenant);
+  const auto& picture = text->picture.rgb;
+  return absl::HashOf(tenant, text->source_tokens, text->prompt,
+                      picture == nullptr ? std::string_view() : std::string_view(*picture));
 }
 
 absl::Span<const uint32_t> Batcher::Core::Known(const Sample& sample) {
@@ -51,8 +68,8 @@ bool Batcher::Core::HasPages(const ActiveWorker& worker, const Residence& home,
   // A spare page for each text aboard: whoever comes in must not push another out at once.
   if (home.pages.free() <= home.aboard) return false;
   const PagePool::Match match = FindPrefix(home, sample);
-  const uint32_t missing =
-      PagesFor(KnownTokens(sample) + 1, home.capacity.page_tokens) - match.pages;
+  const size_t positions = std::max(FirstPositions(sample), KnownTokens(sample) + 1);
+  const uint32_t missing = PagesFor(positions, home.capacity.page_tokens) - match.pages;
   return home.pages.free() >= missing + match.idle + home.aboard &&
          !IsBeingPrefilled(worker, home, sample, match.pages);
 }
@@ -93,7 +110,7 @@ void Batcher::Core::TakeFirstPages(Sample* sample) {
   if (home.pages.publishes()) {
     shared = home.pages.Share(sample->request->salt, Known(*sample), &sample->table);
   }
-  home.pages.Take(PagesFor(sample->known_tokens, home.capacity.page_tokens) - shared,
+  home.pages.Take(PagesFor(FirstPositions(*sample), home.capacity.page_tokens) - shared,
                   &sample->table);
   const uint32_t cached = shared * home.capacity.page_tokens;
   sample->planned_cached = sample->cached = cached;
@@ -111,7 +128,8 @@ void Batcher::Core::PublishPages(Sample* sample) {
   const size_t size = home.capacity.page_tokens;
   std::vector<uint32_t>& published = sample->table.published;
   if (!home.pages.publishes() || sample->cached < (published.size() + 1) * size) return;
-  while (sample->cached >= (published.size() + 1) * size) {
+  while (sample->cached >= (published.size() + 1) * size &&
+         MayPublish(*sample, (published.size() + 1) * size, size)) {
     const size_t before = published.size();
     known_.clear();
     for (size_t i = 0; i < size; ++i) known_.push_back(TokenAt(*sample, before * size + i));
@@ -126,6 +144,7 @@ uint32_t Batcher::Core::GrantDrafts(Sample* sample) {
   Residence& home = *sample->home;
   const size_t page_tokens = home.capacity.page_tokens;
   if (options_.speculative_tokens == 0 || page_tokens == 0 || sample->suspect()) return 0;
+  if (sample->text()->source_tokens > 0) return 0;  // pictures and captions repeat nothing
   const size_t first = sample->planned_cached + sample->planned_drafts + 1;
   const size_t wanted =
       std::min(first + options_.speculative_tokens, MostPositions(*sample->text()));

@@ -46,7 +46,7 @@ struct Usage {
   uint32_t prompt_tokens = 0;         // of one sample: all share the prompt
   uint32_t cached_prompt_tokens = 0;  // of these, found in shared pages
   uint32_t completion_tokens = 0;
-  uint32_t steps = 0;         // denoising steps done, redone ones not counted twice
+  uint32_t steps = 0;         // of pictures: model calls done, redone ones not counted twice
   uint32_t steps_redone = 0;  // lost with a worker or a parked sample's place and done again
   uint32_t pictures = 0;
   absl::Duration device_time;  // this request's share of the steps it rode in
@@ -66,7 +66,7 @@ class Sink {
   // nothing is known yet. Called at admission and, near the front of the queue, when the position
   // changes.
   virtual void OnQueued(uint32_t position, absl::Duration wait) = 0;
-  // Denoising step `step` of `steps` of sample `index` is done.
+  // Denoising step, or picture token, `step` of `steps` of sample `index` is done.
   virtual void OnStep(uint32_t index, uint32_t step, uint32_t steps) = 0;
   // New tokens of sample `index`, the ending id included. Returns false to end the sample here (a
   // stop string was met); tokens already under way are then dropped.

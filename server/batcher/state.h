@@ -49,7 +49,7 @@ struct Sample {
 
   // --- Progress that the client has seen. Survives a worker's death.
   std::vector<uint32_t> emitted;  // texts
-  bool encoded = false;           // pictures: the prompt, once
+  bool encoded = false;           // the prompt of a picture or the picture of a prompt, once
   uint32_t steps_seen = 0;        // pictures: most model calls done, before any redoing
   std::string save_point;
   uint32_t saved_steps = 0;
@@ -68,9 +68,9 @@ struct Sample {
   uint32_t planned_drafts = 0;  // what these rows may run and emit on top
   uint32_t cached = 0;          // tokens that the results so far have run
   PageTable table;
-  size_t pages_sent = 0;        // of its pages, known to the worker
-  bool planned_encode = false;  // pictures
-  uint32_t steps_total = 0;     // model calls in all; 0 until the text encoder has run
+  size_t pages_sent = 0;  // of its pages, known to the worker
+  bool planned_encode = false;
+  uint32_t steps_total = 0;  // model calls in all; 0 until the text encoder has run
   uint32_t planned_steps = 0;
   bool planned_decode = false;
 
@@ -103,9 +103,10 @@ struct ActiveRequest {
   absl::Time arrival;
   absl::Time deadline;
   std::vector<std::unique_ptr<Sample>> samples;
-  absl::Duration cost;  // predicted when it came in; zero when nothing was known
-  WorkTime start = 0;   // on the fair clock
-  uint64_t salt = 0;    // of its tenant: texts of different salts share no pages
+  absl::Duration cost;       // predicted when it came in; zero when nothing was known
+  absl::Duration predicted;  // from arrival to end, with what was ahead; zero without a deadline
+  WorkTime start = 0;        // on the fair clock
+  uint64_t salt = 0;         // of its tenant and source: texts of different salts share no pages
   Rank rank = 0;
   absl::Time latest_start = absl::InfiniteFuture();  // in Core::urgent_
   size_t next_to_begin = 0;                          // samples before it left the queue
@@ -201,6 +202,7 @@ struct ModelQueue {
   absl::Duration queued_work;  // predicted, of the queued
   bool learned = false;        // costs changed since they were told
   absl::Time costs_told = absl::InfinitePast();
+  DelayModel delay;
   bool ever_ready = false;
   bool failed = false;
   std::function<void()> wanted;  // set while it is taken from the workers
@@ -213,6 +215,56 @@ inline uint32_t RowsIn(StepKind kind, const Sample& sample) {
   const PictureJob* picture = sample.picture();
   return picture == nullptr || kind == StepKind::kVaeDecode ? 1 : RowsOf(*picture);
 }
+
+// What comes before a sample's other steps, once.
+inline bool Encodes(StepKind kind) {
+  return kind == StepKind::kTextEncode || kind == StepKind::kPictureEncode;
+}
+
+// Tokens of the source with those that fill its last page.
+inline uint32_t PaddedSource(const TextJob& text, uint32_t page_tokens) {
+  if (page_tokens == 0) return text.source_tokens;
+  return (text.source_tokens + page_tokens - 1) / page_tokens * page_tokens;
+}
+
+// The samples aboard any worker by handle. A handle is a place in the table, used again by others,
+// and a number that is never used again.
+class AboardTable {
+ public:
+  SampleHandle Add(Sample* sample) {
+    if (free_.empty()) {
+      free_.push_back(static_cast<uint32_t>(places_.size()));
+      places_.emplace_back();
+    }
+    const uint32_t place = free_.back();
+    free_.pop_back();
+    places_[place] = {next_++ << kPlaceBits | place, sample};
+    return places_[place].handle;
+  }
+  void Remove(SampleHandle handle) {
+    const auto place = static_cast<uint32_t>(handle & kPlaces);
+    places_[place] = {};
+    free_.push_back(place);
+  }
+  // Null when it has left.
+  Sample* Find(SampleHandle handle) const {
+    const uint64_t place = handle & kPlaces;
+    if (place >= places_.size() || places_[place].handle != handle) return nullptr;
+    return places_[place].sample;
+  }
+
+ private:
+  static constexpr int kPlaceBits = 24;
+  static constexpr uint64_t kPlaces = (uint64_t{1} << kPlaceBits) - 1;
+  struct Place {
+    SampleHandle handle = 0;
+    Sample* sample = nullptr;
+  };
+
+  std::vector<Place> places_;
+  std::vector<uint32_t> free_;
+  uint64_t next_ = 1;
+};
 
 // The order of everything: rank, then who came first.
 inline bool GoesBefore(const Sample* a, const Sample* b) {

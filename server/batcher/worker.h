@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/container/inlined_vector.h"
 #include "absl/status/status.h"
 #include "absl/time/time.h"
 #include "server/batcher/request.h"
@@ -20,7 +21,8 @@ enum class StepKind {
   kTextEncode,
   kDenoise,
   kVaeDecode,
-  kText,  // prefill chunks and decode tokens, mixed
+  kText,           // prefill chunks and decode tokens, mixed; of pictures painted by tokens, too
+  kPictureEncode,  // the pictures that texts are about
 };
 
 struct Row {
@@ -53,7 +55,7 @@ struct Resume {
 struct RowResult {
   SampleHandle sample = 0;
   absl::Status status;  // not OK: this sample is gone, the others are well
-  std::vector<Token> tokens;
+  absl::InlinedVector<Token, 1> tokens;
   bool skipped = false;
   uint32_t drafted = 0;  // kText: guesses run; all but one of `tokens` were guessed right
   uint32_t steps_done = 0;
@@ -104,7 +106,7 @@ class WorkerLink {
   virtual ~WorkerLink() = default;
   virtual void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
                      hanmo::Resume resume) = 0;
-  virtual void Run(Step step) = 0;
+  virtual void Run(const Step& step) = 0;
   // Goes on with a step that was sent with a budget, for `budget` (zero: to its end). May be sent
   // before the step is known to be suspended; if it was not, the result says already_done. While a
   // step is suspended the worker runs texts, and refuses other picture steps. A Drop of all of its

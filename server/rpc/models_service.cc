@@ -70,6 +70,8 @@ hanmo::v1::StepKind KindOf(StepKind kind) {
       return hanmo::v1::STEP_KIND_VAE_DECODE;
     case StepKind::kText:
       return hanmo::v1::STEP_KIND_TEXT;
+    case StepKind::kPictureEncode:
+      return hanmo::v1::STEP_KIND_PICTURE_ENCODE;
   }
   return hanmo::v1::STEP_KIND_UNSPECIFIED;
 }

@@ -23,7 +23,8 @@ using prometheus::Histogram;
 namespace {
 
 constexpr size_t kMaxCostSeries = 32;  // of one model, at a time
-constexpr std::array<const char*, 4> kStepKinds = {"text_encode", "denoise", "vae_decode", "text"};
+constexpr std::array<const char*, 5> kStepKinds = {"text_encode", "denoise", "vae_decode", "text",
+                                                   "picture_encode"};
 
 constexpr std::array<const char*, 3> kTextEnds = {"eos", "stop", "length"};  // by SampleEnd
 
@@ -162,6 +163,7 @@ std::unique_ptr<Metrics::ModelSeries> Metrics::MakeSeries(const ModelLabel& mode
   s.step_seconds[Index(StepKind::kDenoise)] = &f.step_seconds.Add(label, StepBuckets());
   s.step_seconds[Index(StepKind::kVaeDecode)] = &f.vae_decode_seconds.Add(label, StepBuckets());
   s.step_seconds[Index(StepKind::kText)] = s.step_seconds[Index(StepKind::kDenoise)];
+  s.step_seconds[Index(StepKind::kPictureEncode)] = s.step_seconds[Index(StepKind::kTextEncode)];
   for (size_t kind = 0; kind < kStepKinds.size(); ++kind) {
     s.batch_size[kind] =
         &f.batch_size.Add({{"model", model.name}, {"step", kStepKinds[kind]}}, SizeBuckets());

@@ -44,7 +44,7 @@ void Session::Begin(SampleHandle sample, ModelId model, const SampleJob& job,
   Send(std::move(request));
 }
 
-void Session::Run(Step step) {
+void Session::Run(const Step& step) {
   wire::RunRequest request;
   ToWire(step, request.mutable_step());
   Send(std::move(request));

@@ -50,7 +50,7 @@ class Session final : public WorkerLink,
   void Unload(ModelId model);
   void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
              hanmo::Resume resume) override;
-  void Run(Step step) override;
+  void Run(const Step& step) override;
   void Resume(uint64_t step, absl::Duration budget) override;
   void Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;

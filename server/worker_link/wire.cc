@@ -67,6 +67,13 @@ void JobToWire(const TextJob& job, const Resume& resume, wire::Begin* begin) {
   Assign(job.stop_token_ids, out->mutable_stop_token_ids());
   out->set_max_tokens(job.max_tokens);
   out->set_cached_tokens(resume.cached_tokens);
+  out->set_source_tokens(job.source_tokens);
+  if (job.picture.rgb != nullptr) {
+    out->set_picture(*job.picture.rgb);
+    out->set_picture_width(job.picture.width);
+  }
+  out->set_paint_width(job.paint_width);
+  out->set_paint_height(job.paint_height);
   Assign(job.score_prompt, out->mutable_score_prompt());
 }
 
@@ -84,12 +91,25 @@ void JobToWire(const PictureJob& job, const Resume& resume, wire::Begin* begin) 
   Assign(job.score_prompt, out->mutable_score_prompt());
 }
 
-TextJob JobFromWire(const wire::TextSample& in) {
+PictureInput PictureFromWire(wire::TextSample& in) {
+  PictureInput picture;
+  if (in.picture().empty() || in.picture_width() == 0) return picture;
+  picture.width = in.picture_width();
+  picture.height = static_cast<uint32_t>(in.picture().size() / 3 / picture.width);
+  picture.rgb = std::make_shared<const std::string>(std::move(*in.mutable_picture()));
+  return picture;
+}
+
+TextJob JobFromWire(wire::TextSample& in) {
   TextJob job;
   job.prompt = ToVector(in.prompt());
   job.sampling = SamplingFromWire(in.sampling());
   job.stop_token_ids = ToVector(in.stop_token_ids());
   job.max_tokens = in.max_tokens();
+  job.source_tokens = in.source_tokens();
+  job.picture = PictureFromWire(in);
+  job.paint_width = in.paint_width();
+  job.paint_height = in.paint_height();
   job.score_prompt = ToVector(in.score_prompt());
   return job;
 }
@@ -172,6 +192,8 @@ wire::StepKind KindToWire(StepKind kind) {
       return wire::STEP_KIND_VAE_DECODE;
     case StepKind::kText:
       return wire::STEP_KIND_TEXT;
+    case StepKind::kPictureEncode:
+      return wire::STEP_KIND_PICTURE_ENCODE;
   }
   return wire::STEP_KIND_UNSPECIFIED;
 }
@@ -186,6 +208,8 @@ absl::StatusOr<StepKind> KindFromWire(wire::StepKind kind) {
       return StepKind::kVaeDecode;
     case wire::STEP_KIND_TEXT:
       return StepKind::kText;
+    case wire::STEP_KIND_PICTURE_ENCODE:
+      return StepKind::kPictureEncode;
     default:
       return absl::InvalidArgumentError(
           absl::StrCat("step.kind: ", static_cast<int>(kind), " is not a kind of step"));
@@ -351,7 +375,7 @@ absl::StatusOr<BeginCommand> FromWire(wire::Begin in) {
   out.model = in.model();
   switch (in.kind_case()) {
     case wire::Begin::kText:
-      out.job = JobFromWire(in.text());
+      out.job = JobFromWire(*in.mutable_text());
       out.resume.emitted = ToVector(in.text().emitted());
       out.resume.cached_tokens = in.text().cached_tokens();
       return out;

@@ -55,6 +55,27 @@ TEST(WireTest, CarriesEveryFieldOfAText) {
   EXPECT_EQ(got.sampling.min_tokens, want.sampling.min_tokens);
   EXPECT_EQ(got.sampling.logprobs, want.sampling.logprobs);
   EXPECT_EQ(got.sampling.eos_token_ids, want.sampling.eos_token_ids);
+  EXPECT_EQ(got.source_tokens, 0u);
+  EXPECT_EQ(got.picture.rgb, nullptr);
+  EXPECT_FALSE(got.paints());
+}
+
+TEST(WireTest, CarriesTheSourceOfAText) {
+  TextJob job = Text();
+  job.source_tokens = 3;
+  job.picture = {2, 1, std::make_shared<const std::string>("RGBrgb")};
+  job.paint_width = 16;
+  job.paint_height = 24;
+  wire::Begin message;
+  ToWire(BeginCommand{7, 3, job, {}}, &message);
+  const TextJob got = std::get<TextJob>(FromWire(message)->job);
+  EXPECT_EQ(got.source_tokens, 3u);
+  EXPECT_EQ(got.picture.width, 2u);
+  EXPECT_EQ(got.picture.height, 1u);
+  ASSERT_NE(got.picture.rgb, nullptr);
+  EXPECT_EQ(*got.picture.rgb, "RGBrgb");
+  EXPECT_EQ(got.paint_width, 16u);
+  EXPECT_EQ(got.paint_height, 24u);
 }
 
 TEST(WireTest, KeepsAbsentLogprobsApartFromZero) {

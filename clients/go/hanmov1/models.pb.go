@@ -152,8 +152,10 @@ const (
 	StepKind_STEP_KIND_DENOISE     StepKind = 2
 	// From latents to pixels.
 	StepKind_STEP_KIND_VAE_DECODE StepKind = 3
-	// Tokens of texts.
+	// Tokens of texts, and of pictures that are painted by tokens.
 	StepKind_STEP_KIND_TEXT StepKind = 4
+	// Pictures that are read, to tokens.
+	StepKind_STEP_KIND_PICTURE_ENCODE StepKind = 5
 )
 
 // Enum value maps for StepKind.
@@ -164,13 +166,15 @@ var (
 		2: "STEP_KIND_DENOISE",
 		3: "STEP_KIND_VAE_DECODE",
 		4: "STEP_KIND_TEXT",
+		5: "STEP_KIND_PICTURE_ENCODE",
 	}
 	StepKind_value = map[string]int32{
-		"STEP_KIND_UNSPECIFIED": 0,
-		"STEP_KIND_TEXT_ENCODE": 1,
-		"STEP_KIND_DENOISE":     2,
-		"STEP_KIND_VAE_DECODE":  3,
-		"STEP_KIND_TEXT":        4,
+		"STEP_KIND_UNSPECIFIED":    0,
+		"STEP_KIND_TEXT_ENCODE":    1,
+		"STEP_KIND_DENOISE":        2,
+		"STEP_KIND_VAE_DECODE":     3,
+		"STEP_KIND_TEXT":           4,
+		"STEP_KIND_PICTURE_ENCODE": 5,
 	}
 )
 
@@ -1069,13 +1073,14 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\x16MODEL_STATE_RECOVERING\x10\x03\x12\x16\n" +
 	"\x12MODEL_STATE_FAILED\x10\x04\x12\x14\n" +
 	"\x10MODEL_STATE_IDLE\x10\x05\x12\x18\n" +
-	"\x14MODEL_STATE_UNLOADED\x10\x06*\x85\x01\n" +
+	"\x14MODEL_STATE_UNLOADED\x10\x06*\xa3\x01\n" +
 	"\bStepKind\x12\x19\n" +
 	"\x15STEP_KIND_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15STEP_KIND_TEXT_ENCODE\x10\x01\x12\x15\n" +
 	"\x11STEP_KIND_DENOISE\x10\x02\x12\x18\n" +
 	"\x14STEP_KIND_VAE_DECODE\x10\x03\x12\x12\n" +
-	"\x0eSTEP_KIND_TEXT\x10\x042\xde\x01\n" +
+	"\x0eSTEP_KIND_TEXT\x10\x04\x12\x1c\n" +
+	"\x18STEP_KIND_PICTURE_ENCODE\x10\x052\xde\x01\n" +
 	"\x06Models\x12a\n" +
 	"\n" +
 	"ListModels\x12\x1b.hanmo.v1.ListModelsRequest\x1a\x1c.hanmo.v1.ListModelsResponse\"\x18\x82\xd3\xe4\x93\x02\x12\x12\x10/hanmo/v1/models\x12q\n" +

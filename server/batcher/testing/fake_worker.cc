@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
 
 namespace hanmo::testing {
 namespace {
@@ -42,6 +43,12 @@ std::string PictureOf(const PictureJob& job) {
   return absl::StrCat(paint);
 }
 
+std::string PictureOf(const TextJob& job) {
+  std::vector<uint32_t> tokens;
+  for (uint32_t i = 0; i < job.max_tokens; ++i) tokens.push_back(TokenOf(job, i));
+  return absl::StrJoin(tokens, " ");
+}
+
 float ScoreOf(const PictureJob& job) {
   return static_cast<float>(Mix(job.seed + job.score_prompt.size()) % 2001) / 1000 - 1;
 }
@@ -75,7 +82,7 @@ void FakeWorker::Begin(SampleHandle sample, ModelId model, const SampleJob& job,
   commands_.push_back(BeginCommand{sample, std::move(fresh)});
 }
 
-void FakeWorker::Run(Step step) {
+void FakeWorker::Run(const Step& step) {
   if (step.id <= last_step_) Breach("step ids do not increase");
   last_step_ = step.id;
   if (step.rows.empty()) Breach("an empty step");
@@ -85,7 +92,7 @@ void FakeWorker::Run(Step step) {
     if (!rows.insert(row.sample).second) Breach("a sample twice in one step");
   }
   steps_.push_back(step);
-  commands_.push_back(std::move(step));
+  commands_.push_back(step);
 }
 
 void FakeWorker::Resume(uint64_t step, absl::Duration budget) {
@@ -254,12 +261,45 @@ RowResult FakeWorker::ExecuteRow(const Step& step, const Row& row, Sample& sampl
   }
   if (sample.model != step.model) Breach("a row of another model");
   if (std::holds_alternative<TextJob>(sample.job)) {
-    if (step.kind != StepKind::kText) Breach("a text in a picture step");
-    WriteText(row, sample, result);
+    RunTextRow(step, row, sample, result);
   } else {
     Paint(step, row, sample, result);
   }
   return result;
+}
+
+void FakeWorker::RunTextRow(const Step& step, const Row& row, Sample& sample, RowResult& result) {
+  const TextJob& job = std::get<TextJob>(sample.job);
+  if (step.kind == StepKind::kText) return WriteText(row, sample, result);
+  if (step.kind == StepKind::kPictureEncode) {
+    if (job.picture.rgb == nullptr) Breach("no picture to read");
+    if (std::exchange(sample.encoded, true)) Breach("read twice");
+  } else if (step.kind == StepKind::kVaeDecode) {
+    if (!job.paints()) Breach("a text in a picture step");
+    if (sample.emitted.size() != job.max_tokens) Breach("decoded too early");
+    result.picture = {1, 1, absl::StrJoin(sample.emitted, " ")};
+  } else {
+    Breach("a text in a picture step");
+  }
+}
+
+uint32_t FakeWorker::PaddedSource(const Sample& sample) const {
+  const uint32_t source = std::get<TextJob>(sample.job).source_tokens;
+  const uint32_t size = models_.at(sample.model).page_tokens;
+  return (source + size - 1) / size * size;
+}
+
+void FakeWorker::CheckSource(const Sample& sample, uint32_t count) {
+  const TextJob& job = std::get<TextJob>(sample.job);
+  const uint32_t source = PaddedSource(sample);
+  if (sample.cached < source && sample.cached + count < source) Breach("a source is cut");
+  if (sample.cached < source && job.picture.rgb != nullptr && !sample.encoded) {
+    Breach("a picture is run before it is read");
+  }
+  const uint32_t positions = job.prompt.size() + job.max_tokens - 1;
+  const uint32_t size = models_.at(sample.model).page_tokens;
+  if (job.paints() && sample.pages.size() * size < positions)
+    Breach("pages of a picture come late");
 }
 
 void FakeWorker::WriteText(const Row& row, Sample& sample, RowResult& result) {
@@ -276,6 +316,7 @@ void FakeWorker::WriteText(const Row& row, Sample& sample, RowResult& result) {
   if (sample.cached + count > known) return Breach("more tokens to run than known");
   if (sample.shared % capacity.page_tokens != 0) return Breach("a part of a page is shared");
   if (row.draft_tokens > 0 && row.prefill_tokens > 0) return Breach("guesses beside a prompt");
+  CheckSource(sample, count);
   // As many as may be run, and some of them right: as the text and the place want it.
   const uint32_t most = job.prompt.size() + job.max_tokens - 1;
   const uint32_t guesses = std::min(row.draft_tokens, most - std::min(most, sample.cached + 1));
@@ -302,7 +343,10 @@ std::pair<ModelId, uint32_t> FakeWorker::SlotOf(const Sample& sample, uint32_t p
 void FakeWorker::RunTokens(Sample& sample, uint32_t known, uint32_t guesses) {
   const TextJob& job = std::get<TextJob>(sample.job);
   const uint32_t end = sample.cached + known;
+  // What a source's slots hold depends on all of it.
   uint64_t content = 1;
+  for (uint32_t i = 0; i < PaddedSource(sample); ++i) content = Mix(content + job.prompt[i]);
+  if (job.picture.rgb != nullptr) content = Mix(content + job.picture.rgb->front());
   for (uint32_t position = 0; position < end; ++position) {
     const uint32_t prompt = job.prompt.size();
     const uint32_t token =

@@ -22,6 +22,7 @@ namespace hanmo::testing {
 uint32_t TokenOf(const TextJob& job, uint32_t position);
 // The picture of a job; `Paint` is one denoising step of it.
 std::string PictureOf(const PictureJob& job);
+std::string PictureOf(const TextJob& job);
 // And its score, for a job with a score_prompt.
 float ScoreOf(const PictureJob& job);
 
@@ -85,7 +86,7 @@ class FakeWorker final : public WorkerLink {
 
   void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
              hanmo::Resume resume) override;
-  void Run(Step step) override;
+  void Run(const Step& step) override;
   void Resume(uint64_t step, absl::Duration budget) override;
   void Save(const std::vector<SampleHandle>& samples) override;
   void Drop(const std::vector<SampleHandle>& samples) override;
@@ -136,7 +137,11 @@ class FakeWorker final : public WorkerLink {
   StepResult ExecuteSlice(absl::Duration budget);
   StepResult ExecuteWhole(const Step& step);
   RowResult ExecuteRow(const Step& step, const Row& row, Sample& sample);
+  void RunTextRow(const Step& step, const Row& row, Sample& sample, RowResult& result);
   void WriteText(const Row& row, Sample& sample, RowResult& result);
+  uint32_t PaddedSource(const Sample& sample) const;
+  // Breaches of what a source or a picture painted by tokens needs, before `count` tokens are run.
+  void CheckSource(const Sample& sample, uint32_t count);
   // The page slot of a position; a breach when there is no page.
   std::pair<ModelId, uint32_t> SlotOf(const Sample& sample, uint32_t position);
   // Runs known tokens and `guesses` more, of which none comes true.

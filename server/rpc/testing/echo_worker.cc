@@ -69,7 +69,7 @@ void EchoWorker::Begin(SampleHandle sample, ModelId, const SampleJob& job, hanmo
   state = {job, 0, static_cast<uint32_t>(resume.emitted.size()), false};
 }
 
-void EchoWorker::Run(Step step) {
+void EchoWorker::Run(const Step& step) {
   StepResult result;
   {
     absl::MutexLock lock(&mu_);

@@ -36,7 +36,7 @@ class EchoWorker : public WorkerLink {
   void Begin(SampleHandle sample, ModelId model, const SampleJob& job,
              hanmo::Resume resume) override;
   // Never suspends a step.
-  void Run(Step step) override;
+  void Run(const Step& step) override;
   void Resume(uint64_t step, absl::Duration budget) override;
   void Save(const std::vector<SampleHandle>& samples) override {}
   void Drop(const std::vector<SampleHandle>& samples) override;
