@@ -191,8 +191,9 @@ absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
 
 // Some sign that a folder was meant as a checkpoint.
 bool LooksLikeCheckpoint(const fs::path& folder) {
-  for (const char* part : {"transformer", "unet", "vae", "vqvae", "text_encoder", "scheduler", "vocab.json", "vocab.txt",
-                           "tokenizer.json", "pytorch_model.bin", "model.safetensors"}) {
+  for (const char* part :
+       {"transformer", "unet", "vae", "vqvae", "text_encoder", "scheduler", "vocab.json",
+        "vocab.txt", "tokenizer.json", "pytorch_model.bin", "model.safetensors"}) {
     std::error_code error;
     if (fs::exists(folder / part, error)) return true;
   }

@@ -25,7 +25,7 @@ Model OpenModel(ModelSpec spec) {
   Model model;
   model.spec = std::move(spec);
   if (!model.spec.status.ok()) return model;
-  const bool picture = model.spec.kind == ModelKind::kPicture;
+  const bool picture = model.spec.kind != ModelKind::kText;
   std::filesystem::path folder = model.spec.path;
   if (picture) folder /= "tokenizer";
   auto tokenizer = Tokenizer::Load(folder, picture ? "" : "GPT2Tokenizer");

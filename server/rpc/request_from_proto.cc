@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/rpc/picture_fields.h"
 #include "server/rpc/text_fields.h"
+#include "server/rpc/token_pictures.h"
 #include "server/rpc/violations.h"
 
 namespace hanmo {
@@ -43,6 +44,10 @@ void CheckScheduling(const GenerateRequest& proto, Violations* violations) {
                                            " characters of [A-Za-z0-9._-]"));
   }
   violations->CheckRange("priority", proto.priority(), -100, 100);
+}
+
+bool IsCaption(const GenerateRequest& proto, const Model& model) {
+  return model.spec.kind == ModelKind::kPictureTokens && HasPicture(proto);
 }
 
 void CheckChat(const GenerateRequest& proto, const Model& model, Violations* violations) {
@@ -102,7 +107,11 @@ void CheckInput(const GenerateRequest& proto, const Model& model, Violations* vi
       CheckChat(proto, model, violations);
       break;
     case GenerateRequest::kParts:
-      CheckParts(proto, violations);
+      if (IsCaption(proto, model)) {
+        CheckPictureParts(proto, violations);
+      } else {
+        CheckParts(proto, violations);
+      }
       break;
     case GenerateRequest::kTokenIds:
       CheckTokenIds(proto, model, violations);
@@ -190,7 +199,26 @@ absl::StatusOr<std::vector<uint32_t>> PictureWords(absl::string_view field, cons
       field, absl::StrCat("must be at most ", length, " tokens for this model, got ", all->size()));
 }
 
+// The prompt in its frame, not padded.
+absl::StatusOr<std::vector<uint32_t>> PaintingSource(const GenerateRequest& proto,
+                                                     const Model& model) {
+  const uint32_t length = model.spec.picture.prompt_tokens;
+  const auto& own = proto.token_ids().ids();
+  auto ids = proto.has_token_ids()
+                 ? absl::StatusOr<std::vector<uint32_t>>({own.begin(), own.end()})
+                 : model.tokenizer->Encode(PlainPrompt(proto), /*add_special=*/true);
+  if (!ids.ok() || ids->size() <= length) return ids;
+  return FieldError(
+      proto.has_token_ids() ? "token_ids" : "prompt",
+      absl::StrCat("must be at most ", length, " tokens for this model, got ", ids->size()));
+}
+
 absl::Status SetPicturePrompts(const GenerateRequest& proto, GenerationPlan* plan) {
+  if (plan->model->spec.kind == ModelKind::kPictureTokens) {
+    auto source = PaintingSource(proto, *plan->model);
+    if (source.ok()) SetPaintingPrompt(*source, plan);
+    return source.status();
+  }
   auto prompt = proto.has_token_ids() ? PadTokenIds(proto, *plan->model)
                                       : PictureWords("prompt", PlainPrompt(proto), *plan->model);
   if (!prompt.ok()) return prompt.status();
@@ -231,10 +259,12 @@ absl::StatusOr<GenerationPlan> PlanFromProto(const GenerateRequest& proto,
   plan.request.tenant = proto.tenant();
   plan.request.priority = proto.priority();
   const Randomness random = Draw();
-  if (spec.kind == ModelKind::kText) {
-    PlanText(proto, random.seed, &plan, &violations);
-  } else {
+  plan.caption = IsCaption(proto, **model);
+  plan.paints = spec.kind != ModelKind::kText && !plan.caption;
+  if (plan.paints) {
     PlanPicture(proto, random.seed, &plan, &violations);
+  } else {
+    PlanText(proto, random.seed, &plan, &violations);
   }
   if (!violations.empty()) return violations.ToStatus();
   plan.request_id = proto.request_id().empty()
@@ -278,7 +308,8 @@ size_t PromptBytes(const GenerateRequest& proto) {
 }
 
 absl::Status SetPrompts(const GenerateRequest& proto, GenerationPlan* plan) {
-  if (plan->model->spec.kind == ModelKind::kPicture) return SetPicturePrompts(proto, plan);
+  if (plan->caption) return SetCaptionPrompt(proto, plan);
+  if (plan->paints) return SetPicturePrompts(proto, plan);
   auto prompt = TextPromptIds(proto, *plan->model);
   if (!prompt.ok()) return prompt.status();
   return SetTextPrompt(*std::move(prompt), plan);

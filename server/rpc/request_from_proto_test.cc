@@ -29,6 +29,7 @@ const ModelTable& Models() {
     list.push_back(testing::Painter(1, "painter"));
     list.push_back(testing::BrokenModel(2, "broken"));
     list.push_back(testing::BareModel(3, "bare"));
+    list.push_back(testing::Scribe(4, "scribe"));
     return new ModelTable(std::move(list));
   }();
   return models;

@@ -24,7 +24,7 @@ std::string TextAssembler::Spaced(std::string text) {
   if (!options_.caption || text.empty()) return text;
   // A piece that continues a word, with no word before it.
   const bool first = !std::exchange(began_, true) && options_.begun.empty();
-  return spacing_.Append(first ? absl::StripPrefix(text, "##") : text);
+  return spacing_.Append(first ? absl::StripPrefix(text, "##") : absl::string_view(text));
 }
 
 absl::StatusOr<TextAssembler::Piece> TextAssembler::Append(absl::Span<const Token> tokens) {

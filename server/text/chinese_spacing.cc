@@ -44,7 +44,7 @@ std::string ChineseSpacing::Append(absl::string_view piece) {
     if (space_ && !chinese && !after_chinese_) text.push_back(' ');
     space_ = false;
     after_chinese_ = chinese;
-    text.append(character);
+    text.append(character.data(), character.size());
   }
   return text;
 }

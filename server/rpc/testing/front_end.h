@@ -15,13 +15,13 @@
 
 namespace hanmo::testing {
 
-// "poet" (ByteModel), "painter" (Painter), "broken", and "novelist": a poet with a context of
-// 65536.
-std::vector<Model> FourModels();
+// "poet" (ByteModel), "painter" (Painter), "broken", "novelist": a poet with a context of 65536,
+// and "scribe" (Scribe).
+std::vector<Model> FiveModels();
 
 class FrontEnd {
  public:
-  explicit FrontEnd(std::vector<Model> models = FourModels(),
+  explicit FrontEnd(std::vector<Model> models = FiveModels(),
                     LogLevel log_level = LogLevel::kError);
   ~FrontEnd();
 
