@@ -57,7 +57,20 @@ void AddTextModel(const TextModel& model, std::string* text) {
           text);
 }
 
+void AddTokenPainter(const PictureModel& model, std::string* text) {
+  AddLine("size",
+          absl::StrCat(model.default_width(), " x ", model.default_height(), " pixels, by ",
+                       model.default_steps(), " tokens"),
+          text);
+  AddLine("prompt", absl::StrCat("at most ", model.prompt_tokens(), " tokens"), text);
+  AddLine("painting",
+          absl::StrCat("--temperature ", model.default_temperature(), " --top-k ",
+                       model.default_top_k(), " --top-p ", model.default_top_p()),
+          text);
+}
+
 void AddPictureModel(const PictureModel& model, std::string* text) {
+  if (model.paints_by_tokens()) return AddTokenPainter(model, text);
   AddLine("size",
           absl::StrCat("multiples of ", model.size_multiple(), ", ", model.min_size(), " to ",
                        model.max_size(), " pixels"),
@@ -99,6 +112,12 @@ ordered_json PictureModelJson(const PictureModel& model) {
   json["default_sampler"] = model.default_sampler();
   json["samplers"] = model.samplers();
   json["prompt_tokens"] = model.prompt_tokens();
+  json["paints_by_tokens"] = model.paints_by_tokens();
+  if (model.paints_by_tokens()) {
+    json["default_temperature"] = model.default_temperature();
+    json["default_top_k"] = model.default_top_k();
+    json["default_top_p"] = model.default_top_p();
+  }
   return json;
 }
 

@@ -122,14 +122,15 @@ TEST_F(CaptionRpcTest, WhoLeavesBeforeHisPictureIsReadCostsNothing) {
 }
 
 TEST_F(CaptionRpcTest, ManyPicturesThatWaitAreRefusedNotKept) {
-  absl::Notification decode;
+  absl::Notification decode, decoded;
   ASSERT_TRUE(front_.media_pool().Submit(0, [&] { decode.WaitForNotification(); }));
-  ASSERT_TRUE(front_.media_pool().Submit(64 << 20, [] {}));
+  ASSERT_TRUE(front_.media_pool().Submit(64 << 20, [&] { decoded.Notify(); }));
   GenerateResponse response;
   const grpc::Status status = Ask(Caption("rgb.png"), &response);
   EXPECT_EQ(status.error_code(), StatusCode::RESOURCE_EXHAUSTED);
   EXPECT_THAT(status.error_message(), HasSubstr("too many pictures are waiting to be read"));
   decode.Notify();
+  decoded.WaitForNotification();
 }
 
 TEST_F(CaptionRpcTest, APictureIsPaintedByTokensWithAnEventForEachRow) {

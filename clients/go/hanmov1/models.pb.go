@@ -752,7 +752,7 @@ func (x *StepCost) GetKneeBytes() uint64 {
 // Limits and defaults of a model that writes text.
 type TextModel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Prompt and output together, in tokens.
+	// Prompt and output together, in tokens. A picture that the text is about does not count.
 	ContextTokens            uint32   `protobuf:"varint,1,opt,name=context_tokens,json=contextTokens,proto3" json:"context_tokens,omitempty"`
 	VocabularySize           uint32   `protobuf:"varint,2,opt,name=vocabulary_size,json=vocabularySize,proto3" json:"vocabulary_size,omitempty"`
 	EosTokenIds              []uint32 `protobuf:"varint,3,rep,packed,name=eos_token_ids,json=eosTokenIds,proto3" json:"eos_token_ids,omitempty"`
@@ -859,7 +859,8 @@ func (x *TextModel) GetDefaultMaxTokens() uint32 {
 	return 0
 }
 
-// Limits and defaults of a model that paints.
+// Limits and defaults of a model that paints. One that has TASK_PICTURE_TO_TEXT, too, reads pictures
+// of its default size, to which those that come are cut and resized.
 type PictureModel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Pixels.
@@ -875,9 +876,16 @@ type PictureModel struct {
 	DefaultSampler  string   `protobuf:"bytes,9,opt,name=default_sampler,json=defaultSampler,proto3" json:"default_sampler,omitempty"`
 	Samplers        []string `protobuf:"bytes,10,rep,name=samplers,proto3" json:"samplers,omitempty"`
 	// Longest prompt in tokens; longer prompts are refused.
-	PromptTokens  uint32 `protobuf:"varint,11,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PromptTokens uint32 `protobuf:"varint,11,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
+	// It draws a picture token by token (as ERNIE-ViLG 1.0 does) instead of denoising it, in its
+	// default size only: it takes temperature, top_k and top_p, and has no steps, guidance and
+	// samplers to choose. Its default_steps are the tokens of a picture.
+	PaintsByTokens     bool    `protobuf:"varint,13,opt,name=paints_by_tokens,json=paintsByTokens,proto3" json:"paints_by_tokens,omitempty"`
+	DefaultTemperature float32 `protobuf:"fixed32,14,opt,name=default_temperature,json=defaultTemperature,proto3" json:"default_temperature,omitempty"`
+	DefaultTopK        uint32  `protobuf:"varint,15,opt,name=default_top_k,json=defaultTopK,proto3" json:"default_top_k,omitempty"`
+	DefaultTopP        float32 `protobuf:"fixed32,16,opt,name=default_top_p,json=defaultTopP,proto3" json:"default_top_p,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *PictureModel) Reset() {
@@ -987,6 +995,34 @@ func (x *PictureModel) GetPromptTokens() uint32 {
 	return 0
 }
 
+func (x *PictureModel) GetPaintsByTokens() bool {
+	if x != nil {
+		return x.PaintsByTokens
+	}
+	return false
+}
+
+func (x *PictureModel) GetDefaultTemperature() float32 {
+	if x != nil {
+		return x.DefaultTemperature
+	}
+	return 0
+}
+
+func (x *PictureModel) GetDefaultTopK() uint32 {
+	if x != nil {
+		return x.DefaultTopK
+	}
+	return 0
+}
+
+func (x *PictureModel) GetDefaultTopP() float32 {
+	if x != nil {
+		return x.DefaultTopP
+	}
+	return 0
+}
+
 var File_hanmo_v1_models_proto protoreflect.FileDescriptor
 
 const file_hanmo_v1_models_proto_rawDesc = "" +
@@ -1046,7 +1082,7 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\rdefault_top_k\x18\x06 \x01(\rR\vdefaultTopK\x12\"\n" +
 	"\rdefault_top_p\x18\a \x01(\x02R\vdefaultTopP\x12<\n" +
 	"\x1adefault_repetition_penalty\x18\b \x01(\x02R\x18defaultRepetitionPenalty\x12,\n" +
-	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\"\x8c\x03\n" +
+	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\"\xaf\x04\n" +
 	"\fPictureModel\x12#\n" +
 	"\rdefault_width\x18\x01 \x01(\rR\fdefaultWidth\x12%\n" +
 	"\x0edefault_height\x18\x02 \x01(\rR\rdefaultHeight\x12#\n" +
@@ -1059,7 +1095,11 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\x0fdefault_sampler\x18\t \x01(\tR\x0edefaultSampler\x12\x1a\n" +
 	"\bsamplers\x18\n" +
 	" \x03(\tR\bsamplers\x12#\n" +
-	"\rprompt_tokens\x18\v \x01(\rR\fpromptTokens*g\n" +
+	"\rprompt_tokens\x18\v \x01(\rR\fpromptTokens\x12(\n" +
+	"\x10paints_by_tokens\x18\r \x01(\bR\x0epaintsByTokens\x12/\n" +
+	"\x13default_temperature\x18\x0e \x01(\x02R\x12defaultTemperature\x12\"\n" +
+	"\rdefault_top_k\x18\x0f \x01(\rR\vdefaultTopK\x12\"\n" +
+	"\rdefault_top_p\x18\x10 \x01(\x02R\vdefaultTopP*g\n" +
 	"\x04Task\x12\x14\n" +
 	"\x10TASK_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TASK_TEXT_TO_TEXT\x10\x01\x12\x18\n" +

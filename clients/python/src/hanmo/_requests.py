@@ -48,7 +48,7 @@ class GenerateOptions(CallOptions, total=False):
     """A conversation, in place of a prompt."""
     parts: Iterable[Part]
     """Words (str) and pictures (bytes of a file, its path, or a PIL image) in order, in place of a
-    prompt; for models that read pictures."""
+    prompt; for models that read pictures: the picture, and how the text about it begins."""
     token_ids: Iterable[int]
     """A prompt that is tokenized already."""
     version: str | int
@@ -116,6 +116,12 @@ class PictureOptions(GenerateOptions, total=False):
     """Of JPEG and WebP, 1 to 100."""
     preview_every_steps: int
     """Small pictures on the way, of streams."""
+    temperature: float
+    """Of models that paint by tokens; 0 always takes the likeliest."""
+    top_k: int
+    """Of models that paint by tokens, as of texts."""
+    top_p: float
+    """Of models that paint by tokens, as of texts."""
 
 
 _GENERATE = GenerateOptions.__annotations__.keys()
@@ -209,6 +215,16 @@ def text_request(
     request = _base(model, prompt, options, defaults)
     request.text.CopyFrom(generation_pb2.TextParameters(**fields))
     return request
+
+
+def caption_request(
+    model: str, picture: Part, begin: str, options: TextOptions, defaults: Defaults
+) -> generation_pb2.GenerateRequest:
+    """Raises TypeError where `picture` is none, and as text_request."""
+    if isinstance(picture, str):
+        raise TypeError("a picture is bytes, a path (pathlib.Path) or a PIL image, not str")
+    parts: list[Part] = [picture, begin] if begin else [picture]
+    return text_request(model, None, {**options, "parts": parts}, defaults)
 
 
 def picture_request(
