@@ -53,7 +53,7 @@ TEST_F(CommandLineTest, ModelsAreListedAndDescribed) {
       architecture: "StableDiffusionPipeline" dtype: "bfloat16" weight_bytes: 1572864
       picture { default_width: 64 default_height: 32 size_multiple: 8 min_size: 8 max_size: 512
                 default_steps: 20 max_steps: 1000 default_guidance: 7.5 default_sampler: "ddim"
-                samplers: "ddim" samplers: "lcm" prompt_tokens: 77 })"));
+                samplers: "ddim" samplers: "lcm" prompt_tokens: 77 has_reranker: true })"));
   server_.models.push_back(testing::ParseProto<hanmo::v1::DescribeModelResponse>(R"(
       name: "broken" tasks: TASK_TEXT_TO_TEXT state: MODEL_STATE_FAILED
       state_detail: "wte.weight: expected [10, 4]\033[2J")"));
@@ -66,6 +66,7 @@ TEST_F(CommandLineTest, ModelsAreListedAndDescribed) {
   EXPECT_THAT(out_, HasSubstr("ready on 2 workers"));
   EXPECT_THAT(out_, HasSubstr("2, labelled stable"));
   EXPECT_THAT(out_, HasSubstr("1.5 MiB as bfloat16"));
+  EXPECT_THAT(out_, HasSubstr("yes, for --best-of"));
   EXPECT_THAT(out_, HasSubstr("--steps 20 --guidance 7.5 --sampler ddim"));
   ASSERT_EQ(Run({"models", "broken"}), ExitCode::kDone);
   EXPECT_THAT(out_, HasSubstr("failed: wte.weight: expected [10, 4]\uFFFD[2J"));
@@ -74,6 +75,7 @@ TEST_F(CommandLineTest, ModelsAreListedAndDescribed) {
   EXPECT_EQ(Json()["models"][0]["versions"][0]["labels"], nlohmann::json({"stable"}));
   ASSERT_EQ(Run({"models", "painter", "--json"}), ExitCode::kDone);
   EXPECT_EQ(Json()["picture"]["samplers"], nlohmann::json({"ddim", "lcm"}));
+  EXPECT_EQ(Json()["picture"]["has_reranker"], true);
   EXPECT_EQ(Run({"models", "poet"}), ExitCode::kNotFound);
 }
 

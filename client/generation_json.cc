@@ -40,6 +40,7 @@ ordered_json PictureJson(const hanmo::v1::Picture& picture, const std::string& f
   json["seed"] = picture.seed();
   json["steps"] = picture.steps();
   json["sampler"] = picture.sampler();
+  if (picture.has_score()) json["score"] = picture.score();
   return json;
 }
 

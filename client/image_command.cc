@@ -24,8 +24,13 @@ using hanmo::v1::GenerateStreamResponse;
 constexpr char kExamples[] = R"(Examples:
   hanmo image --prompt "水墨山水，两座青山，一叶扁舟" --output boat.png
   hanmo image --prompt "寒冬，一座金山，岸边梅树" --steps 30 --sampler dpmpp_2m --seed 7 -n 4 -o "plum-{seed}.webp"
+  hanmo image --prompt "一座青山，古松" --best-of 8 --output best.png
   echo "黄昏，两座墨峰，天上飞鸟" | hanmo image --prompt - --output - --format jpeg > birds.jpg
   hanmo image --prompt "一座青山，古松" --output pine.png --json | jq .seed)";
+
+std::string ScoreText(const hanmo::v1::Picture& picture) {
+  return picture.has_score() ? absl::StrFormat(", score %.4f", picture.score()) : "";
+}
 
 class ImageCommand final : public Command {
  public:
@@ -45,8 +50,9 @@ class ImageCommand final : public Command {
   absl::Status Save(const Console& console);
   void Print(const Console& console);
 
-  std::string Place(uint32_t index, uint64_t seed) const {
-    return OutputName(flags_.output, flags_.count(), {index, seed});
+  // Of output `place` of the answer.
+  std::string FileOf(uint32_t place, uint64_t seed) const {
+    return OutputName(flags_.output, flags_.count(), {place, seed});
   }
 
   PictureFlags flags_;
@@ -82,9 +88,9 @@ ExitCode ImageCommand::Run(const Console& console) {
   Progress progress(&console.err, {.quiet = output_flags_.quiet,
                                    .terminal = console.err_is_terminal,
                                    .columns = console.columns,
-                                   .samples = flags_.count()});
+                                   .samples = flags_.candidates()});
   progress_ = &progress;
-  pictures_ = PictureAssembler(flags_.count());
+  pictures_ = PictureAssembler(flags_.candidates());
   const grpc::Status status =
       StreamGeneration(*channel, &call, flags_.request,
                        [&](GenerateStreamResponse* event) { return OnEvent(console, event); });
@@ -122,9 +128,11 @@ absl::Status ImageCommand::OnEvent(const Console& console, GenerateStreamRespons
 }
 
 void ImageCommand::SavePreview(const Console& console, const hanmo::v1::Preview& preview) {
-  if (flags_.preview.empty() || preview_failed_ || preview.index() >= flags_.count()) return;
+  if (flags_.preview.empty() || preview_failed_ || preview.index() >= flags_.candidates()) {
+    return;
+  }
   const std::string file =
-      OutputName(flags_.preview, flags_.count(),
+      OutputName(flags_.preview, flags_.candidates(),
                  {preview.index(), flags_.request.picture().seed() + preview.index()});
   if (auto status = WriteFile(file, preview.data()); !status.ok()) {
     // Not worth ending the painting for.
@@ -139,7 +147,8 @@ absl::Status ImageCommand::Save(const Console& console) {
     return absl::DataLossError(
         absl::StrCat("the server sent ", final_.outputs_size(), " pictures, not ", flags_.count()));
   }
-  for (const hanmo::v1::Output& output : final_.outputs()) {
+  for (int i = 0; i < final_.outputs_size(); ++i) {
+    const hanmo::v1::Output& output = final_.outputs(i);
     const absl::StatusOr<std::string> bytes = pictures_.Take(output.index());
     if (!bytes.ok()) return bytes.status();
     if (flags_.output == "-") {
@@ -148,7 +157,7 @@ absl::Status ImageCommand::Save(const Console& console) {
       files_.push_back("-");
       continue;
     }
-    files_.push_back(Place(output.index(), output.picture().seed()));
+    files_.push_back(FileOf(static_cast<uint32_t>(i), output.picture().seed()));
     if (auto status = WriteFile(files_.back(), *bytes); !status.ok()) return status;
   }
   return absl::OkStatus();
@@ -168,7 +177,7 @@ void ImageCommand::Print(const Console& console) {
     out << SafeForTerminal(absl::StrCat(files_[i], ": ", picture.width(), " x ", picture.height(),
                                         ", seed ", picture.seed(), ", ", picture.steps(),
                                         picture.sampler().empty() ? " tokens" : " steps of ",
-                                        picture.sampler()))
+                                        picture.sampler(), ScoreText(picture)))
         << "\n";
   }
   out << std::flush;

@@ -116,9 +116,30 @@ TEST_F(ImageCommandTest, AnErrorLeavesTheOldFile) {
   EXPECT_EQ(Files(), 1u);
 }
 
+TEST_F(ImageCommandTest, TheBestPicturesComeFirstWithTheirScores) {
+  Answer({R"(step { index: 7 step: 20 steps: 20 })",
+          R"(picture { index: 2 offset: 0 total_bytes: 3 data: "two" })",
+          R"(picture { index: 7 offset: 0 total_bytes: 5 data: "seven" })",
+          R"(final { request_id: "r" model: "painter"
+            outputs { index: 7 picture { format: PICTURE_FORMAT_PNG width: 64 height: 32 seed: 17
+                                         steps: 20 sampler: "ddim" score: 0.25 } }
+            outputs { index: 2 picture { format: PICTURE_FORMAT_PNG width: 64 height: 32 seed: 12
+                                         steps: 20 sampler: "ddim" score: -0.125 } } })"});
+  ASSERT_EQ(Paint({"-n", "2", "--best-of", "8"}), ExitCode::kDone) << err_;
+  EXPECT_EQ(Contents("a-0.png"), "seven");
+  EXPECT_EQ(Contents("a-1.png"), "two");
+  EXPECT_THAT(out_, HasSubstr("a-0.png: 64 x 32, seed 17, 20 steps of ddim, score 0.2500\n"));
+  EXPECT_THAT(out_, HasSubstr("seed 12, 20 steps of ddim, score -0.1250\n"));
+  ASSERT_EQ(Paint({"-n", "2", "--best-of", "8", "--json"}), ExitCode::kDone);
+  EXPECT_EQ(Json()["outputs"][1]["score"], -0.125);
+}
+
 TEST_F(ImageCommandTest, WrongFlagsAreToldBeforeAnythingIsSent) {
   EXPECT_EQ(Paint({"--steps", "1001"}), ExitCode::kUsage);
   EXPECT_THAT(err_, HasSubstr("--steps: must be a whole number, 1 to 1000, got \"1001\""));
+  EXPECT_EQ(Paint({"-n", "4", "--best-of", "3"}), ExitCode::kUsage);
+  EXPECT_THAT(err_, HasSubstr("--best-of: must be at least --count"));
+  EXPECT_EQ(Paint({"--best-of", "65"}), ExitCode::kUsage);
   EXPECT_EQ(Paint({"--sampler", "dpm"}), ExitCode::kUsage);
   EXPECT_THAT(err_, HasSubstr("ddim, pndm, euler, euler_a, dpmpp_2m, lcm, unipc"));
   EXPECT_EQ(Paint({}, "a.gif"), ExitCode::kUsage);

@@ -55,6 +55,11 @@ void AddPicture(CLI::App* app, hanmo::v1::PictureParameters* picture) {
              [picture](uint64_t seed) { picture->set_seed(seed); });
   group.Count({"-n,--count", "N", "pictures to paint", "1"}, 1, 16,
               [picture](uint64_t count) { picture->set_count(count); });
+  group.Count({"--best-of", "N",
+               "paint so many candidates and keep the --count that fit the prompt best, by the "
+               "model's reranker",
+               "nothing is scored"},
+              1, 64, [picture](uint64_t best_of) { picture->set_best_of(best_of); });
 }
 
 void AddFiles(CLI::App* app, PictureFlags* flags) {
@@ -63,7 +68,8 @@ void AddFiles(CLI::App* app, PictureFlags* flags) {
   group
       .Text({"-o,--output", "FILE",
              "where the picture goes; {index} and {seed} are filled in, several pictures without "
-             "either get -0, -1 ... before the extension; - is stdout"},
+             "either get -0, -1 ... before the extension, from the best on where they are scored; "
+             "- is stdout"},
             &flags->output)
       ->required();
   group.Choice({"--format", "NAME", "what the file is", "as its name ends"},
@@ -105,6 +111,9 @@ absl::Status SettleFormat(PictureFlags* flags) {
 }
 
 absl::Status CheckFiles(const Console& console, const PictureFlags& flags) {
+  if (flags.candidates() < flags.count()) {
+    return absl::InvalidArgumentError("--best-of: must be at least --count");
+  }
   if (flags.output == "-") {
     if (flags.count() > 1) {
       return absl::InvalidArgumentError("--output: - takes one picture, --count asks for more");
@@ -134,7 +143,7 @@ absl::Status CheckPreview(PictureFlags* flags) {
     return absl::InvalidArgumentError("--preview: {seed} needs --seed, a drawn one is told later");
   }
   if (picture->preview_every_steps() == 0) picture->set_preview_every_steps(kDefaultPreviewSteps);
-  return CheckWritable(OutputName(flags->preview, flags->count(), {0, picture->seed()}));
+  return CheckWritable(OutputName(flags->preview, flags->candidates(), {0, picture->seed()}));
 }
 
 }  // namespace

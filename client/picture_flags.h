@@ -20,7 +20,12 @@ struct PictureFlags {
   std::string format;
   std::string preview;
 
+  // Pictures that are answered.
   uint32_t count() const { return request.picture().has_count() ? request.picture().count() : 1; }
+  // And painted: their indices are below it.
+  uint32_t candidates() const {
+    return request.picture().has_best_of() ? request.picture().best_of() : count();
+  }
 };
 
 // `flags` outlives the parsing.

@@ -234,6 +234,14 @@ func TestImages(t *testing.T) {
 		picture.Format != hanmov1.PictureFormat_PICTURE_FORMAT_JPEG || picture.NegativePrompt != "雾" {
 		t.Error(picture)
 	}
+	score := float32(0.25)
+	final.Outputs[0].GetPicture().Score = &score
+	got = post(t, front, "/v1/images/generations", imageBody+`, "n": 1, "best_of": 8}`)
+	same(t, got.body, `{"created": 0, "background": "opaque", "output_format": "jpeg", "size": "64x32",
+		"data": [{"b64_json": "YWJjZGVm", "seed": 7, "steps": 4, "score": 0.25}]}`)
+	if best := fake.request.GetPicture().GetBestOf(); best != 8 {
+		t.Error("best of", best)
+	}
 	got = post(t, front, "/v1/images/generations", imageBody+`, "stream": true, "partial_images": 1}`)
 	if every := fake.request.GetPicture().PreviewEverySteps; every != 10 { // of the model's 20
 		t.Error("previews every", every)
@@ -247,7 +255,7 @@ func TestImages(t *testing.T) {
 		"output_format": "jpeg", "index": 0, "partial_image_index": 0}`)
 	same(t, strings.TrimPrefix(events[2], "event: image_generation.completed\ndata: "),
 		`{"type": "image_generation.completed", "b64_json": "YWJjZGVm", "created_at": 0, "background": "opaque",
-		"output_format": "jpeg", "size": "64x32", "index": 0, "seed": 7, "steps": 4}`)
+		"output_format": "jpeg", "size": "64x32", "index": 0, "seed": 7, "steps": 4, "score": 0.25}`)
 }
 
 func TestModels(t *testing.T) {

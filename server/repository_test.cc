@@ -246,5 +246,42 @@ TEST(ModelNameTest, OneToOneHundredTwentyEightPlainCharacters) {
   }
 }
 
+TEST_F(RepositoryTest, ReadsTheLimitsOfARerankerWhereThereIsOne) {
+  WritePictureModel("m");
+  EXPECT_EQ(Only().picture.reranker_tokens, 0u);
+  Write("m/model_index.json",
+        R"({"_class_name": "StableDiffusionPipeline", "reranker": [null, null]})");
+  EXPECT_TRUE(Only().status.ok());
+  EXPECT_EQ(Only().picture.reranker_tokens, 0u);
+
+  const auto name = [this](const char* class_name) {
+    Write("m/model_index.json",
+          std::string(R"({"_class_name": "StableDiffusionPipeline", "reranker": ["hanmo", ")") +
+              class_name + "\"]}");
+  };
+  name("TaiyiCLIPModel");
+  EXPECT_THAT(std::string(Only().status.message()), HasSubstr("reranker/config.json is missing"));
+  Write("m/reranker/config.json", kBert);
+  EXPECT_THAT(std::string(Only().status.message()),
+              HasSubstr("reranker/config.json lacks text_config"));
+  name("BertForSequenceClassification");
+  EXPECT_TRUE(Only().status.ok()) << Only().status;
+  EXPECT_EQ(Only().picture.reranker_tokens, 512u);
+  EXPECT_EQ(Only().picture.reranker_vocabulary, 21128u);
+
+  name("ChineseCLIPModel");
+  Write("m/reranker/config.json", R"({"text_config": {"max_position_embeddings": 64}})");
+  EXPECT_THAT(std::string(Only().status.message()),
+              HasSubstr("reranker/config.json: text_config lacks vocab_size"));
+  Write("m/reranker/config.json",
+        R"({"text_config": {"vocab_size": 99, "max_position_embeddings": 64}})");
+  Write("m/reranker/tokenizer_config.json", R"({"model_max_length": 52})");
+  EXPECT_TRUE(Only().status.ok()) << Only().status;
+  EXPECT_EQ(Only().picture.reranker_tokens, 52u);
+  name("CLIPModel");
+  EXPECT_THAT(std::string(Only().status.message()),
+              HasSubstr("the reranker \"CLIPModel\"; ChineseCLIPModel, TaiyiCLIPModel"));
+}
+
 }  // namespace
 }  // namespace hanmo

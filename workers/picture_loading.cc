@@ -1,5 +1,6 @@
 // The loading half of PicturePipeline: folders, configs and capabilities.
 #include <algorithm>
+#include <cmath>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -96,6 +97,12 @@ absl::Status PicturePipeline::LoadComponents() {
   HANMO_ASSIGN_OR_RETURN(Checkpoint vae, open("vae"));
   HANMO_ASSIGN_OR_RETURN(vae_, Vae::Load(vae, model_options));
   loaded_.weight_bytes = text.taken_bytes() + unet.taken_bytes() + vae.taken_bytes();
+  if (const std::string reranker = RerankerClass(index); !reranker.empty()) {
+    HANMO_ASSIGN_OR_RETURN(reranker_, Reranker::Load(options_.folder + "/reranker", reranker,
+                                                     checkpoint_options, model_options));
+    loaded_.weight_bytes += reranker_->weight_bytes();
+    loaded_.has_reranker = true;
+  }
 
   if (unet_->traits().in_channels != vae_->traits().latent_channels ||
       unet_->traits().out_channels != vae_->traits().latent_channels) {
@@ -163,6 +170,13 @@ absl::Status PicturePipeline::WarmUp() {
   if (!at::isfinite(prediction).all().item<bool>()) {
     return absl::InvalidArgumentError(
         absl::StrCat("unet: predicts NaN or Inf in ", loaded_.dtype, "; try another dtype"));
+  }
+  if (reranker_ == nullptr) return absl::OkStatus();
+  const std::vector<uint32_t> prompt = {0};
+  const at::Tensor blank = at::zeros({1, side, side, 3}, at::kByte);
+  if (!std::isfinite(reranker_->Score({&prompt}, blank)[0])) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("reranker: scores NaN or Inf in ", loaded_.dtype, "; try another dtype"));
   }
   return absl::OkStatus();
 }

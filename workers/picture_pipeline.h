@@ -1,5 +1,6 @@
 // Pictures: a published folder with model_index.json (StableDiffusionPipeline: Taiyi and Stable
-// Diffusion 1.x), its text encoder, UNet, VAE and scheduler, and the pictures being painted.
+// Diffusion 1.x), its text encoder, UNet, VAE, scheduler and reranker, and the pictures being
+// painted.
 #ifndef HANMO_WORKERS_PICTURE_PIPELINE_H_
 #define HANMO_WORKERS_PICTURE_PIPELINE_H_
 
@@ -13,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "workers/latent_preview.h"
+#include "workers/models/reranker.h"
 #include "workers/models/text_encoder.h"
 #include "workers/models/unet.h"
 #include "workers/models/vae.h"
@@ -58,10 +60,13 @@ class PicturePipeline final : public Pipeline {
   void DescribeCapabilities(const nlohmann::json& unet_config);
   absl::StatusOr<Picture> MakePicture(PictureJob job, const Resume& resume) const;
   absl::Status CheckPrompt(const std::vector<uint32_t>& prompt, const char* name) const;
+  absl::Status CheckScorePrompt(const std::vector<uint32_t>& prompt) const;
 
   absl::Status EncodeText(const std::vector<Rider>& riders);
   absl::Status Denoise(const std::vector<Rider>& riders);
   absl::Status Decode(const std::vector<Rider>& riders);
+  // Scores those of the decoded pictures, rgb [n, h, w, 3] uint8 by rider, that ask for it.
+  void Score(const std::vector<Rider>& riders, const at::Tensor& rgb);
   Pixels Preview(const Picture& picture) const;
 
   const PipelineOptions options_;
@@ -71,6 +76,7 @@ class PicturePipeline final : public Pipeline {
   std::unique_ptr<TextEncoder> text_encoder_;
   std::unique_ptr<Unet> unet_;
   std::unique_ptr<Vae> vae_;
+  std::unique_ptr<Reranker> reranker_;  // null: the folder has none
   std::optional<LatentPreview> preview_;
   std::map<SampleHandle, std::shared_ptr<Picture>> pictures_;
 };

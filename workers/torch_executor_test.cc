@@ -142,7 +142,7 @@ TEST_F(TorchExecutorTest, ABadSampleFailsAloneAndNamesTheField) {
   auto executor = MakeExecutor();
   ASSERT_TRUE(executor->Load(Command(0, absl::StrCat(kFolder, "taiyi"))).ok());
   const PictureJob good = Picture("taiyi", "ddim", 4);
-  std::vector<PictureJob> jobs(8, good);
+  std::vector<PictureJob> jobs(9, good);
   jobs[1].width = 36;
   jobs[2].sampler = "heun";
   jobs[3].steps = 0;
@@ -150,9 +150,10 @@ TEST_F(TorchExecutorTest, ABadSampleFailsAloneAndNamesTheField) {
   jobs[5].negative_prompt.pop_back();
   jobs[6].guidance = std::numeric_limits<float>::infinity();
   jobs[7].prompt.clear();
+  jobs[8].score_prompt = {1};
   const std::vector<PaintedPicture> pictures = PaintTogether(*executor, 0, jobs);
-  const char* named[] = {"",         "size",  "sampler", "steps", "prompt", "negative_prompt",
-                         "guidance", "prompt"};
+  const char* named[] = {"",         "size",   "sampler",     "steps", "prompt", "negative_prompt",
+                         "guidance", "prompt", "score_prompt"};
   for (size_t i = 1; i < jobs.size(); ++i) {
     EXPECT_EQ(pictures[i].status.code(), absl::StatusCode::kInvalidArgument);
     EXPECT_THAT(std::string(pictures[i].status.message()), HasSubstr(named[i]));

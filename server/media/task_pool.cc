@@ -17,11 +17,26 @@ TaskPool::~TaskPool() {
 }
 
 bool TaskPool::Submit(size_t weight, std::function<void()> task) {
+  if (!Keep(weight)) return false;
+  SubmitKept(weight, std::move(task));
+  return true;
+}
+
+bool TaskPool::Keep(size_t weight) {
   absl::MutexLock lock(&mu_);
   if (weight > max_waiting_ - weight_) return false;
   weight_ += weight;
-  waiting_.push_back({weight, std::move(task)});
   return true;
+}
+
+void TaskPool::Forget(size_t weight) {
+  absl::MutexLock lock(&mu_);
+  weight_ -= weight;
+}
+
+void TaskPool::SubmitKept(size_t weight, std::function<void()> task) {
+  absl::MutexLock lock(&mu_);
+  waiting_.push_back({weight, std::move(task)});
 }
 
 void TaskPool::Run() {

@@ -26,6 +26,14 @@ class TaskPool {
   // False, and the task is not taken, when it would not fit.
   [[nodiscard]] bool Submit(size_t weight, std::function<void()> task);
 
+  // For what is kept until it is known whether a task will need it: it counts like a task that
+  // waits. False when it would not fit.
+  [[nodiscard]] bool Keep(size_t weight);
+  // The end of that: there will be no task,
+  void Forget(size_t weight);
+  // or this is it.
+  void SubmitKept(size_t weight, std::function<void()> task);
+
  private:
   struct Entry {
     size_t weight;
@@ -38,7 +46,7 @@ class TaskPool {
   const size_t max_waiting_;
   absl::Mutex mu_;
   std::deque<Entry> waiting_ ABSL_GUARDED_BY(mu_);
-  size_t weight_ ABSL_GUARDED_BY(mu_) = 0;  // of waiting_
+  size_t weight_ ABSL_GUARDED_BY(mu_) = 0;  // of waiting_ and of what is kept
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<std::thread> threads_;  // set at construction
 };

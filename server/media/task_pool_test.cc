@@ -27,6 +27,21 @@ TEST(TaskPoolTest, RefusesWhatDoesNotFitAndTakesItOnceThereIsRoom) {
   EXPECT_TRUE(pool.Submit(10, [] {}));
 }
 
+TEST(TaskPoolTest, WhatIsKeptCountsUntilItIsForgottenOrRun) {
+  absl::Notification ran;
+  TaskPool pool(1, 10);
+  ASSERT_TRUE(pool.Keep(6));
+  ASSERT_TRUE(pool.Keep(4));
+  EXPECT_FALSE(pool.Keep(1));
+  EXPECT_FALSE(pool.Submit(1, [] { ADD_FAILURE() << "was refused"; }));
+  pool.Forget(4);
+  EXPECT_TRUE(pool.Keep(4));
+  pool.Forget(4);
+  pool.SubmitKept(6, [&] { ran.Notify(); });
+  ran.WaitForNotification();
+  EXPECT_TRUE(pool.Submit(10, [] {}));
+}
+
 TEST(TaskPoolTest, RunsWhatWaitsBeforeItEnds) {
   std::atomic<int> done{0};
   {

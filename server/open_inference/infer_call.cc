@@ -67,8 +67,8 @@ class InferCall::PromptCall final : public GenerationCall {
     const bool news = !ids.empty() || (!text.empty() && call_->plan_.Wants("text_output"));
     if (call_->in_parts_ && news) call_->TextGrew(prompt_, index, text, ids);
   }
-  void PixelsReady(uint32_t index, const Pixels& pixels) override {
-    if (call_->plan_.Wants(kPixels)) pixels_[index] = pixels.rgb;
+  void PixelsReady(uint32_t place, const Pixels& pixels) override {
+    if (call_->plan_.Wants(kPixels)) pixels_[place] = pixels.rgb;
   }
   bool wants_files() const override { return call_->plan_.Wants(kImage); }
   void PictureReady(hanmo::v1::Output* output, std::string file) override {
@@ -118,6 +118,7 @@ absl::Status InferCall::Plan(const grpc::ByteBuffer& request) {
   const GenerateRequest& first = plan_.requests.front();
   if (first.text().has_n()) outputs_each_ = first.text().n();
   if (first.picture().has_count()) outputs_each_ = first.picture().count();
+  if (first.picture().has_best_of()) outputs_each_ = first.picture().best_of();
   return absl::OkStatus();
 }
 
@@ -176,13 +177,14 @@ void InferCall::PromptEnded(uint32_t prompt, const absl::Status& status, PromptR
 }
 
 void InferCall::RespondWithEnds(uint32_t prompt, const PromptResult& result) {
-  for (const hanmo::v1::Output& output : result.response.outputs()) {
-    const uint32_t i = output.index();
+  for (int i = 0; i < result.response.outputs_size(); ++i) {
+    const hanmo::v1::Output& output = result.response.outputs(i);
+    const uint32_t place = Place(prompt, output.index());
     ModelInferResponse response = NewResponse();
     if (plan_.kind == ModelKind::kText) {
-      AddTextEnd(plan_, Place(prompt, i), output.text(), &response);
+      AddTextEnd(plan_, place, output.text(), &response);
     } else {
-      AddPicture(plan_, Place(prompt, i), output.picture(), result.pixels[i], &response);
+      AddPicture(plan_, place, output.picture(), result.pixels[i], &response);
     }
     RespondLater(std::move(response));
   }

@@ -165,7 +165,7 @@ class Planner {
     if (auto status = CheckSize(name, values); !status.ok()) return status;
     const size_t count = CountOf(values);
     // A tensor has no place for prompts with different numbers of results.
-    const bool one = name == "n" || name == "count";
+    const bool one = name == "n" || name == "count" || name == "best_of";
     if (!field.is_repeated() && count != 1 && (one || count != plan_.requests.size())) {
       return FieldError(name, absl::StrCat("must have 1 element",
                                            one ? ""

@@ -95,15 +95,16 @@ TEST(InferRequestTest, APictureRequestByParameters) {
       Parameter("width", "int64_param: 64"), Parameter("height", "uint64_param: 72"),
       Parameter("steps", "int64_param: 4"), Parameter("min_steps", "int64_param: 2"),
       Parameter("guidance", "int64_param: 4"), Parameter("seed", "int64_param: 9"),
-      Parameter("count", "int64_param: 2"), Parameter("sampler", "string_param: 'ddim'"),
-      Parameter("format", "string_param: 'webp'"), Parameter("quality", "int64_param: 80"),
-      Parameter("tenant", "string_param: 'blue'"), "outputs { name: 'pixels' }"));
+      Parameter("count", "int64_param: 2"), Parameter("best_of", "int64_param: 8"),
+      Parameter("sampler", "string_param: 'ddim'"), Parameter("format", "string_param: 'webp'"),
+      Parameter("quality", "int64_param: 80"), Parameter("tenant", "string_param: 'blue'"),
+      "outputs { name: 'pixels' }"));
   ASSERT_TRUE(plan.ok()) << plan.status();
   hanmo::v1::GenerateRequest expected;
   ASSERT_TRUE(google::protobuf::TextFormat::ParseFromString(
       R"(prompt: "山" tenant: "blue" picture {
            negative_prompt: "水" width: 64 height: 72 steps: 4 min_steps: 2 guidance: 4 seed: 9
-           count: 2 sampler: "ddim" format: PICTURE_FORMAT_WEBP quality: 80 })",
+           count: 2 best_of: 8 sampler: "ddim" format: PICTURE_FORMAT_WEBP quality: 80 })",
       &expected));
   EXPECT_EQ(plan->requests[0].ShortDebugString(), expected.ShortDebugString());
   EXPECT_THAT(plan->outputs, ElementsAre("pixels"));

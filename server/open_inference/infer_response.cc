@@ -98,6 +98,7 @@ void AddPictureTensor(const std::string& name, const std::vector<Row>& rows, con
   }
   const absl::string_view datatype = name == kImage   ? "BYTES"
                                      : name == "seed" ? "UINT64"
+                                     : name == kScore ? "FP32"
                                                       : "UINT32";
   std::string* raw = AddTensor(name, datatype, shape, response);
   for (const Row& row : rows) {
@@ -106,6 +107,8 @@ void AddPictureTensor(const std::string& name, const std::vector<Row>& rows, con
       AppendText(picture.data(), raw);
     } else if (name == "seed") {
       Append(picture.seed(), raw);
+    } else if (name == kScore) {
+      Append(picture.score(), raw);  // 0 where nothing was scored
     } else {
       Append(picture.steps(), raw);  // step and steps: all are done
     }

@@ -16,8 +16,8 @@ constexpr absl::string_view kTextParameters[] = {
     "presence_penalty", "frequency_penalty", "stop",  "include_stop", "seed",  "n",
     "min_tokens",       "ignore_eos"};
 constexpr absl::string_view kPictureParameters[] = {
-    "negative_prompt", "width",   "height", "steps",  "min_steps", "guidance", "seed",
-    "count",           "sampler", "format", "quality"};
+    "negative_prompt", "width",   "height",  "steps",  "min_steps", "guidance", "seed",
+    "count",           "best_of", "sampler", "format", "quality"};
 
 template <size_t kCount>
 bool Contains(const absl::string_view (&names)[kCount], absl::string_view name) {
@@ -88,13 +88,14 @@ std::vector<TensorSpec> OutputsOf(ModelKind kind) {
           {"seed", "UINT64", {-1, -1}},
           {"step", "UINT32", {-1, -1}},
           {"steps", "UINT32", {-1, -1}},
+          {std::string(kScore), "FP32", {-1, -1}},
           {std::string(kPixels), "UINT8", {-1, -1, -1, -1, 3}}};
 }
 
 std::vector<std::string> DefaultOutputsOf(ModelKind kind) {
   std::vector<std::string> names;
   for (TensorSpec& tensor : OutputsOf(kind)) {
-    if (tensor.name != kPixels) names.push_back(std::move(tensor.name));
+    if (tensor.name != kPixels && tensor.name != kScore) names.push_back(std::move(tensor.name));
   }
   return names;
 }

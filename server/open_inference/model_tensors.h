@@ -24,6 +24,8 @@ inline constexpr absl::string_view kStream = "stream";
 // Pixels are large: they come only when asked for by name.
 inline constexpr absl::string_view kPixels = "pixels";
 inline constexpr absl::string_view kImage = "image";
+// Only with best_of, and so only when asked for.
+inline constexpr absl::string_view kScore = "score";
 
 struct TensorSpec {
   std::string name;

@@ -1,5 +1,7 @@
 // ModelInfer and the descriptions of models over a real socket, with the batcher and a worker in
 // memory.
+#include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -98,6 +100,30 @@ TEST_F(OpenInferenceTest, PixelsAloneAreNotEncoded) {
                   .ok());
   EXPECT_EQ(*Tensor(response, "pixels"), testing::Noise(64, 64).rgb + testing::Noise(64, 64).rgb);
   EXPECT_THAT(MetricsText(), HasSubstr("hanmo_picture_encode_seconds_count{model=\"painter\"} 0"));
+}
+
+TEST_F(OpenInferenceTest, TheBestPicturesComeFirst) {
+  ModelInferResponse response;
+  const grpc::Status status =
+      Infer(PictureRequest("outputs { name: 'seed' } outputs { name: 'score' } "
+                           "outputs { name: 'pixels' } "
+                           "parameters { key: 'seed' value { int64_param: 3 } } "
+                           "parameters { key: 'count' value { int64_param: 2 } } "
+                           "parameters { key: 'best_of' value { int64_param: 8 } }"),
+            &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  std::array<uint64_t, 2> seeds;
+  std::array<float, 2> scores;
+  ASSERT_EQ(Tensor(response, "seed")->size(), sizeof(seeds));
+  ASSERT_EQ(Tensor(response, "score")->size(), sizeof(scores));
+  std::memcpy(seeds.data(), Tensor(response, "seed")->data(), sizeof(seeds));
+  std::memcpy(scores.data(), Tensor(response, "score")->data(), sizeof(scores));
+  float best = 0;
+  for (uint64_t seed = 3; seed < 11; ++seed) best = std::max(best, testing::ScoreOf(seed));
+  EXPECT_EQ(scores[0], best);
+  EXPECT_GT(scores[0], scores[1]);
+  for (int i = 0; i < 2; ++i) EXPECT_EQ(scores[i], testing::ScoreOf(seeds[i]));
+  EXPECT_EQ(Tensor(response, "pixels")->size(), 2 * testing::Noise(64, 64).rgb.size());
 }
 
 TEST_F(OpenInferenceTest, ErrorsNameTheTensorAndItsRange) {

@@ -128,6 +128,7 @@ absl::Status GenerationCall::PrepareOutputs() {
   response_.set_model(plan_.model->spec.name);
   response_.set_version(plan_.model->spec.version);
   const auto& samples = plan_.request.samples;
+  if (plan_.chosen > 0) best_.emplace(plan_.chosen, server_.media_pool);
   for (uint32_t index = 0; index < samples.size(); ++index) {
     hanmo::v1::Output* output = response_.add_outputs();
     output->set_index(index);
@@ -186,26 +187,48 @@ bool GenerationCall::OnTokens(uint32_t index, absl::Span<const Token> tokens) {
   return assembler.stopped_by() == nullptr;
 }
 
-void GenerationCall::OnPicture(uint32_t index, Pixels pixels, std::optional<float>) {
+void GenerationCall::OnPicture(uint32_t index, Pixels pixels, std::optional<float> score) {
   if (span_ != nullptr) painted_ = SteadyNow();
+  server_.metrics->PicturePainted(plan_.model->spec.id, uint64_t{pixels.width} * pixels.height);
+  if (best_.has_value()) {
+    const auto status = best_->Add({index, score.value_or(-1), std::move(pixels)});
+    if (!status.ok()) Fail(status);
+    return;
+  }
+  if (!server_.media_pool->Keep(pixels.rgb.size())) {
+    return Fail(absl::ResourceExhaustedError("too many pictures are waiting to be encoded"));
+  }
+  EncodeLater(index, std::move(pixels));
+}
+
+void GenerationCall::EncodeBest() {
+  std::vector<ScoredPicture> best = best_->Take();
+  google::protobuf::RepeatedPtrField<hanmo::v1::Output> outputs;
+  for (const ScoredPicture& picture : best) {
+    hanmo::v1::Output* output = outputs.Add();
+    output->Swap(response_.mutable_outputs(static_cast<int>(picture.index)));
+    output->mutable_picture()->set_score(picture.score);
+  }
+  response_.mutable_outputs()->Swap(&outputs);
+  for (uint32_t place = 0; place < best.size(); ++place) {
+    EncodeLater(place, std::move(best[place].pixels));
+  }
+}
+
+void GenerationCall::EncodeLater(uint32_t place, Pixels pixels) {
   parties_.fetch_add(1, std::memory_order_relaxed);
   const size_t weight = pixels.rgb.size();
   auto self = shared_from_this();
   auto shared = std::make_shared<Pixels>(std::move(pixels));
-  const bool taken = server_.media_pool->Submit(weight, [self, index, shared] {
-    self->EncodePictureAt(index, *shared);
+  server_.media_pool->SubmitKept(weight, [self, place, shared] {
+    self->EncodePictureAt(place, *shared);
     self->Release();
   });
-  if (!taken) {
-    Fail(absl::ResourceExhaustedError("too many pictures are waiting to be encoded"));
-    Release();
-  }
 }
 
-void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
+void GenerationCall::EncodePictureAt(uint32_t place, const Pixels& pixels) {
   if (cancelled_) return Fail(absl::CancelledError("cancelled by the client"));
-  server_.metrics->PicturePainted(plan_.model->spec.id, uint64_t{pixels.width} * pixels.height);
-  PixelsReady(index, pixels);
+  PixelsReady(place, pixels);
   std::string file;
   if (wants_files()) {
     const absl::Time start = SteadyNow();
@@ -218,7 +241,7 @@ void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
     encoding_ = std::min(encoding_, start);
     encoded_ = std::max(encoded_, end);
   }
-  hanmo::v1::Output* output = response_.mutable_outputs(static_cast<int>(index));
+  hanmo::v1::Output* output = response_.mutable_outputs(static_cast<int>(place));
   output->mutable_picture()->set_width(pixels.width);
   output->mutable_picture()->set_height(pixels.height);
   PictureReady(output, std::move(file));
@@ -269,7 +292,11 @@ void GenerationCall::OnDone(const absl::Status& status, const Usage& usage) {
   usage_ = usage;
   usage_.prompt_tokens -= std::min(plan_.padding, usage_.prompt_tokens);
   usage_.cached_prompt_tokens = std::min(usage_.cached_prompt_tokens, usage_.prompt_tokens);
-  if (!status.ok()) Fail(submitted_ ? WithFieldPath(status, plan_.paints) : status);
+  if (!status.ok()) {
+    Fail(submitted_ ? WithFieldPath(status, plan_.paints) : status);
+  } else if (best_.has_value()) {
+    EncodeBest();
+  }
   Release();
 }
 
@@ -378,76 +405,6 @@ void GenerationCall::Close() {
   }
   if (span_ != nullptr) EndSpan();
   server_.calls->End();
-}
-
-namespace {
-
-absl::string_view Header(const grpc::CallbackServerContext& rpc, const char* name) {
-  const auto found = rpc.client_metadata().find(name);
-  if (found == rpc.client_metadata().end()) return {};
-  return {found->second.data(), found->second.size()};
-}
-
-}  // namespace
-
-void GenerationCall::BeginSpan() {
-  span_ = server_.tracer->Begin(method_, Header(*rpc_, "traceparent"), Header(*rpc_, "tracestate"),
-                                arrival_);
-}
-
-std::string GenerationCall::trace_id() const {
-  return std::string(span_ != nullptr ? TraceIdOf(span_->traceparent())
-                                      : TraceIdOf(Header(*rpc_, "traceparent")));
-}
-
-void GenerationCall::EndSpan() {
-  absl::Status status;
-  absl::Time encoding, encoded;
-  {
-    absl::MutexLock lock(&mu_);
-    status = status_;
-    encoding = encoding_;
-    encoded = encoded_;
-  }
-  if (span_->recording() && submitted_) {
-    const absl::Time started = arrival_ + usage_.queue_time;
-    const auto phase = [&](absl::string_view name, absl::Time start, absl::Time end,
-                           std::initializer_list<TraceAttribute> attributes = {}) {
-      // What did not happen has no time.
-      if (start < absl::InfiniteFuture() && start > absl::InfinitePast() &&
-          end > absl::InfinitePast()) {
-        span_->AddPhase(name, start, end, attributes);
-      }
-    };
-    phase("tokenize", arrival_, tokenized_);
-    phase("queue", tokenized_, started);
-    if (!plan_.paints) {
-      const bool wrote = last_token_ > absl::InfinitePast();
-      phase("prefill", started, wrote ? first_output_ : absl::InfinitePast(),
-            {{"hanmo.prompt_tokens", int64_t{usage_.prompt_tokens}},
-             {"hanmo.cached_prompt_tokens", int64_t{usage_.cached_prompt_tokens}}});
-      phase("decode", first_output_, last_token_,
-            {{"hanmo.completion_tokens", int64_t{usage_.completion_tokens}}});
-    } else {
-      phase(plan_.model->spec.kind == ModelKind::kPictureTokens ? "paint" : "denoise", started,
-            last_step_,
-            {{"hanmo.steps", int64_t{usage_.steps}},
-             {"hanmo.steps_redone", int64_t{usage_.steps_redone}}});
-      phase("vae_decode", last_step_, painted_);
-      phase("picture_encode", encoding, encoded);
-    }
-    phase("send", completed_, SteadyNow());
-  }
-  const int64_t code = static_cast<int64_t>(status.code());
-  span_->End(SteadyNow(), status,
-             {{"rpc.grpc.status_code", code},
-              {"hanmo.request_id", plan_.request_id},
-              {"gen_ai.request.model", plan_.model != nullptr ? plan_.model->spec.name : ""},
-              {"gen_ai.usage.input_tokens", int64_t{usage_.prompt_tokens}},
-              {"gen_ai.usage.output_tokens", int64_t{usage_.completion_tokens}},
-              {"hanmo.pictures", int64_t{usage_.pictures}},
-              {"hanmo.device_seconds", absl::ToDoubleSeconds(usage_.device_time)},
-              {"hanmo.worker_deaths", int64_t{usage_.deaths}}});
 }
 
 }  // namespace hanmo

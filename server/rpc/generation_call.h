@@ -25,6 +25,7 @@
 #include "grpcpp/support/byte_buffer.h"
 #include "hanmo/v1/generation.pb.h"
 #include "server/batcher/sink.h"
+#include "server/rpc/best_pictures.h"
 #include "server/rpc/call_context.h"
 #include "server/rpc/request_from_proto.h"
 #include "server/rpc/text_assembler.h"
@@ -66,8 +67,9 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   virtual void Identified(const std::string& request_id) {}
   // New text of a sample with the tokens it came from; either may be empty.
   virtual void TextGrew(uint32_t index, const std::string& text, absl::Span<const Token> tokens) {}
-  // A picture is painted. Called on the media pool, before PictureReady.
-  virtual void PixelsReady(uint32_t index, const Pixels& pixels) {}
+  // A picture is painted, and is one of those wanted: output `place` of the response. Called on the
+  // media pool, before PictureReady.
+  virtual void PixelsReady(uint32_t place, const Pixels& pixels) {}
   // Whether pictures are to be encoded at all; PictureReady then gets an empty file.
   virtual bool wants_files() const { return true; }
   // A picture is encoded: `output` has its fields and `file` its bytes. Called on the media pool.
@@ -102,7 +104,11 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   void Tokenize();
   void Submit();
   absl::Status PrepareOutputs();
-  void EncodePictureAt(uint32_t index, const Pixels& pixels);
+  // Makes the best pictures the outputs of the response.
+  void EncodeBest();
+  // For output `place`; the weight of `pixels` is kept in the media pool already.
+  void EncodeLater(uint32_t place, Pixels pixels);
+  void EncodePictureAt(uint32_t place, const Pixels& pixels);
   void NoteFirstOutput();
   void NoteFirstPreview();
   void Fail(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
@@ -127,6 +133,7 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   // The batcher's thread, then whoever completes the call. Pictures write to their own output.
   hanmo::v1::GenerateResponse response_;
   std::vector<TextAssembler> texts_;  // by sample
+  std::optional<BestPictures> best_;  // where not all pictures are wanted
   absl::Time first_output_ = absl::InfiniteFuture();
   Usage usage_;
   // For the span: when the last of each was there. Steady; written where the events come.

@@ -40,6 +40,8 @@ struct Model {
   // Null where the folder has none: the model then takes and gives token ids only.
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const ChatTemplate> chat_template;
+  // Of a reranker with a vocabulary of its own; null: it reads what `tokenizer` writes.
+  std::unique_ptr<const Tokenizer> reranker_tokenizer;
   // When a request found it last: absl::ToUnixNanos of the steady clock.
   std::unique_ptr<std::atomic<int64_t>> found_at = std::make_unique<std::atomic<int64_t>>(0);
 };

@@ -1,5 +1,9 @@
 #include "server/rpc/model_table.h"
 
+#include <filesystem>
+#include <fstream>
+#include <string>
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "server/rpc/testing/test_models.h"
@@ -83,6 +87,54 @@ TEST(OpenModelTest, ATextFolderWithoutTokenizerServesTokenIds) {
   EXPECT_EQ(model.tokenizer, nullptr);
   spec.kind = ModelKind::kPicture;
   EXPECT_FALSE(OpenModel(spec).spec.status.ok());
+}
+
+TEST(OpenModelTest, ARerankerReadsItsOwnVocabularyOrThatOfTheModel) {
+  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "scored";
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder / "tokenizer");
+  std::filesystem::create_directories(folder / "reranker");
+  const std::string words = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+  std::ofstream(folder / "tokenizer/vocab.txt") << words << "山\n";
+  std::ofstream(folder / "tokenizer/tokenizer_config.json")
+      << R"({"tokenizer_class": "BertTokenizer"})";
+  ModelSpec spec;
+  spec.kind = ModelKind::kPicture;
+  spec.path = folder;
+  spec.picture.reranker_tokens = 8;
+  spec.picture.reranker_vocabulary = 6;
+  EXPECT_TRUE(OpenModel(spec).spec.status.ok()) << OpenModel(spec).spec.status;
+  EXPECT_EQ(OpenModel(spec).reranker_tokenizer, nullptr);
+
+  std::ofstream(folder / "reranker/vocab.txt") << words << "水\n";
+  const Model own = OpenModel(spec);
+  ASSERT_NE(own.reranker_tokenizer, nullptr) << own.spec.status;
+  EXPECT_THAT(*own.reranker_tokenizer->Encode("水", true), ::testing::ElementsAre(2, 5, 3));
+
+  spec.picture.reranker_vocabulary = 5;
+  EXPECT_THAT(std::string(OpenModel(spec).spec.status.message()),
+              ::testing::HasSubstr("vocab_size 5, less than the 6 tokens"));
+}
+
+TEST(OpenModelTest, TheTokenizerAndTheIdsOfAPictureModelAgree) {
+  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "brush";
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder / "tokenizer");
+  std::ofstream(folder / "tokenizer/vocab.txt") << "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n山\n";
+  std::ofstream(folder / "tokenizer/tokenizer_config.json")
+      << R"({"tokenizer_class": "BertTokenizer"})";
+  ModelSpec spec = testing::Scribe(0, "brush").spec;
+  spec.path = folder;
+  EXPECT_TRUE(OpenModel(spec).spec.status.ok()) << OpenModel(spec).spec.status;
+  spec.tokens.sep = 4;
+  EXPECT_EQ(OpenModel(spec).spec.status.message(),
+            "transformer/config.json has sep_token_id 4, but the tokenizer has another [SEP]");
+  spec.tokens.cls = 3;
+  EXPECT_THAT(std::string(OpenModel(spec).spec.status.message()),
+              ::testing::HasSubstr("cls_token_id 3"));
+  spec.tokens.text_vocabulary = 5;
+  EXPECT_THAT(std::string(OpenModel(spec).spec.status.message()),
+              ::testing::HasSubstr("text_vocab_size 5, but the tokenizer has 6 tokens"));
 }
 
 }  // namespace

@@ -56,11 +56,13 @@ void DescribePicture(const ModelSpec& model, hanmo::v1::PictureModel* picture) {
   picture->set_max_steps(spec.max_steps);
   picture->set_max_size(spec.max_size);
   picture->set_prompt_tokens(spec.prompt_tokens);
+  picture->set_has_reranker(spec.reranker_tokens > 0);
   if (model.kind == ModelKind::kPictureTokens) {
     picture->set_paints_by_tokens(true);
     picture->set_default_temperature(model.tokens.temperature);
     picture->set_default_top_k(model.tokens.top_k);
     picture->set_default_top_p(model.tokens.top_p);
+    picture->set_suggested_best_of(model.tokens.candidates);
     return;
   }
   picture->set_size_multiple(spec.size_multiple);

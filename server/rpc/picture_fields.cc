@@ -12,7 +12,12 @@ namespace {
 using hanmo::v1::PictureParameters;
 
 constexpr uint32_t kMaxSamples = 16;
+constexpr uint32_t kMaxCandidates = 64;
 constexpr uint32_t kDefaultQuality = 90;
+
+uint32_t CountOf(const PictureParameters& picture) {
+  return picture.has_count() ? picture.count() : 1;
+}
 
 void CheckSide(absl::string_view field, uint32_t side, const PictureModelSpec& model,
                Violations* violations) {
@@ -33,6 +38,20 @@ void CheckOutput(const PictureParameters& picture, Violations* violations) {
     violations->CheckRange("picture.quality", picture.quality(), 1, 100);
   } else {
     violations->Add("picture.quality", "must be absent for PNG");
+  }
+}
+
+void CheckBestOf(const hanmo::v1::GenerateRequest& proto, const PictureModelSpec& model,
+                 Violations* violations) {
+  const PictureParameters& picture = proto.picture();
+  if (!picture.has_best_of()) return;
+  constexpr absl::string_view kField = "picture.best_of";
+  if (model.reranker_tokens == 0) {
+    violations->Add(kField, "must be absent: this model has no reranker");
+  } else if (proto.has_token_ids()) {
+    violations->Add(kField, "must be absent with token_ids: pictures are scored against words");
+  } else {
+    violations->CheckRange(kField, picture.best_of(), CountOf(picture), kMaxCandidates);
   }
 }
 
@@ -154,6 +173,7 @@ void PlanPicture(const hanmo::v1::GenerateRequest& proto, uint64_t drawn_seed, G
   }
   if (picture.has_count()) violations->CheckRange("picture.count", picture.count(), 1, kMaxSamples);
   CheckOutput(picture, violations);
+  CheckBestOf(proto, model.picture, violations);
   if (!violations->empty()) return;
 
   plan->format = picture.format() == hanmo::v1::PICTURE_FORMAT_UNSPECIFIED
@@ -162,8 +182,9 @@ void PlanPicture(const hanmo::v1::GenerateRequest& proto, uint64_t drawn_seed, G
   plan->encode.encoding = EncodingOf(plan->format);
   plan->encode.quality = picture.has_quality() ? picture.quality() : kDefaultQuality;
   const uint64_t seed = picture.has_seed() ? picture.seed() : drawn_seed;
-  const uint32_t count = picture.has_count() ? picture.count() : 1;
-  for (uint32_t i = 0; i < count; ++i) {
+  if (picture.has_best_of()) plan->chosen = CountOf(picture);
+  const uint32_t candidates = picture.has_best_of() ? picture.best_of() : CountOf(picture);
+  for (uint32_t i = 0; i < candidates; ++i) {
     plan->request.samples.push_back(by_tokens ? TokensFrom(picture, model, seed + i)
                                               : DenoisingFrom(picture, model.picture, seed + i));
   }

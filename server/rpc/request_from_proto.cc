@@ -213,12 +213,32 @@ absl::StatusOr<std::vector<uint32_t>> PaintingSource(const GenerateRequest& prot
       absl::StrCat("must be at most ", length, " tokens for this model, got ", ids->size()));
 }
 
-absl::Status SetPicturePrompts(const GenerateRequest& proto, GenerationPlan* plan) {
-  if (plan->model->spec.kind == ModelKind::kPictureTokens) {
-    auto source = PaintingSource(proto, *plan->model);
-    if (source.ok()) SetPaintingPrompt(*source, plan);
-    return source.status();
+// The same words for the reranker, cut where it reads no further.
+absl::StatusOr<std::vector<uint32_t>> ScorePrompt(const std::string& text, const Model& model) {
+  const Tokenizer& tokenizer =
+      model.reranker_tokenizer != nullptr ? *model.reranker_tokenizer : *model.tokenizer;
+  const uint32_t most = model.spec.picture.reranker_tokens;
+  auto ids = tokenizer.Encode(text, /*add_special=*/true);
+  if (!ids.ok() || ids->size() <= most) return ids;
+  auto cut = tokenizer.EncodePadded(text, most);
+  if (!cut.ok()) return cut.status();
+  return std::move(cut->ids);
+}
+
+absl::Status SetPaintingPrompts(const GenerateRequest& proto, GenerationPlan* plan) {
+  const auto source = PaintingSource(proto, *plan->model);
+  if (!source.ok()) return source.status();
+  std::vector<uint32_t> score_prompt;
+  if (plan->chosen > 0) {
+    auto ids = ScorePrompt(PlainPrompt(proto), *plan->model);
+    if (!ids.ok()) return ids.status();
+    score_prompt = *std::move(ids);
   }
+  SetPaintingPrompt(*source, score_prompt, plan);
+  return absl::OkStatus();
+}
+
+absl::Status SetPicturePrompts(const GenerateRequest& proto, GenerationPlan* plan) {
   auto prompt = proto.has_token_ids() ? PadTokenIds(proto, *plan->model)
                                       : PictureWords("prompt", PlainPrompt(proto), *plan->model);
   if (!prompt.ok()) return prompt.status();
@@ -229,7 +249,14 @@ absl::Status SetPicturePrompts(const GenerateRequest& proto, GenerationPlan* pla
     if (!ids.ok()) return ids.status();
     negative = *std::move(ids);
   }
+  std::vector<uint32_t> score_prompt;
+  if (plan->chosen > 0) {
+    auto ids = ScorePrompt(PlainPrompt(proto), *plan->model);
+    if (!ids.ok()) return ids.status();
+    score_prompt = *std::move(ids);
+  }
   for (SampleJob& sample : plan->request.samples) {
+    std::get<PictureJob>(sample).score_prompt = score_prompt;
     std::get<PictureJob>(sample).prompt = *prompt;
     std::get<PictureJob>(sample).negative_prompt = negative;
   }
@@ -309,6 +336,9 @@ size_t PromptBytes(const GenerateRequest& proto) {
 
 absl::Status SetPrompts(const GenerateRequest& proto, GenerationPlan* plan) {
   if (plan->caption) return SetCaptionPrompt(proto, plan);
+  if (plan->paints && plan->model->spec.kind == ModelKind::kPictureTokens) {
+    return SetPaintingPrompts(proto, plan);
+  }
   if (plan->paints) return SetPicturePrompts(proto, plan);
   auto prompt = TextPromptIds(proto, *plan->model);
   if (!prompt.ok()) return prompt.status();

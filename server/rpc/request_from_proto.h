@@ -42,6 +42,7 @@ struct GenerationPlan {
 
   // Pictures.
   EncodeOptions encode;
+  uint32_t chosen = 0;  // so many of the samples, the best by score, are the answer; 0: all
   hanmo::v1::PictureFormat format = hanmo::v1::PICTURE_FORMAT_PNG;
   uint32_t steps_per_event = 1;
 };

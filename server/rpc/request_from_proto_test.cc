@@ -29,7 +29,8 @@ const ModelTable& Models() {
     list.push_back(testing::Painter(1, "painter"));
     list.push_back(testing::BrokenModel(2, "broken"));
     list.push_back(testing::BareModel(3, "bare"));
-    list.push_back(testing::Scribe(4, "scribe"));
+    list.push_back(testing::Painter(4, "unscored"));
+    list.back().spec.picture.reranker_tokens = 0;
     return new ModelTable(std::move(list));
   }();
   return models;
@@ -140,6 +141,14 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{"GuidanceNan", "picture { guidance: nan }", "picture.guidance", "got nan", kPaint},
         BadField{"CountZero", "picture { count: 0 }", "picture.count", "[1, 16]", kPaint},
         BadField{"CountTooLarge", "picture { count: 17 }", "picture.count", "[1, 16]", kPaint},
+        BadField{"BestOfZero", "picture { best_of: 0 }", "picture.best_of", "[1, 64]", kPaint},
+        BadField{"BestOfFewerThanCount", "picture { count: 4 best_of: 3 }", "picture.best_of",
+                 "[4, 64]", kPaint},
+        BadField{"BestOfTooMany", "picture { best_of: 65 }", "picture.best_of", "[1, 64]", kPaint},
+        BadField{"BestOfIds", "token_ids { ids: 2 } picture { best_of: 2 }", "picture.best_of",
+                 "absent with token_ids", R"(model: "painter")"},
+        BadField{"BestOfUnscored", "picture { best_of: 2 }", "picture.best_of", "no reranker",
+                 R"(model: "unscored" prompt: "山")"},
         BadField{"Sampler", R"(picture { sampler: "heun" })", "picture.sampler",
                  "one of ddim, pndm, euler, euler_a, dpmpp_2m, lcm, unipc", kPaint},
         BadField{"QualityOfPng", "picture { quality: 80 }", "picture.quality", "absent for PNG",
@@ -311,6 +320,27 @@ TEST(RequestFromProtoTest, PictureDefaultsAndFields) {
   EXPECT_THAT(second.negative_prompt, ::testing::IsEmpty());  // guidance 1 runs without it
   EXPECT_EQ(plan->encode.encoding, PictureEncoding::kWebp);
   EXPECT_EQ(plan->encode.quality, 70u);
+}
+
+TEST(RequestFromProtoTest, CandidatesAreScoredAgainstTheWords) {
+  auto plan = Plan(Proto(R"(model: "painter" prompt: "山水" picture {
+      seed: 18446744073709551615 count: 2 best_of: 64 })"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->chosen, 2u);
+  ASSERT_THAT(plan->request.samples, SizeIs(64));
+  const auto& last = std::get<PictureJob>(plan->request.samples[63]);
+  EXPECT_EQ(last.seed, 62u);
+  EXPECT_THAT(last.score_prompt, ElementsAre(2, 5, 6, 3)) << "framed, not padded";
+
+  plan = Plan(Proto(R"(model: "painter" prompt: "一二三一二三" picture { best_of: 1 })"));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_THAT(std::get<PictureJob>(plan->request.samples[0]).score_prompt,
+              ElementsAre(2, 7, 8, 9, 7, 3))
+      << "cut where the reranker reads no further";
+
+  plan = Plan(Proto(R"(model: "painter" prompt: "山水" picture { count: 2 })"));
+  EXPECT_EQ(plan->chosen, 0u);
+  EXPECT_THAT(std::get<PictureJob>(plan->request.samples[0]).score_prompt, ::testing::IsEmpty());
 }
 
 TEST(RequestFromProtoTest, TokenIdsOfAPictureArePadded) {

@@ -83,7 +83,8 @@ absl::Status SetCaptionPrompt(const GenerateRequest& proto, GenerationPlan* plan
   return absl::OkStatus();
 }
 
-void SetPaintingPrompt(const std::vector<uint32_t>& source, GenerationPlan* plan) {
+void SetPaintingPrompt(const std::vector<uint32_t>& source,
+                       const std::vector<uint32_t>& score_prompt, GenerationPlan* plan) {
   const PictureTokensSpec& model = plan->model->spec.tokens;
   std::vector<uint32_t> prompt = source;
   plan->padding = PadToPages(model.pad, &prompt);
@@ -92,6 +93,7 @@ void SetPaintingPrompt(const std::vector<uint32_t>& source, GenerationPlan* plan
     auto& job = std::get<TextJob>(sample);
     job.prompt = prompt;
     job.source_tokens = static_cast<uint32_t>(source.size());
+    job.score_prompt = score_prompt;
   }
 }
 

@@ -27,8 +27,10 @@ absl::Status ReadPicture(const hanmo::v1::GenerateRequest& proto, GenerationPlan
 // target so far. INVALID_ARGUMENT when these leave no room.
 absl::Status SetCaptionPrompt(const hanmo::v1::GenerateRequest& proto, GenerationPlan* plan);
 
-// Of pictures: `source` is the prompt in its frame, within the model's length.
-void SetPaintingPrompt(const std::vector<uint32_t>& source, GenerationPlan* plan);
+// Of pictures: `source` is the prompt in its frame, within the model's length; `score_prompt` is
+// what they are scored against, or empty.
+void SetPaintingPrompt(const std::vector<uint32_t>& source,
+                       const std::vector<uint32_t>& score_prompt, GenerationPlan* plan);
 
 }  // namespace hanmo
 

@@ -121,6 +121,19 @@ TEST_F(TokenPicturesTest, APromptMayBeAsLongAsTheModelReads) {
   EXPECT_EQ(Error(letters(19)), "prompt: must be at most 20 tokens for this model, got 21");
 }
 
+TEST_F(TokenPicturesTest, CandidatesAreScoredAgainstTheWords) {
+  EXPECT_THAT(Error(absl::StrCat(kPaint, "picture { best_of: 4 }")), HasSubstr("has no reranker"));
+  std::vector<Model> list;
+  list.push_back(testing::Scribe(0, "scribe"));
+  list.back().spec.picture.reranker_tokens = 4;
+  models_ = std::make_unique<ModelTable>(std::move(list));
+  const auto plan = Plan(Proto(absl::StrCat(kPaint, "picture { best_of: 4 count: 2 }")));
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->chosen, 2u);
+  ASSERT_THAT(plan->request.samples, SizeIs(4));
+  EXPECT_THAT(std::get<TextJob>(plan->request.samples[3]).score_prompt, ElementsAre(2, 5, 6, 3));
+}
+
 TEST_F(TokenPicturesTest, WhatBelongsToDenoisingIsRefused) {
   for (const char* field : {"negative_prompt: \"a\"", "steps: 4", "guidance: 1",
                             "sampler: \"ddim\"", "min_steps: 1", "preview_every_steps: 1"}) {

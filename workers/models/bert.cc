@@ -24,12 +24,12 @@ struct BertTextEncoder::Config {
   double eps = 1e-12;
   Activation activation = Activation::kGelu;
 
-  static absl::StatusOr<Config> FromJson(const nlohmann::json& json);
+  static absl::StatusOr<Config> FromJson(const nlohmann::json& json, const std::string& model);
 };
 
 absl::StatusOr<BertTextEncoder::Config> BertTextEncoder::Config::FromJson(
-    const nlohmann::json& json) {
-  ModelConfig config(json, "text_encoder");
+    const nlohmann::json& json, const std::string& model) {
+  ModelConfig config(json, model);
   Config bert;
   bert.vocabulary = config.Integer("vocab_size", 30522, {1, 1 << 24});
   bert.width = config.Integer("hidden_size", 768);
@@ -85,8 +85,6 @@ BertTextEncoder::BertTextEncoder(const WeightScope& weights, const Config& confi
 
 absl::StatusOr<std::unique_ptr<BertTextEncoder>> BertTextEncoder::Load(Checkpoint& checkpoint,
                                                                        ModelOptions options) {
-  const absl::StatusOr<Config> config = Config::FromJson(checkpoint.config());
-  if (!config.ok()) return config.status();
   // Checkpoints converted from TensorFlow call a norm's weight and bias gamma and beta.
   const absl::Status renamed = checkpoint.Rename([](absl::string_view name) {
     std::string stripped(absl::StripPrefix(name, "bert."));
@@ -99,8 +97,15 @@ absl::StatusOr<std::unique_ptr<BertTextEncoder>> BertTextEncoder::Load(Checkpoin
     return stripped;
   });
   if (!renamed.ok()) return renamed;
+  return LoadFrom(WeightScope(checkpoint), checkpoint.config(), options, "text_encoder");
+}
+
+absl::StatusOr<std::unique_ptr<BertTextEncoder>> BertTextEncoder::LoadFrom(
+    const WeightScope& weights, const nlohmann::json& json, ModelOptions options,
+    const std::string& model) {
+  const absl::StatusOr<Config> config = Config::FromJson(json, model);
+  if (!config.ok()) return config.status();
   at::NoGradGuard no_grad;
-  const WeightScope weights(checkpoint);
   std::unique_ptr<BertTextEncoder> encoder(new BertTextEncoder(weights, *config, options));
   if (!weights.status().ok()) return weights.status();
   return encoder;

@@ -1,10 +1,13 @@
-// The text encoder of Taiyi-Stable-Diffusion (transformers' BertModel without its pooler).
+// The text encoder of Taiyi-Stable-Diffusion and of Chinese CLIP models (transformers' BertModel
+// without its pooler).
 #ifndef HANMO_WORKERS_MODELS_BERT_H_
 #define HANMO_WORKERS_MODELS_BERT_H_
 
 #include <ATen/ATen.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -22,6 +25,12 @@ class BertTextEncoder : public TextEncoder {
   // Takes names with or without the prefix "bert."; heads and poolers are ignored.
   static absl::StatusOr<std::unique_ptr<BertTextEncoder>> Load(Checkpoint& checkpoint,
                                                                ModelOptions options);
+  // The same from tensors below `weights`, named as in BertModel, and BertConfig's keys; `model`
+  // names the component in errors.
+  static absl::StatusOr<std::unique_ptr<BertTextEncoder>> LoadFrom(const WeightScope& weights,
+                                                                   const nlohmann::json& config,
+                                                                   ModelOptions options,
+                                                                   const std::string& model);
 
   // All tokens are of type 0 and no attention mask is applied.
   at::Tensor Encode(const at::Tensor& ids) const override;

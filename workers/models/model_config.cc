@@ -1,7 +1,6 @@
 #include "workers/models/model_config.h"
 
 #include <cmath>
-#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -13,10 +12,10 @@ constexpr size_t kMaxListLength = 64;
 
 }  // namespace
 
-ModelConfig::ModelConfig(const nlohmann::json& config, std::string model)
-    : config_(config), model_(std::move(model)) {
+ModelConfig::ModelConfig(const nlohmann::json& config, std::string model, std::string file)
+    : config_(config), origin_(absl::StrCat(model, " ", file)) {
   if (!config.is_object()) {
-    status_ = absl::InvalidArgumentError(absl::StrCat(model_, " config.json: must be an object"));
+    status_ = absl::InvalidArgumentError(absl::StrCat(origin_, ": must be an object"));
   }
 }
 
@@ -108,7 +107,7 @@ void ModelConfig::Require(absl::string_view key, const nlohmann::json& supported
 
 void ModelConfig::Fail(absl::string_view key, absl::string_view problem) {
   if (!status_.ok()) return;
-  status_ = absl::InvalidArgumentError(absl::StrCat(model_, " config.json: ", key, ": ", problem));
+  status_ = absl::InvalidArgumentError(absl::StrCat(origin_, ": ", key, ": ", problem));
 }
 
 const nlohmann::json* ModelConfig::Find(absl::string_view key) const {

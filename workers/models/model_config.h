@@ -23,8 +23,8 @@ struct Range {
 // shorter than the JSON it reads.
 class ModelConfig {
  public:
-  // `model` names the component in errors.
-  ModelConfig(const nlohmann::json& config, std::string model);
+  // `model` names the component in errors, and `file` what the keys are in.
+  ModelConfig(const nlohmann::json& config, std::string model, std::string file = "config.json");
 
   int64_t Integer(absl::string_view key, int64_t absent, Range range = {1, 65536});
   double Real(absl::string_view key, double absent, Range range = {});
@@ -49,7 +49,7 @@ class ModelConfig {
   double Number(absl::string_view key, const nlohmann::json& value, Range range);
 
   const nlohmann::json& config_;
-  const std::string model_;
+  const std::string origin_;  // component and file
   absl::Status status_;
 };
 

@@ -885,7 +885,7 @@ type PictureParameters struct {
 	// model's.
 	Guidance *float32 `protobuf:"fixed32,5,opt,name=guidance,proto3,oneof" json:"guidance,omitempty"`
 	// The same seed gives the same picture, as diffusers paints it on a CPU. Default: drawn by the
-	// server and returned. Picture i of count uses seed + i.
+	// server and returned. Picture i of count, or candidate i of best_of, uses seed + i.
 	Seed *uint64 `protobuf:"varint,6,opt,name=seed,proto3,oneof" json:"seed,omitempty"`
 	// Pictures to make from this prompt, 1 to 16. Default 1.
 	Count *uint32 `protobuf:"varint,7,opt,name=count,proto3,oneof" json:"count,omitempty"`
@@ -902,6 +902,10 @@ type PictureParameters struct {
 	// Consent to fewer steps, down to so many, 1 to `steps`, where the call's deadline could not be
 	// met otherwise; the picture tells how many it has. Default: none, such a call is refused.
 	MinSteps *uint32 `protobuf:"varint,12,opt,name=min_steps,json=minSteps,proto3,oneof" json:"min_steps,omitempty"`
+	// Candidates to paint, count to 64, of which the `count` best are returned, best first: those that
+	// the model's reranker finds closest to the words of the prompt. Needs a model with a reranker,
+	// and no token_ids. Default: as many as count, and nothing is scored.
+	BestOf *uint32 `protobuf:"varint,13,opt,name=best_of,json=bestOf,proto3,oneof" json:"best_of,omitempty"`
 	// How picture tokens are drawn, each with its range of TextParameters. Defaults: the checkpoint's,
 	// else 1, 0 and 1.
 	Temperature   *float32 `protobuf:"fixed32,14,opt,name=temperature,proto3,oneof" json:"temperature,omitempty"`
@@ -1025,6 +1029,13 @@ func (x *PictureParameters) GetMinSteps() uint32 {
 	return 0
 }
 
+func (x *PictureParameters) GetBestOf() uint32 {
+	if x != nil && x.BestOf != nil {
+		return *x.BestOf
+	}
+	return 0
+}
+
 func (x *PictureParameters) GetTemperature() float32 {
 	if x != nil && x.Temperature != nil {
 		return *x.Temperature
@@ -1050,7 +1061,7 @@ type GenerateResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	RequestId string                 `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	Model     string                 `protobuf:"bytes,2,opt,name=model,proto3" json:"model,omitempty"`
-	// In order of index.
+	// In order of index; with best_of in order of score, best first, the lower index first of equals.
 	Outputs []*Output `protobuf:"bytes,3,rep,name=outputs,proto3" json:"outputs,omitempty"`
 	Usage   *Usage    `protobuf:"bytes,4,opt,name=usage,proto3" json:"usage,omitempty"`
 	Timings *Timings  `protobuf:"bytes,5,opt,name=timings,proto3" json:"timings,omitempty"`
@@ -1134,7 +1145,7 @@ func (x *GenerateResponse) GetVersion() uint32 {
 
 type Output struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 0 to n - 1 (texts) or count - 1 (pictures).
+	// 0 to n - 1 (texts), count - 1 (pictures), or best_of - 1: which of the candidates this is.
 	Index uint32 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	// Types that are valid to be assigned to Output:
 	//
@@ -1435,7 +1446,10 @@ type Picture struct {
 	// As asked for, or fewer where min_steps allowed it. Of a picture painted by tokens: its tokens.
 	Steps uint32 `protobuf:"varint,6,opt,name=steps,proto3" json:"steps,omitempty"`
 	// Empty where it was painted by tokens.
-	Sampler       string `protobuf:"bytes,7,opt,name=sampler,proto3" json:"sampler,omitempty"`
+	Sampler string `protobuf:"bytes,7,opt,name=sampler,proto3" json:"sampler,omitempty"`
+	// With best_of: how well the picture fits the prompt, as the cosine of the reranker's projected
+	// and normalised features of both, -1 to 1. Scores of different models can't be compared.
+	Score         *float32 `protobuf:"fixed32,8,opt,name=score,proto3,oneof" json:"score,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1517,6 +1531,13 @@ func (x *Picture) GetSampler() string {
 		return x.Sampler
 	}
 	return ""
+}
+
+func (x *Picture) GetScore() float32 {
+	if x != nil && x.Score != nil {
+		return *x.Score
+	}
+	return 0
 }
 
 type GenerateStreamResponse struct {
@@ -1734,7 +1755,7 @@ type StepUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Index uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	// Step `step` of `steps` is done. Of a picture painted by tokens, which are its steps, one event
-	// comes for each row of tokens.
+	// comes for each row of tokens. With best_of all candidates' steps are told.
 	Step          uint32 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
 	Steps         uint32 `protobuf:"varint,3,opt,name=steps,proto3" json:"steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1922,7 +1943,8 @@ func (x *Preview) GetData() []byte {
 	return nil
 }
 
-// Chunks of one index come in order and joined give the encoded file. Each is below 1 MiB.
+// Chunks of one index come in order and joined give the encoded file. Each is below 1 MiB. With
+// best_of they come for the chosen pictures alone, once all are scored.
 type PictureChunk struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Index  uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -2603,7 +2625,7 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\x05_seedB\x04\n" +
 	"\x02_nB\v\n" +
 	"\t_logprobsB\r\n" +
-	"\v_min_tokens\"\xf8\x04\n" +
+	"\v_min_tokens\"\xa2\x05\n" +
 	"\x11PictureParameters\x12'\n" +
 	"\x0fnegative_prompt\x18\x01 \x01(\tR\x0enegativePrompt\x12\x19\n" +
 	"\x05width\x18\x02 \x01(\rH\x00R\x05width\x88\x01\x01\x12\x1b\n" +
@@ -2617,11 +2639,12 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\aquality\x18\n" +
 	" \x01(\rH\x06R\aquality\x88\x01\x01\x12.\n" +
 	"\x13preview_every_steps\x18\v \x01(\rR\x11previewEverySteps\x12 \n" +
-	"\tmin_steps\x18\f \x01(\rH\aR\bminSteps\x88\x01\x01\x12%\n" +
-	"\vtemperature\x18\x0e \x01(\x02H\bR\vtemperature\x88\x01\x01\x12\x18\n" +
-	"\x05top_k\x18\x0f \x01(\rH\tR\x04topK\x88\x01\x01\x12\x18\n" +
-	"\x05top_p\x18\x10 \x01(\x02H\n" +
-	"R\x04topP\x88\x01\x01B\b\n" +
+	"\tmin_steps\x18\f \x01(\rH\aR\bminSteps\x88\x01\x01\x12\x1c\n" +
+	"\abest_of\x18\r \x01(\rH\bR\x06bestOf\x88\x01\x01\x12%\n" +
+	"\vtemperature\x18\x0e \x01(\x02H\tR\vtemperature\x88\x01\x01\x12\x18\n" +
+	"\x05top_k\x18\x0f \x01(\rH\n" +
+	"R\x04topK\x88\x01\x01\x12\x18\n" +
+	"\x05top_p\x18\x10 \x01(\x02H\vR\x04topP\x88\x01\x01B\b\n" +
 	"\x06_widthB\t\n" +
 	"\a_heightB\b\n" +
 	"\x06_stepsB\v\n" +
@@ -2631,7 +2654,9 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\n" +
 	"\b_qualityB\f\n" +
 	"\n" +
-	"_min_stepsB\x0e\n" +
+	"_min_stepsB\n" +
+	"\n" +
+	"\b_best_ofB\x0e\n" +
 	"\f_temperatureB\b\n" +
 	"\x06_top_kB\b\n" +
 	"\x06_top_p\"\xe1\x01\n" +
@@ -2662,7 +2687,7 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\x03top\x18\x03 \x03(\v2\x1f.hanmo.v1.TokenLogprobCandidateR\x03top\"L\n" +
 	"\x15TokenLogprobCandidate\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\rR\atokenId\x12\x18\n" +
-	"\alogprob\x18\x02 \x01(\x02R\alogprob\"\xc0\x01\n" +
+	"\alogprob\x18\x02 \x01(\x02R\alogprob\"\xe5\x01\n" +
 	"\aPicture\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12/\n" +
 	"\x06format\x18\x02 \x01(\x0e2\x17.hanmo.v1.PictureFormatR\x06format\x12\x14\n" +
@@ -2670,7 +2695,9 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\x06height\x18\x04 \x01(\rR\x06height\x12\x12\n" +
 	"\x04seed\x18\x05 \x01(\x04R\x04seed\x12\x14\n" +
 	"\x05steps\x18\x06 \x01(\rR\x05steps\x12\x18\n" +
-	"\asampler\x18\a \x01(\tR\asampler\"\xc0\x02\n" +
+	"\asampler\x18\a \x01(\tR\asampler\x12\x19\n" +
+	"\x05score\x18\b \x01(\x02H\x00R\x05score\x88\x01\x01B\b\n" +
+	"\x06_score\"\xc0\x02\n" +
 	"\x16GenerateStreamResponse\x12/\n" +
 	"\x06queued\x18\x01 \x01(\v2\x15.hanmo.v1.QueueUpdateH\x00R\x06queued\x12*\n" +
 	"\x04step\x18\x02 \x01(\v2\x14.hanmo.v1.StepUpdateH\x00R\x04step\x12)\n" +
@@ -2885,6 +2912,7 @@ func file_hanmo_v1_generation_proto_init() {
 		(*Output_Text)(nil),
 		(*Output_Picture)(nil),
 	}
+	file_hanmo_v1_generation_proto_msgTypes[14].OneofWrappers = []any{}
 	file_hanmo_v1_generation_proto_msgTypes[15].OneofWrappers = []any{
 		(*GenerateStreamResponse_Queued)(nil),
 		(*GenerateStreamResponse_Step)(nil),

@@ -877,6 +877,8 @@ type PictureModel struct {
 	Samplers        []string `protobuf:"bytes,10,rep,name=samplers,proto3" json:"samplers,omitempty"`
 	// Longest prompt in tokens; longer prompts are refused.
 	PromptTokens uint32 `protobuf:"varint,11,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
+	// It can score its pictures: requests may have best_of.
+	HasReranker bool `protobuf:"varint,12,opt,name=has_reranker,json=hasReranker,proto3" json:"has_reranker,omitempty"`
 	// It draws a picture token by token (as ERNIE-ViLG 1.0 does) instead of denoising it, in its
 	// default size only: it takes temperature, top_k and top_p, and has no steps, guidance and
 	// samplers to choose. Its default_steps are the tokens of a picture.
@@ -884,8 +886,10 @@ type PictureModel struct {
 	DefaultTemperature float32 `protobuf:"fixed32,14,opt,name=default_temperature,json=defaultTemperature,proto3" json:"default_temperature,omitempty"`
 	DefaultTopK        uint32  `protobuf:"varint,15,opt,name=default_top_k,json=defaultTopK,proto3" json:"default_top_k,omitempty"`
 	DefaultTopP        float32 `protobuf:"fixed32,16,opt,name=default_top_p,json=defaultTopP,proto3" json:"default_top_p,omitempty"`
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// From how many candidates the checkpoint's makers choose the best (best_of); 0: they say nothing.
+	SuggestedBestOf uint32 `protobuf:"varint,17,opt,name=suggested_best_of,json=suggestedBestOf,proto3" json:"suggested_best_of,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PictureModel) Reset() {
@@ -995,6 +999,13 @@ func (x *PictureModel) GetPromptTokens() uint32 {
 	return 0
 }
 
+func (x *PictureModel) GetHasReranker() bool {
+	if x != nil {
+		return x.HasReranker
+	}
+	return false
+}
+
 func (x *PictureModel) GetPaintsByTokens() bool {
 	if x != nil {
 		return x.PaintsByTokens
@@ -1019,6 +1030,13 @@ func (x *PictureModel) GetDefaultTopK() uint32 {
 func (x *PictureModel) GetDefaultTopP() float32 {
 	if x != nil {
 		return x.DefaultTopP
+	}
+	return 0
+}
+
+func (x *PictureModel) GetSuggestedBestOf() uint32 {
+	if x != nil {
+		return x.SuggestedBestOf
 	}
 	return 0
 }
@@ -1082,7 +1100,7 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\rdefault_top_k\x18\x06 \x01(\rR\vdefaultTopK\x12\"\n" +
 	"\rdefault_top_p\x18\a \x01(\x02R\vdefaultTopP\x12<\n" +
 	"\x1adefault_repetition_penalty\x18\b \x01(\x02R\x18defaultRepetitionPenalty\x12,\n" +
-	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\"\xaf\x04\n" +
+	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\"\xfe\x04\n" +
 	"\fPictureModel\x12#\n" +
 	"\rdefault_width\x18\x01 \x01(\rR\fdefaultWidth\x12%\n" +
 	"\x0edefault_height\x18\x02 \x01(\rR\rdefaultHeight\x12#\n" +
@@ -1095,11 +1113,13 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\x0fdefault_sampler\x18\t \x01(\tR\x0edefaultSampler\x12\x1a\n" +
 	"\bsamplers\x18\n" +
 	" \x03(\tR\bsamplers\x12#\n" +
-	"\rprompt_tokens\x18\v \x01(\rR\fpromptTokens\x12(\n" +
+	"\rprompt_tokens\x18\v \x01(\rR\fpromptTokens\x12!\n" +
+	"\fhas_reranker\x18\f \x01(\bR\vhasReranker\x12(\n" +
 	"\x10paints_by_tokens\x18\r \x01(\bR\x0epaintsByTokens\x12/\n" +
 	"\x13default_temperature\x18\x0e \x01(\x02R\x12defaultTemperature\x12\"\n" +
 	"\rdefault_top_k\x18\x0f \x01(\rR\vdefaultTopK\x12\"\n" +
-	"\rdefault_top_p\x18\x10 \x01(\x02R\vdefaultTopP*g\n" +
+	"\rdefault_top_p\x18\x10 \x01(\x02R\vdefaultTopP\x12*\n" +
+	"\x11suggested_best_of\x18\x11 \x01(\rR\x0fsuggestedBestOf*g\n" +
 	"\x04Task\x12\x14\n" +
 	"\x10TASK_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11TASK_TEXT_TO_TEXT\x10\x01\x12\x18\n" +

@@ -27,6 +27,7 @@ type imageRequest struct {
 	MinSteps       *uint32  `json:"min_steps"`
 	Guidance       *float32 `json:"guidance"`
 	Sampler        string   `json:"sampler"`
+	BestOf         *uint32  `json:"best_of"`
 
 	Quality    *string `json:"quality"`
 	Background *string `json:"background"`
@@ -58,6 +59,7 @@ var imageNames = fieldNames{
 	"picture.format":              "output_format",
 	"picture.quality":             "output_compression",
 	"picture.preview_every_steps": "partial_images",
+	"picture.best_of":             "best_of",
 }
 
 func (a *API) images(w http.ResponseWriter, r *http.Request) error {
@@ -120,6 +122,7 @@ func (b *imageRequest) toHanmo() (*hanmov1.GenerateRequest, error) {
 	picture := &hanmov1.PictureParameters{
 		NegativePrompt: b.NegativePrompt, Steps: b.Steps, MinSteps: b.MinSteps, Guidance: b.Guidance,
 		Seed: b.Seed, Count: b.N, Sampler: b.Sampler, Quality: b.OutputCompression,
+		BestOf: b.BestOf,
 	}
 	if b.OutputFormat != nil {
 		picture.Format = formats[*b.OutputFormat]
@@ -190,10 +193,20 @@ type image struct {
 	B64JSON string `json:"b64_json"`
 	Seed    uint64 `json:"seed"`
 	Steps   uint32 `json:"steps"`
+	// With best_of.
+	Score *float32 `json:"score,omitempty"`
 }
 
 func sizeOf(picture *hanmov1.Picture) string {
 	return fmt.Sprintf("%dx%d", picture.GetWidth(), picture.GetHeight())
+}
+
+// scoreOf is nil for a picture that was not scored.
+func scoreOf(picture *hanmov1.Picture) *float32 {
+	if picture == nil {
+		return nil
+	}
+	return picture.Score
 }
 
 func imagesOf(response *hanmov1.GenerateResponse, created int64) *imagesAnswer {
@@ -203,12 +216,13 @@ func imagesOf(response *hanmov1.GenerateResponse, created int64) *imagesAnswer {
 		answer.OutputFormat, answer.Size = formatName(picture.GetFormat()), sizeOf(picture)
 		answer.Data = append(answer.Data, image{
 			B64JSON: base64.StdEncoding.EncodeToString(picture.GetData()),
-			Seed:    picture.GetSeed(), Steps: picture.GetSteps()})
+			Seed:    picture.GetSeed(), Steps: picture.GetSteps(), Score: scoreOf(picture)})
 	}
 	return answer
 }
 
-// imageEvents makes the events of a stream of pictures. `index` tells which of n it is.
+// imageEvents makes the events of a stream of pictures. `index` tells which of n, or of the
+// candidates, it is.
 type imageEvents struct {
 	created  int64
 	partials uint32            // partial images of each picture at most
@@ -217,16 +231,17 @@ type imageEvents struct {
 }
 
 type imageEvent struct {
-	Type              string  `json:"type"`
-	B64JSON           string  `json:"b64_json"`
-	CreatedAt         int64   `json:"created_at"`
-	Background        string  `json:"background"`
-	OutputFormat      string  `json:"output_format"`
-	Size              string  `json:"size,omitempty"`
-	Index             uint32  `json:"index"`
-	PartialImageIndex *uint32 `json:"partial_image_index,omitempty"`
-	Seed              *uint64 `json:"seed,omitempty"`
-	Steps             *uint32 `json:"steps,omitempty"`
+	Type              string   `json:"type"`
+	B64JSON           string   `json:"b64_json"`
+	CreatedAt         int64    `json:"created_at"`
+	Background        string   `json:"background"`
+	OutputFormat      string   `json:"output_format"`
+	Size              string   `json:"size,omitempty"`
+	Index             uint32   `json:"index"`
+	PartialImageIndex *uint32  `json:"partial_image_index,omitempty"`
+	Seed              *uint64  `json:"seed,omitempty"`
+	Steps             *uint32  `json:"steps,omitempty"`
+	Score             *float32 `json:"score,omitempty"`
 }
 
 func (e *imageEvents) begin(string) {}
@@ -250,7 +265,7 @@ func (e *imageEvents) translate(event *hanmov1.GenerateStreamResponse, out *even
 			picture := output.GetPicture()
 			e.send(out, &imageEvent{Type: "image_generation.completed",
 				OutputFormat: formatName(picture.GetFormat()), Size: sizeOf(picture), Index: output.Index,
-				Seed: &picture.Seed, Steps: &picture.Steps}, e.files[output.Index])
+				Seed: &picture.Seed, Steps: &picture.Steps, Score: scoreOf(picture)}, e.files[output.Index])
 		}
 	}
 	return nil

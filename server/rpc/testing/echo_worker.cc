@@ -18,6 +18,7 @@ Pixels Noise(uint32_t width, uint32_t height) {
 uint32_t SeenIn(const std::string& rgb, uint32_t place) {
   return 5 + static_cast<unsigned char>(rgb[3 * place % rgb.size()]) % 5;
 }
+float ScoreOf(uint64_t seed) { return static_cast<float>(seed * 7 % 11) / 11; }
 
 void EchoWorker::Hold() {
   absl::MutexLock lock(&mu_);
@@ -144,6 +145,7 @@ void EchoWorker::Paint(StepKind kind, const Row& row, Sample* sample, RowResult*
   if (kind == StepKind::kPictureEncode) return;
   if (const auto* text = std::get_if<TextJob>(&sample->job)) {
     result->picture = Noise(text->paint_width, text->paint_height);
+    if (!text->score_prompt.empty()) result->score = ScoreOf(text->sampling.seed);
     sample->ended = true;
     return;
   }
@@ -154,6 +156,7 @@ void EchoWorker::Paint(StepKind kind, const Row& row, Sample* sample, RowResult*
   if (kind == StepKind::kDenoise && row.preview) result->preview = Noise(8, 8);
   if (kind == StepKind::kVaeDecode) {
     result->picture = Noise(job.width, job.height);
+    if (!job.score_prompt.empty()) result->score = ScoreOf(job.seed);
     sample->ended = true;
   }
 }

@@ -67,6 +67,8 @@ class EchoWorker : public WorkerLink {
 
 // The picture that EchoWorker paints.
 Pixels Noise(uint32_t width, uint32_t height);
+// And its score, where one is asked for: eleven different ones for eleven seeds in a row.
+float ScoreOf(uint64_t seed);
 
 // The token at `place` of what it writes about a picture: one of Painter's Chinese words, by the
 // red of its pixels in order.

@@ -76,6 +76,8 @@ Model Painter(ModelId id, const std::string& name) {
   model.spec.picture.sampler = "pndm";
   model.spec.picture.prompt_tokens = 8;
   model.spec.picture.vocabulary_size = 36;
+  model.spec.picture.reranker_tokens = 6;
+  model.spec.picture.reranker_vocabulary = 36;
   model.tokenizer = Make(files);
   return model;
 }

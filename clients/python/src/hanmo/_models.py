@@ -91,6 +91,8 @@ class PictureModel:
     samplers: tuple[str, ...]
     prompt_tokens: int
     """Longest prompt."""
+    has_reranker: bool
+    """Requests may have best_of."""
 
 
 @dataclass(frozen=True)

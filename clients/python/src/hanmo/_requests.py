@@ -116,6 +116,9 @@ class PictureOptions(GenerateOptions, total=False):
     """Of JPEG and WebP, 1 to 100."""
     preview_every_steps: int
     """Small pictures on the way, of streams."""
+    best_of: int
+    """Candidates to paint, count to 64; the `count` that fit the prompt best are returned, best
+    first. Needs a model with a reranker. Default: nothing is scored."""
     temperature: float
     """Of models that paint by tokens; 0 always takes the likeliest."""
     top_k: int

@@ -79,6 +79,8 @@ class Picture:
     """Asked for or drawn."""
     steps: int
     sampler: str
+    score: float | None = None
+    """With best_of: how well it fits the prompt, -1 to 1."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the file as it came; its format does not follow from the path."""
@@ -196,6 +198,7 @@ def _picture(output: generation_pb2.Output) -> Picture:
         seed=picture.seed,
         steps=picture.steps,
         sampler=picture.sampler,
+        score=picture.score if picture.HasField("score") else None,
     )
 
 

@@ -151,11 +151,12 @@ class Parts(_message.Message):
     def __init__(self, parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ...) -> None: ...
 
 class Picture(_message.Message):
-    __slots__ = ["data", "format", "height", "sampler", "seed", "steps", "width"]
+    __slots__ = ["data", "format", "height", "sampler", "score", "seed", "steps", "width"]
     DATA_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     HEIGHT_FIELD_NUMBER: _ClassVar[int]
     SAMPLER_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
@@ -163,10 +164,11 @@ class Picture(_message.Message):
     format: PictureFormat
     height: int
     sampler: str
+    score: float
     seed: int
     steps: int
     width: int
-    def __init__(self, data: _Optional[bytes] = ..., format: _Optional[_Union[PictureFormat, str]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., sampler: _Optional[str] = ...) -> None: ...
+    def __init__(self, data: _Optional[bytes] = ..., format: _Optional[_Union[PictureFormat, str]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., seed: _Optional[int] = ..., steps: _Optional[int] = ..., sampler: _Optional[str] = ..., score: _Optional[float] = ...) -> None: ...
 
 class PictureChunk(_message.Message):
     __slots__ = ["data", "format", "height", "index", "offset", "total_bytes", "width"]
@@ -187,7 +189,8 @@ class PictureChunk(_message.Message):
     def __init__(self, index: _Optional[int] = ..., format: _Optional[_Union[PictureFormat, str]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., offset: _Optional[int] = ..., total_bytes: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PictureParameters(_message.Message):
-    __slots__ = ["count", "format", "guidance", "height", "min_steps", "negative_prompt", "preview_every_steps", "quality", "sampler", "seed", "steps", "temperature", "top_k", "top_p", "width"]
+    __slots__ = ["best_of", "count", "format", "guidance", "height", "min_steps", "negative_prompt", "preview_every_steps", "quality", "sampler", "seed", "steps", "temperature", "top_k", "top_p", "width"]
+    BEST_OF_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     GUIDANCE_FIELD_NUMBER: _ClassVar[int]
@@ -203,6 +206,7 @@ class PictureParameters(_message.Message):
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     TOP_P_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
+    best_of: int
     count: int
     format: PictureFormat
     guidance: float
@@ -218,7 +222,7 @@ class PictureParameters(_message.Message):
     top_k: int
     top_p: float
     width: int
-    def __init__(self, negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., sampler: _Optional[str] = ..., format: _Optional[_Union[PictureFormat, str]] = ..., quality: _Optional[int] = ..., preview_every_steps: _Optional[int] = ..., min_steps: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
+    def __init__(self, negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., sampler: _Optional[str] = ..., format: _Optional[_Union[PictureFormat, str]] = ..., quality: _Optional[int] = ..., preview_every_steps: _Optional[int] = ..., min_steps: _Optional[int] = ..., best_of: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
 
 class Preview(_message.Message):
     __slots__ = ["data", "index", "step"]

@@ -100,7 +100,7 @@ class ModelVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., labels: _Optional[_Iterable[str]] = ..., is_default: bool = ...) -> None: ...
 
 class PictureModel(_message.Message):
-    __slots__ = ["default_guidance", "default_height", "default_sampler", "default_steps", "default_temperature", "default_top_k", "default_top_p", "default_width", "max_size", "max_steps", "min_size", "paints_by_tokens", "prompt_tokens", "samplers", "size_multiple"]
+    __slots__ = ["default_guidance", "default_height", "default_sampler", "default_steps", "default_temperature", "default_top_k", "default_top_p", "default_width", "has_reranker", "max_size", "max_steps", "min_size", "paints_by_tokens", "prompt_tokens", "samplers", "size_multiple", "suggested_best_of"]
     DEFAULT_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_SAMPLER_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,7 @@ class PictureModel(_message.Message):
     DEFAULT_TOP_K_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_TOP_P_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_WIDTH_FIELD_NUMBER: _ClassVar[int]
+    HAS_RERANKER_FIELD_NUMBER: _ClassVar[int]
     MAX_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MIN_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -116,6 +117,7 @@ class PictureModel(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SAMPLERS_FIELD_NUMBER: _ClassVar[int]
     SIZE_MULTIPLE_FIELD_NUMBER: _ClassVar[int]
+    SUGGESTED_BEST_OF_FIELD_NUMBER: _ClassVar[int]
     default_guidance: float
     default_height: int
     default_sampler: str
@@ -124,6 +126,7 @@ class PictureModel(_message.Message):
     default_top_k: int
     default_top_p: float
     default_width: int
+    has_reranker: bool
     max_size: int
     max_steps: int
     min_size: int
@@ -131,7 +134,8 @@ class PictureModel(_message.Message):
     prompt_tokens: int
     samplers: _containers.RepeatedScalarFieldContainer[str]
     size_multiple: int
-    def __init__(self, default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., max_size: _Optional[int] = ..., default_steps: _Optional[int] = ..., max_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., default_sampler: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., prompt_tokens: _Optional[int] = ..., paints_by_tokens: bool = ..., default_temperature: _Optional[float] = ..., default_top_k: _Optional[int] = ..., default_top_p: _Optional[float] = ...) -> None: ...
+    suggested_best_of: int
+    def __init__(self, default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., max_size: _Optional[int] = ..., default_steps: _Optional[int] = ..., max_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., default_sampler: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., prompt_tokens: _Optional[int] = ..., has_reranker: bool = ..., paints_by_tokens: bool = ..., default_temperature: _Optional[float] = ..., default_top_k: _Optional[int] = ..., default_top_p: _Optional[float] = ..., suggested_best_of: _Optional[int] = ...) -> None: ...
 
 class StepCost(_message.Message):
     __slots__ = ["height", "kind", "knee_bytes", "knee_rows", "knee_time", "one_row", "one_row_bytes", "steps", "width"]
