@@ -1,5 +1,5 @@
-// Generates greedily with one GPT-2 folder, on command, and prints what each run took: our side of
-// bench/decode.py, which alternates it with the other side.
+// Generates greedily with one text model's folder, on command, and prints what each run took: our
+// side of bench/decode.py, which alternates it with the other side.
 //
 //   bench_decode FOLDER DTYPE THREADS
 //
@@ -17,7 +17,7 @@
 #include <string>
 #include <vector>
 
-#include "workers/models/gpt2.h"
+#include "workers/models/text_model.h"
 #include "workers/models/token_sampler.h"
 
 namespace hanmo {
@@ -36,11 +36,11 @@ struct Stream {
 
 class Decoder {
  public:
-  explicit Decoder(std::unique_ptr<Gpt2> model) : model_(std::move(model)) {}
+  explicit Decoder(std::unique_ptr<TextModel> model) : model_(std::move(model)) {}
 
   // Returns false on an error, which it prints.
-  bool Step(std::vector<Stream>& streams, Gpt2Cache& cache, int64_t cached) {
-    std::vector<Gpt2Row> rows;
+  bool Step(std::vector<Stream>& streams, KvCache& cache, int64_t cached) {
+    std::vector<TextRow> rows;
     for (const Stream& stream : streams) {
       rows.push_back({.tokens = absl::MakeConstSpan(stream.tokens).subspan(cached),
                       .start = cached,
@@ -55,8 +55,8 @@ class Decoder {
     const TokenSampling greedy{.temperature = 0};
     for (size_t i = 0; i < streams.size(); ++i) {
       float* row = last_.data_ptr<float>() + static_cast<int64_t>(i) * last_.stride(0);
-      const auto token = SampleToken({row, static_cast<size_t>(model_->config().vocab_size)},
-                                     greedy, {.generated = streams[i].generated}, {});
+      const auto token = SampleToken({row, static_cast<size_t>(model_->shape().vocab_size)}, greedy,
+                                     {.generated = streams[i].generated}, {});
       if (!token.ok()) {
         std::cerr << token.status() << "\n";
         return false;
@@ -72,16 +72,17 @@ class Decoder {
     int32_t page = 0;
     for (int64_t b = 0; b < batch; ++b) {
       for (int64_t i = 0; i < prompt; ++i) {
-        streams[b].tokens.push_back(PromptToken(b, i, model_->config().vocab_size));
+        streams[b].tokens.push_back(PromptToken(b, i, model_->shape().vocab_size));
       }
-      for (int64_t t = 0; t < positions; t += Gpt2::kPageTokens) streams[b].pages.push_back(page++);
+      for (int64_t t = 0; t < positions; t += TextModel::kPageTokens)
+        streams[b].pages.push_back(page++);
     }
     return streams;
   }
 
   bool Run(int64_t batch, int64_t prompt, int64_t tokens) {
     std::vector<Stream> streams = Prompts(batch, prompt, prompt + tokens);
-    Gpt2Cache cache = model_->MakeCache(batch * static_cast<int64_t>(streams[0].pages.size()));
+    KvCache cache = model_->MakeCache(batch * static_cast<int64_t>(streams[0].pages.size()));
     const auto start = std::chrono::steady_clock::now();
     const std::clock_t cpu_start = std::clock();
     std::chrono::duration<double> first{};
@@ -98,16 +99,16 @@ class Decoder {
 
   bool WriteLogits(int64_t prompt, const std::string& path) {
     std::vector<Stream> streams = Prompts(1, prompt, prompt);
-    Gpt2Cache cache = model_->MakeCache(static_cast<int64_t>(streams[0].pages.size()));
+    KvCache cache = model_->MakeCache(static_cast<int64_t>(streams[0].pages.size()));
     if (!Step(streams, cache, 0)) return false;
     std::ofstream(path, std::ios::binary)
-        .write(reinterpret_cast<const char*>(last_.data_ptr()), model_->config().vocab_size * 4);
+        .write(reinterpret_cast<const char*>(last_.data_ptr()), model_->shape().vocab_size * 4);
     std::cout << "{}" << std::endl;
     return true;
   }
 
  private:
-  std::unique_ptr<Gpt2> model_;
+  std::unique_ptr<TextModel> model_;
   at::Tensor last_;
 };
 
@@ -121,7 +122,7 @@ int Main(const std::string& folder, const std::string& dtype, int threads) {
     std::cerr << checkpoint.status() << "\n";
     return 1;
   }
-  auto model = Gpt2::Load(*checkpoint);
+  auto model = TextModel::Load(*checkpoint);
   if (!model.ok()) {
     std::cerr << model.status() << "\n";
     return 1;

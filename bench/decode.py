@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Decodes a GPT-2 of the 124M shape (random weights) with hanmo and with transformers.generate.
+"""Decodes a text model of a published shape (random weights) with hanmo and with
+transformers.generate.
 
-    bench/decode.py [--program build/release/bin/bench_decode] [--batches 1,16] [--rounds 5]
+    bench/decode.py [--shape gpt2|qwen3-0.6b|ernie-4.5-0.3b] [--batches 1,16] [--rounds 5]
 
 Both sides decode greedily from the same prompts in the same type and number of threads, whole calls:
 prefill, all new tokens, choosing them. The sides alternate within each round; figures are medians,
@@ -28,12 +29,29 @@ def prompt_tokens(batch: int, length: int, vocab: int) -> list[list[int]]:
     return [[(b * 7919 + i * 104729 + 12345) % vocab for i in range(length)] for b in range(batch)]
 
 
-def make_folder(folder: str, dtype: torch.dtype) -> None:
-    torch.manual_seed(0)
-    config = transformers.GPT2Config(
+SHAPES = {
+    "gpt2": lambda: transformers.GPT2Config(
         vocab_size=50258, activation_function="gelu_fast", bos_token_id=50256, eos_token_id=50256
-    )
-    transformers.GPT2LMHeadModel(config).to(dtype).save_pretrained(folder)
+    ),
+    "qwen3-0.6b": lambda: transformers.Qwen3Config(
+        hidden_size=1024,
+        intermediate_size=3072,
+        num_hidden_layers=28,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        max_position_embeddings=40960,
+        tie_word_embeddings=True,
+        rope_theta=1000000,
+    ),
+    "ernie-4.5-0.3b": lambda: transformers.Ernie4_5Config(),
+}
+
+
+def make_folder(folder: str, shape: str, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(SHAPES[shape](), dtype=dtype)
+    model.save_pretrained(folder)
 
 
 class Hanmo:
@@ -64,7 +82,7 @@ class Hanmo:
 
 class Transformers:
     def __init__(self, folder: str, dtype: torch.dtype):
-        self._model = transformers.GPT2LMHeadModel.from_pretrained(folder, dtype=dtype).eval()
+        self._model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
 
     @torch.inference_mode()
     def run(self, batch: int, prompt: int, tokens: int) -> dict:
@@ -102,8 +120,9 @@ def side(samples: list[dict], tokens: int) -> dict:
 
 def main() -> None:
     root = pathlib.Path(__file__).resolve().parent.parent
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=" ".join(__doc__.splitlines()[:2]))
     parser.add_argument("--program", default=str(root / "build/release/bin/bench_decode"))
+    parser.add_argument("--shape", default="gpt2", choices=SHAPES)
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--batches", default="1,16")
     parser.add_argument("--rounds", type=int, default=5)
@@ -117,7 +136,7 @@ def main() -> None:
     dtype = getattr(torch, args.dtype)
     result = {
         "benchmark": "decode",
-        "model": "gpt2 12x768, vocab 50258",
+        "shape": args.shape,
         "dtype": args.dtype,
         "threads": args.threads,
         "prompt": args.prompt,
@@ -128,7 +147,7 @@ def main() -> None:
         "transformers": transformers.__version__,
     }
     with tempfile.TemporaryDirectory() as folder:
-        make_folder(folder, dtype)
+        make_folder(folder, args.shape, dtype)
         ours = Hanmo(args.program, folder, args.dtype, args.threads)
         theirs = Transformers(folder, dtype)
         exact = Transformers(folder, torch.float32).logits(args.prompt)

@@ -1,5 +1,5 @@
-// Writes texts with one GPT-2 folder on the worker's text pipeline, on command, and prints what
-// each run took: for bench/prefix.py and bench/speculation.py, which alternate the sides.
+// Writes texts with one text model's folder on the worker's text pipeline, on command, and prints
+// what each run took: for bench/prefix.py and bench/speculation.py, which alternate the sides.
 //
 //   bench_text_reuse FOLDER DTYPE THREADS
 //
@@ -26,7 +26,7 @@
 namespace hanmo {
 namespace {
 
-constexpr uint32_t kPageTokens = Gpt2::kPageTokens;
+constexpr uint32_t kPageTokens = TextModel::kPageTokens;
 constexpr uint32_t kChunk = 512;
 
 class Clock {

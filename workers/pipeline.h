@@ -42,7 +42,8 @@ struct PipelineOptions {
   const ComputeDevice* device = nullptr;  // outlives the pipeline
   at::ScalarType dtype = at::kFloat;
   bool deterministic = true;
-  uint64_t kv_bytes = 0;  // texts; 0: chosen from the free memory
+  uint64_t kv_bytes = 0;            // texts; 0: chosen from the free memory
+  uint32_t max_context_tokens = 0;  // texts; 0: what the model knows
 };
 
 // "float32", "float16", "bfloat16".

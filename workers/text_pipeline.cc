@@ -14,12 +14,16 @@ namespace hanmo {
 namespace {
 
 // KV pages unless told otherwise: full contexts for this many samples, capped by a share of the
-// memory that is free. Pages take no memory before they are first written.
+// memory that is free, which one long context may exceed. Pages take no memory before they are
+// first written.
 constexpr int64_t kDefaultSamples = 64;
 constexpr uint64_t kMaxCpuKvBytes = 1 << 30;
 constexpr uint64_t kFreeMemoryShare = 4;
+constexpr uint64_t kContextMemoryShare = 2;
 
-int64_t PagesFor(int64_t tokens) { return (tokens + Gpt2::kPageTokens - 1) / Gpt2::kPageTokens; }
+int64_t PagesFor(int64_t tokens) {
+  return (tokens + TextModel::kPageTokens - 1) / TextModel::kPageTokens;
+}
 
 }  // namespace
 
@@ -27,52 +31,52 @@ absl::StatusOr<std::unique_ptr<TextPipeline>> TextPipeline::Load(const PipelineO
   HANMO_ASSIGN_OR_RETURN(
       Checkpoint checkpoint,
       Checkpoint::Open(options.folder, {options.dtype, options.device->device(), ""}));
-  const auto type = checkpoint.config().find("model_type");
-  if (type == checkpoint.config().end() || *type != "gpt2") {
-    return absl::InvalidArgumentError(absl::StrCat(
-        options.folder, "/config.json: model_type: ",
-        type == checkpoint.config().end() ? "absent" : type->dump(), ", \"gpt2\" expected"));
-  }
   std::unique_ptr<TextPipeline> pipeline(new TextPipeline(options));
-  HANMO_ASSIGN_OR_RETURN(pipeline->model_, Gpt2::Load(checkpoint));
+  HANMO_ASSIGN_OR_RETURN(pipeline->model_, TextModel::Load(checkpoint));
   HANMO_RETURN_IF_ERROR(pipeline->MakeCache());
   return pipeline;
 }
 
 absl::Status TextPipeline::MakeCache() {
-  const Gpt2Config& config = model_->config();
+  const TextModelShape& shape = model_->shape();
+  int64_t context = shape.context_tokens;
+  if (options_.max_context_tokens > 0) {
+    context = std::min<int64_t>(context, options_.max_context_tokens);
+  }
   const uint64_t page_bytes = model_->page_bytes();
-  const int64_t context_pages = PagesFor(config.n_positions);
+  const int64_t context_pages = PagesFor(context);
   int64_t pages = options_.kv_bytes / page_bytes;
   if (options_.kv_bytes == 0) {
-    uint64_t room = options_.device->memory().free / kFreeMemoryShare;
+    const uint64_t free = options_.device->memory().free;
+    uint64_t room = free / kFreeMemoryShare;
     if (options_.device->device().is_cpu()) room = std::min(room, kMaxCpuKvBytes);
+    room = std::max(room, std::min(context_pages * page_bytes, free / kContextMemoryShare));
     pages = std::min<int64_t>(kDefaultSamples * context_pages, room / page_bytes);
   }
   if (pages < context_pages) {
-    return absl::ResourceExhaustedError(
-        absl::StrCat("KV pages: room for ", pages, ", one context of ", config.n_positions,
-                     " tokens needs ", context_pages, " of ", page_bytes, " bytes"));
+    return absl::ResourceExhaustedError(absl::StrCat(
+        "KV pages: room for ", pages, ", one context of ", context, " tokens needs ", context_pages,
+        " of ", page_bytes, " bytes; a smaller context or more memory for them is needed"));
   }
   cache_ = model_->MakeCache(pages);
-  loaded_.architecture = "GPT2LMHeadModel";
+  loaded_.architecture = shape.architecture;
   loaded_.dtype = DtypeName(options_.dtype);
   loaded_.weight_bytes = model_->weight_bytes();
-  loaded_.context_tokens = config.n_positions;
-  loaded_.vocabulary_size = config.vocab_size;
-  loaded_.page_tokens = Gpt2::kPageTokens;
+  loaded_.context_tokens = context;
+  loaded_.vocabulary_size = shape.vocab_size;
+  loaded_.page_tokens = TextModel::kPageTokens;
   loaded_.page_bytes = page_bytes;
   loaded_.pages = pages;
   return absl::OkStatus();
 }
 
 absl::Status TextPipeline::WarmUp() {
-  const std::vector<int32_t> tokens(std::min<int64_t>(8, model_->config().n_positions), 0);
+  const std::vector<int32_t> tokens(std::min<int64_t>(8, loaded_.context_tokens), 0);
   const std::vector<int32_t> pages = {0};
-  Gpt2Row row;
+  TextRow row;
   row.tokens = tokens;
   row.page_table = pages;
-  HANMO_ASSIGN_OR_RETURN(const Gpt2Logits logits, model_->Run({row}, cache_));
+  HANMO_ASSIGN_OR_RETURN(const TextLogits logits, model_->Run({row}, cache_));
   if (at::isfinite(logits.values).all().item<bool>()) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat("the model predicts NaN or Inf in ", loaded_.dtype, "; try another dtype"));
@@ -99,9 +103,10 @@ absl::StatusOr<TextPipeline::Text> TextPipeline::MakeText(TextJob job, const Res
                                                    " tokens, below max_tokens ", job.max_tokens,
                                                    " expected"));
   }
-  if (resume.cached_tokens >= text.tokens.size() || resume.cached_tokens % Gpt2::kPageTokens != 0) {
+  if (resume.cached_tokens >= text.tokens.size() ||
+      resume.cached_tokens % TextModel::kPageTokens != 0) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "cached_tokens: ", resume.cached_tokens, ", whole pages of ", Gpt2::kPageTokens,
+        "cached_tokens: ", resume.cached_tokens, ", whole pages of ", TextModel::kPageTokens,
         " tokens, below the ", text.tokens.size(), " known ones, expected"));
   }
   text.cached = resume.cached_tokens;
@@ -196,7 +201,7 @@ void TextPipeline::Draft(const Row& row, size_t positions, Rider& rider) const {
   if (!rider.samples()) return;
   // Elsewhere a guess could change a token by rounding.
   if (options_.deterministic && !options_.device->device().is_cpu()) return;
-  const size_t room = std::min(text.pages.size() * Gpt2::kPageTokens - text.cached - 1,
+  const size_t room = std::min(text.pages.size() * TextModel::kPageTokens - text.cached - 1,
                                text.job.max_tokens - text.generated().size() - 1);
   const auto limit = static_cast<uint32_t>(std::min<size_t>(row.draft_tokens, room));
   for (uint32_t guess : text.drafter.Guess(text.tokens, limit, positions)) {
@@ -206,9 +211,9 @@ void TextPipeline::Draft(const Row& row, size_t positions, Rider& rider) const {
 }
 
 absl::Status TextPipeline::Forward(std::vector<Rider>& riders) {
-  std::vector<Gpt2Row> batch;
+  std::vector<TextRow> batch;
   for (const Rider& rider : riders) {
-    Gpt2Row& row = batch.emplace_back();
+    TextRow& row = batch.emplace_back();
     row.tokens = rider.tokens;
     row.start = static_cast<int64_t>(rider.text->cached);
     row.page_table = rider.text->pages;
@@ -216,7 +221,7 @@ absl::Status TextPipeline::Forward(std::vector<Rider>& riders) {
                  : rider.tokens.size() > rider.count ? LogitsOf::kAllTokens
                                                      : LogitsOf::kLastToken;
   }
-  HANMO_ASSIGN_OR_RETURN(const Gpt2Logits logits, model_->Run(batch, cache_));
+  HANMO_ASSIGN_OR_RETURN(const TextLogits logits, model_->Run(batch, cache_));
   for (size_t i = 0; i < riders.size(); ++i) {
     Rider& rider = riders[i];
     const bool samples = rider.samples();

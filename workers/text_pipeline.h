@@ -1,5 +1,5 @@
-// Texts: a published GPT-2 folder (GPT-2, Wenzhong) and the texts being written. Every step takes
-// prefill chunks and decode tokens in one batch over the paged KV cache.
+// Texts: a published folder of a text model (text_model.h) and the texts being written. Every step
+// takes prefill chunks and decode tokens in one batch over the paged KV cache.
 #ifndef HANMO_WORKERS_TEXT_PIPELINE_H_
 #define HANMO_WORKERS_TEXT_PIPELINE_H_
 
@@ -12,7 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "workers/models/gpt2.h"
+#include "workers/models/text_model.h"
 #include "workers/models/token_drafter.h"
 #include "workers/pipeline.h"
 
@@ -74,8 +74,8 @@ class TextPipeline final : public Pipeline {
 
   const PipelineOptions options_;
   LoadedModel loaded_;
-  std::unique_ptr<Gpt2> model_;
-  Gpt2Cache cache_;
+  std::unique_ptr<TextModel> model_;
+  KvCache cache_;
   std::map<SampleHandle, Text> texts_;
 };
 

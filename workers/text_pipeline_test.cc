@@ -168,6 +168,10 @@ TEST_F(TextPipelineTest, RefusesKvBytesBelowOneContext) {
   EXPECT_EQ(executor_.Load(load).status().code(), absl::StatusCode::kResourceExhausted);
   load.kv_bytes = 10 * loaded_.page_bytes;
   EXPECT_EQ(executor_.Load(load)->pages, 10u);
+  load.kv_bytes = 3 * loaded_.page_bytes;
+  EXPECT_EQ(executor_.Load(load).status().code(), absl::StatusCode::kResourceExhausted);
+  load.max_context_tokens = 40;
+  EXPECT_EQ(executor_.Load(load)->context_tokens, 40u);
 }
 
 }  // namespace

@@ -28,7 +28,8 @@ absl::StatusOr<at::ScalarType> ParseDtype(const std::string& name, const Compute
 
 // What must be equal for a loaded model to serve another Load.
 std::string KeyOf(const LoadCommand& load) {
-  return absl::StrCat(load.path, "\n", load.dtype, "\n", load.deterministic, "\n", load.kv_bytes);
+  return absl::StrCat(load.path, "\n", load.dtype, "\n", load.deterministic, "\n", load.kv_bytes,
+                      "\n", load.max_context_tokens);
 }
 
 }  // namespace
@@ -68,6 +69,7 @@ absl::StatusOr<TorchExecutor::Entry> TorchExecutor::LoadEntry(const LoadCommand&
   options.dtype = dtype;
   options.deterministic = load.deterministic;
   options.kv_bytes = load.kv_bytes;
+  options.max_context_tokens = load.max_context_tokens;
   Entry entry;
   entry.key = KeyOf(load);
   HANMO_RETURN_IF_ERROR(CatchTorch([&]() -> absl::Status {

@@ -20,8 +20,8 @@ class TorchExecutor final : public Executor {
   explicit TorchExecutor(ComputeDevice device) : device_(std::move(device)) {}
 
   WorkerHello Describe() const override;
-  // By the folder's files: model_index.json is a picture pipeline, a config.json with model_type
-  // gpt2 a text model.
+  // By the folder's files: model_index.json is a picture pipeline, a config.json with the
+  // model_type of a text model (text_model.h) a text model.
   absl::StatusOr<LoadedModel> Load(const LoadCommand& load) override;
   void Unload(ModelId model) override;
   void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;

@@ -26,7 +26,8 @@ struct LoadCommand {
   std::string path;
   std::string dtype;  // empty: the device's default
   bool deterministic = true;
-  uint64_t kv_bytes = 0;  // 0: the worker chooses
+  uint64_t kv_bytes = 0;            // 0: the worker chooses
+  uint32_t max_context_tokens = 0;  // 0: the model's own
 };
 
 // What a worker reported about a loaded model; see hanmo.worker.v1.Loaded.

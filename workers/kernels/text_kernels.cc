@@ -144,7 +144,7 @@ void UnpackOutput(const PackedMatrix& matrix, int64_t output, float* row) {
 
 void WriteCache(const CacheSlot& slot, const float* key, const float* value) {
   const int64_t width = ValueWidth(slot.head_dim);
-  for (int64_t head = 0; head < slot.heads; ++head) {
+  for (int64_t head = 0; head < slot.kv_heads; ++head) {
     for (int64_t d = 0; d < slot.head_dim; ++d) {
       const int64_t from = head * slot.head_dim + d;
       StoreAs(slot.type, slot.keys, from * kPageTokens + slot.slot, key[from]);

@@ -1,6 +1,6 @@
-// The inner loops of a text model on a CPU: linear layers over prepacked weights, layer norm, and
-// attention over a paged cache. Plain pointers, no libtorch; the caller splits the work by ranges
-// and runs the ranges on its threads.
+// The inner loops of a text model on a CPU: linear layers over prepacked weights, norms, rotary
+// positions, gates, and attention over a paged cache. Plain pointers, no libtorch; the caller
+// splits the work by ranges and runs the ranges on its threads.
 //
 // Every result element is summed in one fixed order that depends on its own inputs alone, so it is
 // equal to the bit for any number of rows, any split into ranges, and any placement of pages.
@@ -69,31 +69,71 @@ struct LinearCall {
   int64_t output_stride = 0;
 };
 
-// output = (x - mean) / √(variance + epsilon) · weight + bias, row by row.
-struct LayerNormCall {
+// Layer norm: output = (x - mean) / √(variance + epsilon) · weight + bias, row by row.
+// RMS norm: output = x / √(mean of x² + epsilon) · weight, row by row.
+struct NormCall {
   WeightType type = WeightType::kFloat32;  // decides the type of the output
   const float* x = nullptr;                // [rows, stride]
   const float* weight = nullptr;
-  const float* bias = nullptr;
-  void* output = nullptr;  // activations [rows, stride]; the padding is left alone
+  const float* bias = nullptr;  // of a layer norm
+  void* output = nullptr;       // activations [rows, stride]; the padding is left alone; may be x
   int64_t columns = 0;
   int64_t stride = 0;
   float epsilon = 0;
 };
 
+// Turns pairs of every head's elements by angles of their token, in place:
+// (a, b) becomes (a cos - b sin, b cos + a sin).
+struct RopeCall {
+  // Pair i is (x[i], x[head_dim / 2 + i]) or (x[2i], x[2i + 1]).
+  enum class Pairs { kHalves, kNeighbours } pairs = Pairs::kHalves;
+  float* x = nullptr;  // [tokens, stride], heads side by side
+  int64_t stride = 0;
+  int64_t heads = 0;
+  int64_t head_dim = 0;        // even
+  const float* cos = nullptr;  // [tokens, head_dim / 2]
+  const float* sin = nullptr;
+};
+
+// output[i] = activation(x[i]) · x[columns + i], row by row.
+struct GateCall {
+  WeightType type = WeightType::kFloat32;  // decides the type of the output
+  Activation activation = Activation::kSilu;
+  const float* x = nullptr;  // [rows, x_stride]
+  int64_t x_stride = 0;
+  int64_t columns = 0;
+  void* output = nullptr;  // activations [rows, output_stride]; the padding is left alone
+  int64_t output_stride = 0;
+};
+
 inline constexpr int64_t kPageTokens = 16;
 
-// Attention of each (token, head) to all cached positions of its sample, itself included.
-// Keys [page, head, head_dim, token], values [page, head, token, value_width].
+// Slots [begin, end) of a sample's pages, begin < end. Slot s is in entry s / 16 of its page table.
+struct SlotRange {
+  int32_t begin = 0;
+  int32_t end = 0;
+};
+// Slots of the pages that a range touches.
+constexpr int64_t TouchedSlots(SlotRange range) {
+  return ((range.end + kPageTokens - 1) / kPageTokens - range.begin / kPageTokens) * kPageTokens;
+}
+
+// Attention of each (token, head) to the cached slots that its token sees, in the order of its
+// ranges. Heads share keys and values in groups of heads / kv_heads neighbours.
+// Keys [page, kv head, head_dim, token], values [page, kv head, token, value_width].
 struct AttentionCall {
   WeightType type = WeightType::kFloat32;
   int64_t heads = 0;
+  int64_t kv_heads = 0;  // divides heads
   int64_t head_dim = 0;
   int64_t value_width = 0;  // head_dim rounded up to 16; the padding is finite
   float scale = 1;
   const float* query = nullptr;  // [tokens, query_stride], heads side by side
   int64_t query_stride = 0;
-  const int32_t* contexts = nullptr;            // positions that token t sees, from 0
+  // Token t sees ranges[first_range[t]] up to ranges[first_range[t + 1]], at least one; they do not
+  // overlap. A causal model has the one range [0, position + 1).
+  const SlotRange* ranges = nullptr;
+  const int64_t* first_range = nullptr;
   const int32_t* const* page_tables = nullptr;  // of token t
   const void* keys = nullptr;
   const void* values = nullptr;
@@ -101,16 +141,21 @@ struct AttentionCall {
   int64_t output_stride = 0;
 };
 constexpr int64_t ValueWidth(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
-// Floats of scratch that one thread needs for contexts up to `positions`.
-constexpr int64_t AttentionScratch(int64_t positions, int64_t head_dim) {
-  return (positions + kPageTokens - 1) / kPageTokens * kPageTokens + ValueWidth(head_dim);
+// Floats of scratch that one thread needs for tokens whose ranges touch up to `slots` together.
+constexpr int64_t AttentionScratch(int64_t slots, int64_t head_dim) {
+  return slots + ValueWidth(head_dim);
 }
 
 struct TextKernels {
   // Panels [begin, end) of the output.
   void (*linear)(const LinearCall& call, int64_t begin, int64_t end);
   // Rows [begin, end).
-  void (*layer_norm)(const LayerNormCall& call, int64_t begin, int64_t end);
+  void (*layer_norm)(const NormCall& call, int64_t begin, int64_t end);
+  void (*rms_norm)(const NormCall& call, int64_t begin, int64_t end);
+  // Tokens [begin, end).
+  void (*rope)(const RopeCall& call, int64_t begin, int64_t end);
+  // Rows [begin, end).
+  void (*gate)(const GateCall& call, int64_t begin, int64_t end);
   // Items [begin, end), where item i is head i % heads of token i / heads.
   void (*attention)(const AttentionCall& call, int64_t begin, int64_t end, float* scratch);
 };
@@ -118,11 +163,11 @@ struct TextKernels {
 // `isa` must be one of SupportedIsas().
 const TextKernels& TextKernelsFor(CpuIsa isa);
 
-// Writes one token's key and value of all heads into slot `slot` of their page; pointers to the
+// Writes one token's key and value of all kv heads into slot `slot` of their page; pointers to the
 // page's first element.
 struct CacheSlot {
   WeightType type = WeightType::kFloat32;
-  int64_t heads = 0;
+  int64_t kv_heads = 0;
   int64_t head_dim = 0;
   void* keys = nullptr;
   void* values = nullptr;

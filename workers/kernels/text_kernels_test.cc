@@ -11,8 +11,9 @@
 #include <memory>
 #include <random>
 #include <string>
-#include <tuple>
 #include <vector>
+
+#include "workers/kernels/testing/text_kernel_test.h"
 
 namespace hanmo {
 namespace {
@@ -49,28 +50,6 @@ struct Weights {
   PackedMatrix packed;
 };
 
-// Activations of a type, [rows, stride], with zeros behind the columns.
-struct Rows {
-  Rows(bool bf16, int64_t rows, int64_t columns, uint32_t seed)
-      : stride(PaddedColumns(columns)), floats(rows * stride), halves(rows * stride) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal(0, 1);
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = 0; c < columns; ++c) {
-        float value = normal(random);
-        if (bf16) value = FromBf16(ToBf16(value));
-        floats[r * stride + c] = value;
-        halves[r * stride + c] = ToBf16(value);
-      }
-    }
-    data = bf16 ? static_cast<const void*>(halves.data()) : floats.data();
-  }
-  int64_t stride;
-  std::vector<float> floats;
-  std::vector<uint16_t> halves;
-  const void* data;
-};
-
 double Reference(Activation activation, double x) {
   switch (activation) {
     case Activation::kNone:
@@ -87,15 +66,8 @@ double Reference(Activation activation, double x) {
   return 0;
 }
 
-using Case = std::tuple<CpuIsa, WeightType>;
-
-class TextKernelsTest : public ::testing::TestWithParam<Case> {
+class TextKernelsTest : public TextKernelTest {
  protected:
-  CpuIsa isa() const { return std::get<0>(GetParam()); }
-  WeightType type() const { return std::get<1>(GetParam()); }
-  bool bf16() const { return ActivationsAreBf16(isa(), type()); }
-  const TextKernels& kernels() const { return TextKernelsFor(isa()); }
-
   std::vector<float> RunLinear(const Weights& weights, const Rows& input, int64_t first,
                                int64_t rows, Activation activation = Activation::kNone) const {
     const int64_t stride = PaddedColumns(weights.packed.out);
@@ -206,14 +178,14 @@ TEST_P(TextKernelsTest, LayerNormIsItsDefinition) {
     const Rows weight(false, 1, columns, 9), bias(false, 1, columns, 10);
     std::vector<float> wide(4 * x.stride);
     std::vector<uint16_t> narrow(4 * x.stride);
-    const LayerNormCall call{.type = type(),
-                             .x = x.floats.data(),
-                             .weight = weight.floats.data(),
-                             .bias = bias.floats.data(),
-                             .output = bf16() ? static_cast<void*>(narrow.data()) : wide.data(),
-                             .columns = columns,
-                             .stride = x.stride,
-                             .epsilon = 1e-5f};
+    const NormCall call{.type = type(),
+                        .x = x.floats.data(),
+                        .weight = weight.floats.data(),
+                        .bias = bias.floats.data(),
+                        .output = bf16() ? static_cast<void*>(narrow.data()) : wide.data(),
+                        .columns = columns,
+                        .stride = x.stride,
+                        .epsilon = 1e-5f};
     kernels().layer_norm(call, 0, 4);
     for (int64_t r = 0; r < 4; ++r) {
       double mean = 0, variance = 0;
@@ -232,119 +204,98 @@ TEST_P(TextKernelsTest, LayerNormIsItsDefinition) {
   }
 }
 
-// One sample's cache in a pool of pages, written by WriteCache; everything else in it is NaN.
-struct Cache {
-  Cache(WeightType type, int64_t heads, int64_t dim, std::vector<int32_t> page_table)
-      : pages(std::move(page_table)), heads(heads), dim(dim), type(type) {
-    const int64_t count = 1 + *std::max_element(pages.begin(), pages.end());
-    const size_t size = WeightSize(type);
-    keys.assign(count * heads * dim * kPageTokens * size, '\xff');
-    values.assign(count * heads * ValueWidth(dim) * kPageTokens * size, '\xff');
+TEST_P(TextKernelsTest, RmsNormIsItsDefinition) {
+  for (const int64_t columns : {1, 7, 16, 48, 100, 768}) {
+    const Rows x(false, 4, columns, 8);
+    const Rows weight(false, 1, columns, 9);
+    std::vector<float> wide(4 * x.stride);
+    std::vector<uint16_t> narrow(4 * x.stride);
+    const NormCall call{.type = type(),
+                        .x = x.floats.data(),
+                        .weight = weight.floats.data(),
+                        .output = bf16() ? static_cast<void*>(narrow.data()) : wide.data(),
+                        .columns = columns,
+                        .stride = x.stride,
+                        .epsilon = 1e-3f};
+    kernels().rms_norm(call, 0, 4);
+    for (int64_t r = 0; r < 4; ++r) {
+      double squares = 0;
+      const float* row = x.floats.data() + r * x.stride;
+      for (int64_t c = 0; c < columns; ++c) squares += double{row[c]} * row[c];
+      const double scale = 1 / std::sqrt(squares / static_cast<double>(columns) + 1e-3);
+      for (int64_t c = 0; c < columns; ++c) {
+        const double expected = row[c] * scale * weight.floats[c];
+        const int64_t at = r * x.stride + c;
+        const double found = bf16() ? FromBf16(narrow[at]) : wide[at];
+        const double tolerance = bf16() ? 0.005 : 1e-5;
+        ASSERT_NEAR(found, expected, tolerance * (1 + std::abs(expected))) << columns;
+      }
+    }
   }
-  void Write(int64_t position, const float* key, const float* value) {
-    const int64_t page = pages[position / kPageTokens];
-    const int64_t size = static_cast<int64_t>(WeightSize(type));
-    WriteCache({type, heads, dim, keys.data() + page * heads * dim * kPageTokens * size,
-                values.data() + page * heads * ValueWidth(dim) * kPageTokens * size,
-                position % kPageTokens},
-               key, value);
-  }
-  std::vector<char> keys, values;
-  std::vector<int32_t> pages;
-  int64_t heads, dim;
-  WeightType type;
-};
-
-// As the cache keeps it.
-float Stored(WeightType type, float value) {
-  switch (type) {
-    case WeightType::kFloat16:
-      return FromFloat16(ToFloat16(value));
-    case WeightType::kBFloat16:
-      return FromBf16(ToBf16(value));
-    case WeightType::kFloat32:
-      break;
-  }
-  return value;
 }
 
-TEST_P(TextKernelsTest, AttentionIsItsDefinitionWhereverThePagesLie) {
-  constexpr int64_t kHeads = 3, kTokens = 90;
-  for (const int64_t dim : {5, 16, 64, 80}) {
-    const Rows q(bf16(), kTokens, kHeads * dim, 11), k(bf16(), kTokens, kHeads * dim, 12);
-    const Rows v(bf16(), kTokens, kHeads * dim, 13);
-    Cache cache(type(), kHeads, dim, {4, 0, 2, 5, 1, 3}),
-        other(type(), kHeads, dim, {0, 1, 2, 3, 4, 5});
-    for (int64_t t = 0; t < kTokens; ++t) {
-      cache.Write(t, k.floats.data() + t * k.stride, v.floats.data() + t * v.stride);
-      other.Write(t, k.floats.data() + t * k.stride, v.floats.data() + t * v.stride);
-    }
-    std::vector<int32_t> contexts;
-    for (int32_t t = 0; t < kTokens; ++t) contexts.push_back(t + 1);
-    auto run = [&](const Cache& from) {
-      const std::vector<const int32_t*> tables(kTokens, from.pages.data());
-      std::vector<float> output(kTokens * q.stride, 0.0f);
-      std::vector<float> scratch(AttentionScratch(kTokens, dim));
-      const AttentionCall call{.type = type(),
-                               .heads = kHeads,
-                               .head_dim = dim,
-                               .value_width = ValueWidth(dim),
-                               .scale = 0.25f,
-                               .query = q.floats.data(),
-                               .query_stride = q.stride,
-                               .contexts = contexts.data(),
-                               .page_tables = tables.data(),
-                               .keys = from.keys.data(),
-                               .values = from.values.data(),
-                               .output = output.data(),
-                               .output_stride = q.stride};
-      kernels().attention(call, 0, kTokens * kHeads, scratch.data());
-      return output;
-    };
-    const std::vector<float> output = run(cache), elsewhere = run(other);
-    ASSERT_EQ(std::memcmp(output.data(), elsewhere.data(), output.size() * sizeof(float)), 0);
-    const auto* narrow = reinterpret_cast<const uint16_t*>(output.data());
-    for (const int64_t t : {0, 15, 16, 63, 64, 89}) {
-      for (int64_t h = 0; h < kHeads; ++h) {
-        std::vector<double> weights(t + 1);
-        double total = 0;
-        for (int64_t s = 0; s <= t; ++s) {
-          double score = 0;
-          for (int64_t d = h * dim; d < (h + 1) * dim; ++d) {
-            const double key = Stored(type(), k.floats[s * k.stride + d]);
-            score += q.floats[t * q.stride + d] * key;
-          }
-          total += weights[s] = std::exp(0.25 * score);
-        }
-        for (int64_t d = h * dim; d < (h + 1) * dim; ++d) {
-          double expected = 0;
-          for (int64_t s = 0; s <= t; ++s)
-            expected += weights[s] / total * Stored(type(), v.floats[s * v.stride + d]);
-          const int64_t at = t * q.stride + d;
-          const double found = bf16() ? FromBf16(narrow[at]) : output[at];
-          const double tolerance = bf16() ? 0.006 : 5e-6;
-          ASSERT_NEAR(found, expected, tolerance * (1 + std::abs(expected))) << dim << " " << t;
+TEST_P(TextKernelsTest, RopeTurnsPairs) {
+  constexpr int64_t kTokens = 5, kHeads = 3;
+  for (const int64_t dim : {2, 10, 64, 128}) {
+    for (const auto pairs : {RopeCall::Pairs::kHalves, RopeCall::Pairs::kNeighbours}) {
+      const Rows before(false, kTokens, kHeads * dim, 14);
+      std::vector<float> x = before.floats, cos, sin;
+      for (int64_t i = 0; i < kTokens * dim / 2; ++i) {
+        cos.push_back(std::cos(static_cast<float>(i)));
+        sin.push_back(std::sin(static_cast<float>(i)));
+      }
+      const RopeCall call{.pairs = pairs,
+                          .x = x.data(),
+                          .stride = before.stride,
+                          .heads = kHeads,
+                          .head_dim = dim,
+                          .cos = cos.data(),
+                          .sin = sin.data()};
+      kernels().rope(call, 0, 2);
+      kernels().rope(call, 2, kTokens);
+      for (int64_t t = 0; t < kTokens; ++t) {
+        for (int64_t i = 0; i < kHeads * dim / 2; ++i) {
+          const int64_t head = i / (dim / 2) * dim, pair = i % (dim / 2);
+          const bool halves = pairs == RopeCall::Pairs::kHalves;
+          const int64_t at = t * before.stride + head + (halves ? pair : 2 * pair);
+          const int64_t other = halves ? at + dim / 2 : at + 1;
+          const double c = cos[t * dim / 2 + pair], s = sin[t * dim / 2 + pair];
+          const double a = before.floats[at], b = before.floats[other];
+          ASSERT_NEAR(x[at], a * c - b * s, 1e-6) << dim << " token " << t << " pair " << i;
+          ASSERT_NEAR(x[other], b * c + a * s, 1e-6) << dim << " token " << t << " pair " << i;
         }
       }
     }
   }
 }
 
-std::vector<Case> Cases() {
-  std::vector<Case> cases;
-  for (const CpuIsa isa : SupportedIsas()) {
-    for (const WeightType type :
-         {WeightType::kFloat32, WeightType::kFloat16, WeightType::kBFloat16}) {
-      cases.push_back({isa, type});
+TEST_P(TextKernelsTest, GateMultipliesTheActivatedHalfWithTheOther) {
+  for (const int64_t columns : {1, 7, 16, 77, 256}) {
+    const Rows x(false, 3, 2 * columns, 15);
+    const int64_t stride = PaddedColumns(columns);
+    for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+      std::vector<float> wide(3 * stride);
+      std::vector<uint16_t> narrow(3 * stride);
+      const GateCall call{.type = type(),
+                          .activation = activation,
+                          .x = x.floats.data(),
+                          .x_stride = x.stride,
+                          .columns = columns,
+                          .output = bf16() ? static_cast<void*>(narrow.data()) : wide.data(),
+                          .output_stride = stride};
+      kernels().gate(call, 0, 3);
+      for (int64_t r = 0; r < 3; ++r) {
+        for (int64_t c = 0; c < stride; ++c) {
+          const float* row = x.floats.data() + r * x.stride;
+          const double expected =
+              c < columns ? Reference(activation, row[c]) * row[columns + c] : 0;
+          const double found = bf16() ? FromBf16(narrow[r * stride + c]) : wide[r * stride + c];
+          const double tolerance = bf16() ? 0.005 : 2e-6;
+          ASSERT_NEAR(found, expected, tolerance * (1 + std::abs(expected))) << columns;
+        }
+      }
     }
   }
-  return cases;
-}
-
-std::string NameOf(const ::testing::TestParamInfo<Case>& info) {
-  constexpr const char* kTypes[] = {"Float32", "Float16", "BFloat16"};
-  const auto& [isa, type] = info.param;
-  return std::string(IsaName(isa)) + kTypes[static_cast<int>(type)];
 }
 
 INSTANTIATE_TEST_SUITE_P(Paths, TextKernelsTest, ::testing::ValuesIn(Cases()), NameOf);

@@ -98,6 +98,12 @@ std::vector<std::string> ModelConfig::Strings(absl::string_view key,
   return list;
 }
 
+bool ModelConfig::IsNull(absl::string_view key) const {
+  if (!config_.is_object()) return false;
+  const auto found = config_.find(std::string(key));
+  return found != config_.end() && found->is_null();
+}
+
 void ModelConfig::Require(absl::string_view key, const nlohmann::json& supported) {
   const nlohmann::json* value = Find(key);
   if (value == nullptr || *value == supported) return;

@@ -37,6 +37,8 @@ class ModelConfig {
                                    Range range = {1, 65536});
   std::vector<std::string> Strings(absl::string_view key, const std::vector<std::string>& absent);
 
+  // The key is there and null, where that means something else than an absent one.
+  bool IsNull(absl::string_view key) const;
   // Refuses the model unless the key is absent, null or `supported`.
   void Require(absl::string_view key, const nlohmann::json& supported);
   // Records a problem with a key.

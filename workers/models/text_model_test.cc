@@ -1,4 +1,4 @@
-#include "workers/models/gpt2.h"
+#include "workers/models/text_model.h"
 
 #include <ATen/Parallel.h>
 #include <gmock/gmock.h>
@@ -9,19 +9,22 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <tuple>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "absl/strings/str_replace.h"
+#include "workers/models/decoder_family.h"
 
 namespace hanmo {
 namespace {
 
 using ::testing::HasSubstr;
 
-constexpr char kGoldens[] = "tests/goldens/gpt2/";
+constexpr char kGoldens[] = "tests/goldens/";
 
-std::unique_ptr<Gpt2> LoadModel(const std::string& name, at::ScalarType dtype,
-                                Gpt2Options options = {}) {
+std::unique_ptr<TextModel> LoadModel(const std::string& name, at::ScalarType dtype,
+                                     TextModelOptions options = {}) {
   // Tiny models: a second thread would only wait for a turn.
   at::set_num_threads(1);
   auto checkpoint = Checkpoint::Open(kGoldens + name, {.dtype = dtype});
@@ -29,7 +32,7 @@ std::unique_ptr<Gpt2> LoadModel(const std::string& name, at::ScalarType dtype,
     ADD_FAILURE() << checkpoint.status();
     return nullptr;
   }
-  auto model = Gpt2::Load(*checkpoint, options);
+  auto model = TextModel::Load(*checkpoint, options);
   if (!model.ok()) {
     ADD_FAILURE() << model.status();
     return nullptr;
@@ -67,7 +70,7 @@ struct Sample {
   int64_t cached = 0;
   std::vector<int32_t> pages;
 
-  Gpt2Row NextRow(int64_t count, LogitsOf logits = LogitsOf::kLastToken) const {
+  TextRow NextRow(int64_t count, LogitsOf logits = LogitsOf::kLastToken) const {
     return {.tokens = absl::MakeConstSpan(tokens).subspan(cached, count),
             .start = cached,
             .page_table = pages,
@@ -84,7 +87,7 @@ class PageDeck {
     std::shuffle(ids_.begin(), ids_.end(), std::mt19937(seed));
   }
   void Deal(Sample& sample, int64_t tokens) {
-    while (static_cast<int64_t>(sample.pages.size()) * Gpt2::kPageTokens < tokens) {
+    while (static_cast<int64_t>(sample.pages.size()) * TextModel::kPageTokens < tokens) {
       sample.pages.push_back(ids_.back());
       ids_.pop_back();
     }
@@ -96,28 +99,33 @@ class PageDeck {
 
 int32_t ArgMax(const at::Tensor& row) { return row.argmax().item<int64_t>(); }
 
+// "gpt2/odd" as part of a test's name.
+std::string TestName(const std::string& folder) {
+  return absl::StrReplaceAll(folder, {{"/", "_"}});
+}
+
 struct GoldenCase {
   std::string folder;
   bool force_aten;
 };
 
-class Gpt2GoldenTest : public ::testing::TestWithParam<GoldenCase> {};
+class TextModelGoldenTest : public ::testing::TestWithParam<GoldenCase> {};
 
-TEST_P(Gpt2GoldenTest, LogitsAndGreedyIdsAreThoseOfTransformers) {
+TEST_P(TextModelGoldenTest, LogitsAndGreedyIdsAreThoseOfTransformers) {
   const auto model =
       LoadModel(GetParam().folder, at::kFloat, {.force_aten = GetParam().force_aten});
   ASSERT_NE(model, nullptr);
   const std::vector<Golden> goldens = ReadGoldens(GetParam().folder);
   ASSERT_EQ(goldens.size(), 4u);
-  Gpt2Cache cache = model->MakeCache(64);
+  KvCache cache = model->MakeCache(64);
   PageDeck deck(64, 1);
   std::vector<Sample> samples;
   for (const Golden& golden : goldens) {
     samples.push_back({.tokens = golden.prompt});
-    deck.Deal(samples.back(), model->config().n_positions);
+    deck.Deal(samples.back(), model->shape().context_tokens);
   }
   for (size_t step = 0; step < 64; ++step) {
-    std::vector<Gpt2Row> rows;
+    std::vector<TextRow> rows;
     for (const Sample& sample : samples) rows.push_back(sample.NextRow(sample.waiting()));
     const auto logits = model->Run(rows, cache);
     ASSERT_TRUE(logits.ok()) << logits.status();
@@ -135,15 +143,19 @@ TEST_P(Gpt2GoldenTest, LogitsAndGreedyIdsAreThoseOfTransformers) {
 
 std::vector<GoldenCase> GoldenCases() {
   std::vector<GoldenCase> cases;
-  for (const char* folder : {"wenzhong", "bin", "odd", "sharded", "untied"}) {
+  for (const char* folder :
+       {"gpt2/wenzhong", "gpt2/bin", "gpt2/odd", "gpt2/sharded", "gpt2/untied",
+        "decoders/qwen3_tied", "decoders/qwen3_untied", "decoders/qwen3_linear",
+        "decoders/ernie4_5_tied", "decoders/ernie4_5_bias", "decoders/llama"}) {
     for (bool force_aten : {false, true}) cases.push_back({folder, force_aten});
   }
   return cases;
 }
 
-INSTANTIATE_TEST_SUITE_P(Folders, Gpt2GoldenTest, ::testing::ValuesIn(GoldenCases()),
+INSTANTIATE_TEST_SUITE_P(Folders, TextModelGoldenTest, ::testing::ValuesIn(GoldenCases()),
                          [](const auto& info) {
-                           return info.param.folder + (info.param.force_aten ? "Aten" : "Cpu");
+                           return TestName(info.param.folder) +
+                                  (info.param.force_aten ? "Aten" : "Cpu");
                          });
 
 struct CompanyCase {
@@ -152,11 +164,11 @@ struct CompanyCase {
   CpuIsa isa;
 };
 
-class Gpt2CompanyTest : public ::testing::TestWithParam<CompanyCase> {
+class TextModelCompanyTest : public ::testing::TestWithParam<CompanyCase> {
  protected:
   // Logits of every position, each computed as a decode step of its own, alone.
-  static std::vector<at::Tensor> Alone(const Gpt2& model, Sample sample) {
-    Gpt2Cache cache = model.MakeCache(6);
+  static std::vector<at::Tensor> Alone(const TextModel& model, Sample sample) {
+    KvCache cache = model.MakeCache(6);
     PageDeck deck(6, 3);
     deck.Deal(sample, sample.waiting());
     std::vector<at::Tensor> logits;
@@ -167,7 +179,7 @@ class Gpt2CompanyTest : public ::testing::TestWithParam<CompanyCase> {
   }
 };
 
-TEST_P(Gpt2CompanyTest, LogitsAreTheSameBitsInAnyBatchChunkAndPage) {
+TEST_P(TextModelCompanyTest, LogitsAreTheSameBitsInAnyBatchChunkAndPage) {
   const auto model = LoadModel(GetParam().folder, GetParam().dtype, {.isa = GetParam().isa});
   ASSERT_NE(model, nullptr);
   std::mt19937 random(17);
@@ -177,22 +189,22 @@ TEST_P(Gpt2CompanyTest, LogitsAreTheSameBitsInAnyBatchChunkAndPage) {
   for (int64_t i = 0; i < 9; ++i) {
     Sample sample;
     for (int64_t t = 1 + below(90); t > 0; --t) {
-      sample.tokens.push_back(static_cast<int32_t>(below(model->config().vocab_size)));
+      sample.tokens.push_back(static_cast<int32_t>(below(model->shape().vocab_size)));
     }
     alone.push_back(Alone(*model, sample));
     samples.push_back(sample);
   }
   for (uint32_t round = 0; round < 4; ++round) {
-    const bool share = round == 0 && GetParam().folder == "odd" && GetParam().isa == BestIsa();
+    const bool share = round == 0 && GetParam().folder == "gpt2/odd" && GetParam().isa == BestIsa();
     at::set_num_threads(share ? 2 : 1);
-    Gpt2Cache cache = model->MakeCache(64);
+    KvCache cache = model->MakeCache(64);
     PageDeck deck(64, round);
     std::vector<Sample> running = samples;
     int64_t compared = 0;
     while (std::any_of(running.begin(), running.end(),
                        [](const Sample& s) { return s.waiting() > 0; })) {
       std::vector<size_t> members;
-      std::vector<Gpt2Row> rows;
+      std::vector<TextRow> rows;
       for (size_t i = 0; i < running.size(); ++i) {
         Sample& sample = running[i];
         if (sample.waiting() == 0 || below(3) == 0) continue;
@@ -223,7 +235,8 @@ std::vector<CompanyCase> CompanyCases() {
   std::vector<CompanyCase> cases;
   for (const CpuIsa isa : SupportedIsas()) {
     for (const at::ScalarType dtype : {at::kFloat, at::kHalf, at::kBFloat16}) {
-      for (const char* folder : {"wenzhong", "odd", "sharded"}) {
+      for (const char* folder : {"gpt2/wenzhong", "gpt2/odd", "gpt2/sharded",
+                                 "decoders/qwen3_untied", "decoders/ernie4_5_tied"}) {
         cases.push_back({folder, dtype, isa});
       }
     }
@@ -232,38 +245,43 @@ std::vector<CompanyCase> CompanyCases() {
 }
 
 std::string NameOf(const ::testing::TestParamInfo<CompanyCase>& info) {
-  return absl::StrCat(info.param.folder, at::toString(info.param.dtype), IsaName(info.param.isa));
+  return absl::StrCat(TestName(info.param.folder), at::toString(info.param.dtype),
+                      IsaName(info.param.isa));
 }
 
-INSTANTIATE_TEST_SUITE_P(Paths, Gpt2CompanyTest, ::testing::ValuesIn(CompanyCases()), NameOf);
+INSTANTIATE_TEST_SUITE_P(Paths, TextModelCompanyTest, ::testing::ValuesIn(CompanyCases()), NameOf);
 
-TEST(Gpt2Test, LowerPrecisionStaysCloseToFloat32) {
-  for (const auto& [dtype, tolerance] :
-       {std::pair{at::kBFloat16, 0.25f}, std::pair{at::kHalf, 0.03f}}) {
+TEST(TextModelTest, LowerPrecisionStaysCloseToFloat32) {
+  for (const auto& [folder, dtype, tolerance] : {std::tuple{"gpt2/odd", at::kBFloat16, 0.25f},
+                                                 {"gpt2/odd", at::kHalf, 0.03f},
+                                                 {"decoders/qwen3_tied", at::kBFloat16, 0.25f},
+                                                 {"decoders/qwen3_tied", at::kHalf, 0.03f},
+                                                 {"decoders/ernie4_5_tied", at::kBFloat16, 0.25f},
+                                                 {"decoders/ernie4_5_tied", at::kHalf, 0.03f}}) {
     for (const bool force_aten : {false, true}) {
-      const auto model = LoadModel("odd", dtype, {.force_aten = force_aten});
+      const auto model = LoadModel(folder, dtype, {.force_aten = force_aten});
       ASSERT_NE(model, nullptr);
-      Gpt2Cache cache = model->MakeCache(4);
-      const Golden golden = ReadGoldens("odd")[3];
+      KvCache cache = model->MakeCache(4);
+      const Golden golden = ReadGoldens(folder)[3];
       const std::vector<int32_t> pages = {2, 0};
-      const Gpt2Row row{.tokens = golden.prompt, .page_table = pages};
+      const TextRow row{.tokens = golden.prompt, .page_table = pages};
       const auto logits = model->Run({row}, cache);
       ASSERT_TRUE(logits.ok()) << logits.status();
-      const at::Tensor difference = (logits->values[0] - golden.logits).abs();
+      const float difference = (logits->values[0] - golden.logits).abs().max().item<float>();
       // Relative to logits that spread over ±4: the types keep 8 and 11 bits of every activation.
-      EXPECT_LE(difference.max().item<float>(), tolerance) << at::toString(dtype);
-      EXPECT_GT(difference.max().item<float>(), 0) << "not computed in " << at::toString(dtype);
+      EXPECT_LE(difference, tolerance) << folder << " " << at::toString(dtype);
+      EXPECT_GT(difference, 0) << "not computed in " << at::toString(dtype);
     }
   }
 }
 
-TEST(Gpt2Test, RejectsRowsOutOfRange) {
-  const auto model = LoadModel("bin", at::kFloat);
+TEST(TextModelTest, RejectsRowsOutOfRange) {
+  const auto model = LoadModel("gpt2/bin", at::kFloat);
   ASSERT_NE(model, nullptr);
-  Gpt2Cache cache = model->MakeCache(2);
+  KvCache cache = model->MakeCache(2);
   const std::vector<int32_t> token = {1}, bad_token = {61}, negative = {-1}, none;
   const std::vector<int32_t> pages = {0, 1}, bad_page = {2};
-  const std::pair<Gpt2Row, const char*> cases[] = {
+  const std::pair<TextRow, const char*> cases[] = {
       {{.tokens = none, .page_table = pages}, "row 0: tokens must not be empty"},
       {{.tokens = bad_token, .page_table = pages}, "token id 61 is not within 0 to 60"},
       {{.tokens = negative, .page_table = pages}, "token id -1"},
@@ -279,19 +297,39 @@ TEST(Gpt2Test, RejectsRowsOutOfRange) {
   }
 }
 
-TEST(Gpt2ConfigTest, NamesTheBadField) {
-  const std::pair<const char*, const char*> cases[] = {
-      {R"({"model_type": "llama"})", "model_type"},
-      {R"({"n_head": 7})", "n_head"},
-      {R"({"activation_function": "sin"})", "activation_function"},
-      {R"({"n_embd": -1})", "n_embd"},
-      {R"({"n_layer": "two"})", "n_layer"},
-      {R"({"vocab_size": 1e30})", "vocab_size"},
+TEST(DecoderConfigTest, NamesTheBadField) {
+  const std::tuple<const DecoderFamily*, const char*, const char*> cases[] = {
+      {&kGpt2Family, R"({"model_type": "llama"})", "model_type"},
+      {&kGpt2Family, R"({"n_head": 7})", "n_head"},
+      {&kGpt2Family, R"({"activation_function": "sin"})", "activation_function"},
+      {&kGpt2Family, R"({"n_embd": -1})", "n_embd"},
+      {&kGpt2Family, R"({"n_layer": "two"})", "n_layer"},
+      {&kGpt2Family, R"({"vocab_size": 1e30})", "vocab_size"},
+      {&kQwen3Family, R"({"num_key_value_heads": 5})", "num_key_value_heads"},
+      {&kQwen3Family, R"({"head_dim": 7})", "head_dim"},
+      {&kQwen3Family, R"({"use_sliding_window": true})", "use_sliding_window"},
+      {&kQwen3Family, R"({"rope_scaling": {"rope_type": "yarn", "factor": 4}})",
+       "rope_parameters.rope_type"},
+      {&kQwen3Family, R"({"rope_parameters": {"type": "dynamic"}})", "rope_parameters.rope_type"},
+      {&kErnie45Family, R"({"rope_parameters": {"rope_theta": 0}})", "rope_parameters.rope_theta"},
+      {&kErnie45Family, R"({"hidden_act": "tanh"})", "hidden_act"},
+      {&kLlamaFamily, R"({"partial_rotary_factor": 0.5})", "partial_rotary_factor"},
   };
-  for (const auto& [text, field] : cases) {
-    const auto config = ParseGpt2Config(nlohmann::json::parse(text));
+  for (const auto& [family, text, field] : cases) {
+    const auto config = family->parse(nlohmann::json::parse(text));
     EXPECT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument) << text;
-    EXPECT_THAT(config.status().message(), HasSubstr(field));
+    EXPECT_THAT(config.status().message(), HasSubstr(field)) << text;
+  }
+}
+
+TEST(DecoderConfigTest, ReadsBothSpellingsOfRope) {
+  for (const char* text :
+       {R"({"rope_theta": 1e6, "rope_scaling": {"type": "linear", "factor": 2}})",
+        R"({"rope_parameters": {"rope_theta": 1e6, "rope_type": "linear", "factor": 2}})"}) {
+    const auto config = kQwen3Family.parse(nlohmann::json::parse(text));
+    ASSERT_TRUE(config.ok()) << config.status();
+    EXPECT_EQ(config->rope.theta, 1e6) << text;
+    EXPECT_EQ(config->rope.factor, 2) << text;
   }
 }
 

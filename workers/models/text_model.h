@@ -1,13 +1,14 @@
-// The GPT-2 family (GPT-2, Wenzhong): token ids in, logits out, for a continuous batch over a paged
-// KV cache. The batcher owns the pages: which sample has which page ids is told with every row.
-#ifndef HANMO_WORKERS_MODELS_GPT2_H_
-#define HANMO_WORKERS_MODELS_GPT2_H_
+// Text models: token ids in, logits out, for a continuous batch over a paged KV cache. The batcher
+// owns the pages: which sample has which page ids is told with every row.
+#ifndef HANMO_WORKERS_MODELS_TEXT_MODEL_H_
+#define HANMO_WORKERS_MODELS_TEXT_MODEL_H_
 
 #include <ATen/ATen.h>
 
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -15,14 +16,13 @@
 #include "absl/types/span.h"
 #include "workers/checkpoint/checkpoint.h"
 #include "workers/kernels/cpu_isa.h"
-#include "workers/models/gpt2_config.h"
 
 namespace hanmo {
 
-// One preallocated pair of tensors per layer. A page holds kPageTokens positions of all heads of
-// one sample; keys lie transposed in it, [page, head, head_dim, token], so that a query meets the
-// tokens of a page side by side; values are [page, head, token, padded head_dim].
-struct Gpt2Cache {
+// One preallocated pair of tensors per layer. A page holds kPageTokens slots of all heads of one
+// sample; keys lie transposed in it, [page, kv head, head_dim, token], so that a query meets the
+// tokens of a page side by side; values are [page, kv head, token, padded head_dim].
+struct KvCache {
   std::vector<at::Tensor> keys;
   std::vector<at::Tensor> values;
   int64_t pages = 0;
@@ -31,21 +31,21 @@ struct Gpt2Cache {
 enum class LogitsOf { kNone, kLastToken, kAllTokens };
 
 // A run of tokens of one sample: a prefill chunk, or the one token of a decode step.
-struct Gpt2Row {
+struct TextRow {
   absl::Span<const int32_t> tokens;      // at least one, each in [0, vocab_size)
   int64_t start = 0;                     // position of tokens[0]; positions before it are cached
   absl::Span<const int32_t> page_table;  // pages of positions 0–15, 16–31 …, up to the last token
   LogitsOf logits = LogitsOf::kLastToken;
 };
 
-struct Gpt2Logits {
+struct TextLogits {
   // float32 on the CPU, [logit rows, vocab_size]; each row is contiguous, rows may be padded apart.
   at::Tensor values;
   // Row i of the batch owns logit rows [first[i], first[i + 1]).
   std::vector<int64_t> first;
 };
 
-struct Gpt2Options {
+struct TextModelOptions {
   // Runs on ATen operators as on a GPU, also on the CPU: for tests and comparisons. Its logits are
   // equal to rounding, not to the bit, between batches.
   bool force_aten = false;
@@ -53,46 +53,51 @@ struct Gpt2Options {
   std::optional<CpuIsa> isa;
 };
 
+struct TextModelShape {
+  std::string architecture;  // transformers' class, as in config.json's "architectures"
+  int64_t vocab_size = 0;
+  int64_t context_tokens = 0;  // positions that the model knows
+};
+
 // On the CPU a row's logits are equal to the bit whatever else is in the batch, however its prefill
 // was cut into chunks, and wherever its pages lie. Use from one thread; operators run on ATen's
 // intra-op threads.
-class Gpt2 {
+class TextModel {
  public:
   static constexpr int64_t kPageTokens = 16;
 
-  // Weights in the checkpoint's serving type on its device. Accepts names with and without the
-  // prefix "transformer."; INVALID_ARGUMENT or NOT_FOUND name the field or tensor.
-  static absl::StatusOr<std::unique_ptr<Gpt2>> Load(Checkpoint& checkpoint,
-                                                    Gpt2Options options = {});
-  virtual ~Gpt2() = default;
+  // The network that config.json's "model_type" names. Weights in the checkpoint's serving type on
+  // its device. INVALID_ARGUMENT or NOT_FOUND name the field or tensor.
+  static absl::StatusOr<std::unique_ptr<TextModel>> Load(Checkpoint& checkpoint,
+                                                         TextModelOptions options = {});
+  virtual ~TextModel() = default;
 
-  const Gpt2Config& config() const { return config_; }
+  const TextModelShape& shape() const { return shape_; }
   int64_t weight_bytes() const { return weight_bytes_; }
   // Of one page in all layers together, keys and values.
   virtual int64_t page_bytes() const = 0;
   // On the CPU a page takes no memory before it is first written.
-  virtual Gpt2Cache MakeCache(int64_t pages) const = 0;
+  virtual KvCache MakeCache(int64_t pages) const = 0;
 
   // Runs all rows in one batch and writes their keys and values into the cache. INVALID_ARGUMENT,
   // before anything is written, names the row whose tokens, positions or pages are out of range;
   // two rows must not share a page that either of them writes.
-  absl::StatusOr<Gpt2Logits> Run(absl::Span<const Gpt2Row> rows, Gpt2Cache& cache) const;
+  absl::StatusOr<TextLogits> Run(absl::Span<const TextRow> rows, KvCache& cache) const;
 
  protected:
-  Gpt2(Gpt2Config config, int64_t weight_bytes) : config_(config), weight_bytes_(weight_bytes) {}
+  explicit TextModel(TextModelShape shape) : shape_(std::move(shape)) {}
 
-  // The tokens whose logits are asked for, counted through all rows; fills Gpt2Logits::first.
-  static std::vector<int64_t> LogitTokens(absl::Span<const Gpt2Row> rows,
+  // The tokens whose logits are asked for, counted through all rows; fills TextLogits::first.
+  static std::vector<int64_t> LogitTokens(absl::Span<const TextRow> rows,
                                           std::vector<int64_t>& first);
-  virtual Gpt2Logits Forward(absl::Span<const Gpt2Row> rows, Gpt2Cache& cache) const = 0;
+  virtual absl::Status CheckRow(const TextRow& row, const KvCache& cache) const;
+  virtual TextLogits Forward(absl::Span<const TextRow> rows, KvCache& cache) const = 0;
 
  private:
-  absl::Status CheckRow(const Gpt2Row& row, const Gpt2Cache& cache) const;
-
-  const Gpt2Config config_;
-  const int64_t weight_bytes_;
+  const TextModelShape shape_;
+  int64_t weight_bytes_ = 0;
 };
 
 }  // namespace hanmo
 
-#endif  // HANMO_WORKERS_MODELS_GPT2_H_
+#endif  // HANMO_WORKERS_MODELS_TEXT_MODEL_H_

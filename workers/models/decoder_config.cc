@@ -1,0 +1,33 @@
+#include "workers/models/decoder_config.h"
+
+#include <ATen/ATen.h>
+
+#include <utility>
+
+namespace hanmo {
+
+Activation ReadActivation(ModelConfig& fields, absl::string_view key, absl::string_view absent) {
+  constexpr std::pair<const char*, Activation> kNames[] = {
+      {"gelu_new", Activation::kGeluTanh}, {"gelu_fast", Activation::kGeluTanh},
+      {"gelu", Activation::kGeluErf},      {"gelu_pytorch_tanh", Activation::kGeluTanh},
+      {"relu", Activation::kRelu},         {"silu", Activation::kSilu},
+      {"swish", Activation::kSilu},
+  };
+  const std::string name = fields.String(key, absent);
+  for (const auto& [known, activation] : kNames) {
+    if (name == known) return activation;
+  }
+  fields.Fail(key, "must be gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu or swish");
+  return Activation::kNone;
+}
+
+RopeAngles AnglesAt(const at::Tensor& positions, const RopeConfig& rope, int64_t head_dim) {
+  const auto options = at::device(positions.device()).dtype(at::kFloat);
+  const at::Tensor exponents = at::arange(0, head_dim, 2, options) / head_dim;
+  at::Tensor frequencies = at::reciprocal(at::pow(rope.theta, exponents));
+  if (rope.factor != 1) frequencies = frequencies / rope.factor;
+  const at::Tensor angles = positions.to(at::kFloat).unsqueeze(1) * frequencies;
+  return {angles.cos(), angles.sin()};
+}
+
+}  // namespace hanmo
