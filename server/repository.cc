@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "server/ernie_vilg_folder.h"
 #include "server/json_file.h"
 
 namespace hanmo {
@@ -179,17 +180,9 @@ std::string UnetConfigFile(const fs::path& folder, const JsonFile& index) {
   return "unet/config.json";
 }
 
-absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
+absl::Status ReadStableDiffusion(const fs::path& folder, ModelSpec* spec) {
   spec->kind = ModelKind::kPicture;
   JsonFile index(folder, "model_index.json", true);
-  spec->architecture = index.Text("_class_name");
-  if (index.status().ok() && spec->architecture != "StableDiffusionPipeline" &&
-      spec->architecture != "ErnieViLG2Pipeline") {
-    index.Fail(absl::StrCat("has the pipeline \"", spec->architecture,
-                            "\"; StableDiffusionPipeline and ErnieViLG2Pipeline are served"));
-  }
-  if (!index.status().ok()) return index.status();
-  if (auto status = ReadReranker(folder, index, &spec->picture); !status.ok()) return status;
   JsonFile unet(folder, UnetConfigFile(folder, index), true);
   JsonFile vae(folder, "vae/config.json", true);
   JsonFile text(folder, "text_encoder/config.json", true);
@@ -215,10 +208,27 @@ absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
   return FirstError({&unet, &vae, &text, &tokenizer, &scheduler, &generation});
 }
 
+absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
+  spec->kind = ModelKind::kPicture;
+  JsonFile index(folder, "model_index.json", true);
+  spec->architecture = index.Text("_class_name");
+  const bool by_tokens = spec->architecture == "ErnieViLGPipeline";
+  if (index.status().ok() && !by_tokens && spec->architecture != "StableDiffusionPipeline" &&
+      spec->architecture != "ErnieViLG2Pipeline") {
+    index.Fail(absl::StrCat("has the pipeline \"", spec->architecture,
+                            "\"; StableDiffusionPipeline, ErnieViLGPipeline and "
+                            "ErnieViLG2Pipeline are served"));
+  }
+  if (!index.status().ok()) return index.status();
+  if (auto status = ReadReranker(folder, index, &spec->picture); !status.ok()) return status;
+  return by_tokens ? ReadErnieVilg(folder, spec) : ReadStableDiffusion(folder, spec);
+}
+
 // Some sign that a folder was meant as a checkpoint.
 bool LooksLikeCheckpoint(const fs::path& folder) {
-  for (const char* part : {"unet", "vae", "text_encoder", "scheduler", "vocab.json", "vocab.txt",
-                           "tokenizer.json", "pytorch_model.bin", "model.safetensors"}) {
+  for (const char* part :
+       {"transformer", "unet", "vae", "vqvae", "text_encoder", "scheduler", "vocab.json",
+        "vocab.txt", "tokenizer.json", "pytorch_model.bin", "model.safetensors"}) {
     std::error_code error;
     if (fs::exists(folder / part, error)) return true;
   }
