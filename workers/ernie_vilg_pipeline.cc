@@ -140,7 +140,7 @@ absl::Status ErnieVilgPipeline::SampleNext(Sample& sample, const at::Tensor& log
   if (job.paints()) ending_ids.clear();
   HANMO_ASSIGN_OR_RETURN(
       Token token, SampleToken({logits.data_ptr<float>(), static_cast<size_t>(logits.numel())},
-                               job.sampling, {prompt, sample.generated}, ending_ids));
+                               job.sampling, {prompt, sample.generated}, {ending_ids, {}}));
   sample.generated.push_back(token.id);
   const auto& stops = job.stop_token_ids;
   const bool stopped =

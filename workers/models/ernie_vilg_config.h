@@ -23,7 +23,7 @@ struct ErnieVilgConfig {
   int64_t width = 0;
   int64_t inner = 0;  // of the feed-forward parts
   int64_t heads = 0;  // divides width
-  Activation activation = Activation::kGeluErf;
+  TextActivation activation = TextActivation::kGeluErf;
   double norm_epsilon = 1e-12;
   NormPosition norm_position = NormPosition::kPost;
   int64_t text_tokens =

@@ -7,17 +7,17 @@ at::Tensor Project(const at::Tensor& x, const LinearWeights& linear) {
   return at::addmm(linear.bias, x, linear.weight.t());
 }
 
-at::Tensor ApplyActivation(const at::Tensor& x, Activation activation) {
+at::Tensor ApplyActivation(const at::Tensor& x, TextActivation activation) {
   switch (activation) {
-    case Activation::kGeluTanh:
+    case TextActivation::kGeluTanh:
       return at::gelu(x, "tanh");
-    case Activation::kGeluErf:
+    case TextActivation::kGeluErf:
       return at::gelu(x);
-    case Activation::kRelu:
+    case TextActivation::kRelu:
       return at::relu(x);
-    case Activation::kSilu:
+    case TextActivation::kSilu:
       return at::silu(x);
-    case Activation::kNone:
+    case TextActivation::kNone:
       break;
   }
   return x;

@@ -12,7 +12,7 @@ namespace hanmo {
 // x [rows, in] -> [rows, out]
 at::Tensor Project(const at::Tensor& x, const LinearWeights& linear);
 
-at::Tensor ApplyActivation(const at::Tensor& x, Activation activation);
+at::Tensor ApplyActivation(const at::Tensor& x, TextActivation activation);
 
 }  // namespace hanmo
 

@@ -118,7 +118,7 @@ void CpuTextLayers::NormalizeAs(WeightType type, const at::Tensor& x, const CpuN
 }
 
 void CpuTextLayers::Multiply(const CpuMatrix& matrix, const at::Tensor& input, at::Tensor& output,
-                             LinearCall::Output output_as, Activation activation) const {
+                             LinearCall::Output output_as, TextActivation activation) const {
   const LinearCall call{.weights = matrix.packed,
                         .bias = matrix.bias.defined() ? matrix.bias.data_ptr<float>() : nullptr,
                         .input = input.data_ptr(),
@@ -132,7 +132,7 @@ void CpuTextLayers::Multiply(const CpuMatrix& matrix, const at::Tensor& input, a
                    [&](int64_t begin, int64_t end) { kernels_.linear(call, begin, end); });
 }
 
-void CpuTextLayers::Gate(const at::Tensor& x, int64_t columns, Activation activation,
+void CpuTextLayers::Gate(const at::Tensor& x, int64_t columns, TextActivation activation,
                          at::Tensor& output) const {
   const GateCall call{.type = type_,
                       .activation = activation,

@@ -72,9 +72,11 @@ class CpuTextLayers {
   // x is float32 and stays so.
   void NormalizeInPlace(at::Tensor& x, const CpuNorm& norm) const;
   void Multiply(const CpuMatrix& matrix, const at::Tensor& input, at::Tensor& output,
-                LinearCall::Output output_as, Activation activation = Activation::kNone) const;
+                LinearCall::Output output_as,
+                TextActivation activation = TextActivation::kNone) const;
   // output = activation(x[:, :columns]) · x[:, columns : 2 columns]
-  void Gate(const at::Tensor& x, int64_t columns, Activation activation, at::Tensor& output) const;
+  void Gate(const at::Tensor& x, int64_t columns, TextActivation activation,
+            at::Tensor& output) const;
 
   // The bytes of one page in `layers` layers, and that many pages of zeros, which take no memory
   // before they are first written.
