@@ -93,6 +93,13 @@ class PictureModel:
     """Longest prompt."""
     has_reranker: bool
     """Requests may have best_of."""
+    paints_by_tokens: bool
+    """It takes temperature, top_k and top_p instead of steps, guidance and sampler."""
+    default_temperature: float
+    default_top_k: int
+    default_top_p: float
+    suggested_best_of: int
+    """0: the checkpoint says nothing."""
 
 
 @dataclass(frozen=True)
