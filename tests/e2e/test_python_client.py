@@ -121,6 +121,12 @@ def test_every_way_to_ask(server, client):
             client.generate_text(POET, parts=["画里是什么？", picture])
         (violation,) = error.value.violations
         assert violation.field == "parts.parts[1].picture"
+        with pytest.raises(hanmo.InvalidArgumentError) as error:
+            client.caption(POET, picture, "画里有", n=2)
+        (violation,) = error.value.violations
+        assert violation.field == "parts.parts[0].picture"
+    with pytest.raises(TypeError, match="not str"):
+        client.caption(POET, "boat.png")
 
 
 def test_pictures(server, client, tmp_path):
