@@ -18,11 +18,6 @@ type chatRequest struct {
 		EnableThinking *bool `json:"enable_thinking"`
 	} `json:"chat_template_kwargs"`
 
-	// vLLM's.
-	ChatTemplateKwargs struct {
-		EnableThinking *bool `json:"enable_thinking"`
-	} `json:"chat_template_kwargs"`
-
 	Tools             anything `json:"tools"`
 	ToolChoice        anything `json:"tool_choice"`
 	Functions         anything `json:"functions"`
