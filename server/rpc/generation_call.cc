@@ -101,7 +101,7 @@ void GenerationCall::Tokenize() {
   const absl::Time start = SteadyNow();
   absl::Status status = SetPrompts(proto_, &plan_);
   if (!proto_.has_token_ids()) {
-    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kTokenize, SteadyNow() - start);
+    server_.figures->ObservePhase(plan_.model->spec.id, FrontPhase::kTokenize, SteadyNow() - start);
   }
   if (status.ok()) status = PrepareOutputs();
   tokenized_ = SteadyNow();
@@ -185,7 +185,7 @@ void GenerationCall::OnPicture(uint32_t index, Pixels pixels, std::optional<floa
 
 void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
   if (cancelled_) return Fail(absl::CancelledError("cancelled by the client"));
-  server_.metrics->PicturePainted(plan_.model->spec.id, uint64_t{pixels.width} * pixels.height);
+  server_.figures->PicturePainted(plan_.model->spec.id, uint64_t{pixels.width} * pixels.height);
   PixelsReady(index, pixels);
   std::string file;
   if (wants_files()) {
@@ -194,7 +194,7 @@ void GenerationCall::EncodePictureAt(uint32_t index, const Pixels& pixels) {
     if (!encoded.ok()) return Fail(encoded.status());
     file = *std::move(encoded);
     const absl::Time end = SteadyNow();
-    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kPictureEncode, end - start);
+    server_.figures->ObservePhase(plan_.model->spec.id, FrontPhase::kPictureEncode, end - start);
     absl::MutexLock lock(&mu_);
     encoding_ = std::min(encoding_, start);
     encoded_ = std::max(encoded_, end);
@@ -258,7 +258,7 @@ void GenerationCall::NoteFirstOutput() {
 
 void GenerationCall::NoteFirstPreview() {
   if (previewed_.exchange(true)) return;
-  server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kFirstPreview,
+  server_.figures->ObservePhase(plan_.model->spec.id, FrontPhase::kFirstPreview,
                                 SteadyNow() - arrival_);
 }
 
@@ -282,11 +282,11 @@ void GenerationCall::Complete() {
   if (status.ok()) FillTimings();
   const std::optional<ModelId> model =
       plan_.model != nullptr ? std::optional(plan_.model->spec.id) : std::nullopt;
-  server_.metrics->RequestDone(model, status.code(), completed_ - arrival_);
+  server_.figures->RequestDone(model, status.code(), completed_ - arrival_);
   if (registered_) {
-    server_.metrics->tenants().RequestDone(proto_.tenant(), status.code(), usage_.device_time);
+    server_.figures->TenantDone(proto_.tenant(), status.code(), usage_.device_time);
   }
-  if (!submitted_ && !status.ok() && !absl::IsCancelled(status)) server_.metrics->RefusedInvalid();
+  if (!submitted_ && !status.ok() && !absl::IsCancelled(status)) server_.figures->RefusedInvalid();
   if (server_.log->enabled(LogLevel::kInfo)) {
     const std::string code = absl::StatusCodeToString(status.code());
     server_.log->Write(LogLevel::kInfo, "request",
@@ -343,7 +343,7 @@ void GenerationCall::Cancel(const absl::Status& reason) {
   if (const RequestId id = id_; id != kNone) server_.batcher->Cancel(id, reason);
 }
 
-void GenerationCall::PreviewDropped() { server_.metrics->PreviewDropped(plan_.model->spec.id); }
+void GenerationCall::PreviewDropped() { server_.figures->PreviewDropped(plan_.model->spec.id); }
 
 void GenerationCall::Wake() {
   woken_ = true;
@@ -352,80 +352,11 @@ void GenerationCall::Wake() {
 
 void GenerationCall::Close() {
   if (submitted_) {
-    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kSend,
+    server_.figures->ObservePhase(plan_.model->spec.id, FrontPhase::kSend,
                                   SteadyNow() - completed_);
   }
   if (span_ != nullptr) EndSpan();
   server_.calls->End();
-}
-
-namespace {
-
-absl::string_view Header(const grpc::CallbackServerContext& rpc, const char* name) {
-  const auto found = rpc.client_metadata().find(name);
-  if (found == rpc.client_metadata().end()) return {};
-  return {found->second.data(), found->second.size()};
-}
-
-}  // namespace
-
-void GenerationCall::BeginSpan() {
-  span_ = server_.tracer->Begin(method_, Header(*rpc_, "traceparent"), Header(*rpc_, "tracestate"),
-                                arrival_);
-}
-
-std::string GenerationCall::trace_id() const {
-  return std::string(span_ != nullptr ? TraceIdOf(span_->traceparent())
-                                      : TraceIdOf(Header(*rpc_, "traceparent")));
-}
-
-void GenerationCall::EndSpan() {
-  absl::Status status;
-  absl::Time encoding, encoded;
-  {
-    absl::MutexLock lock(&mu_);
-    status = status_;
-    encoding = encoding_;
-    encoded = encoded_;
-  }
-  if (span_->recording() && submitted_) {
-    const absl::Time started = arrival_ + usage_.queue_time;
-    const auto phase = [&](absl::string_view name, absl::Time start, absl::Time end,
-                           std::initializer_list<TraceAttribute> attributes = {}) {
-      // What did not happen has no time.
-      if (start < absl::InfiniteFuture() && start > absl::InfinitePast() &&
-          end > absl::InfinitePast()) {
-        span_->AddPhase(name, start, end, attributes);
-      }
-    };
-    phase("tokenize", arrival_, tokenized_);
-    phase("queue", tokenized_, started);
-    if (plan_.model->spec.kind == ModelKind::kText) {
-      const bool wrote = last_token_ > absl::InfinitePast();
-      phase("prefill", started, wrote ? first_output_ : absl::InfinitePast(),
-            {{"hanmo.prompt_tokens", int64_t{usage_.prompt_tokens}},
-             {"hanmo.cached_prompt_tokens", int64_t{usage_.cached_prompt_tokens}}});
-      phase("decode", first_output_, last_token_,
-            {{"hanmo.completion_tokens", int64_t{usage_.completion_tokens}}});
-    } else {
-      phase("denoise", started, last_step_,
-            {{"hanmo.steps", int64_t{usage_.steps}},
-             {"hanmo.steps_redone", int64_t{usage_.steps_redone}}});
-      phase("vae_decode", last_step_, painted_);
-      phase("picture_encode", encoding, encoded);
-    }
-    phase("send", completed_, SteadyNow());
-  }
-  const int64_t code = static_cast<int64_t>(status.code());
-  span_->End(SteadyNow(), status,
-             {{"rpc.grpc.status_code", code},
-              {"hanmo.request_id", plan_.request_id},
-              {"gen_ai.request.model", plan_.model != nullptr ? plan_.model->spec.name : ""},
-              {"gen_ai.usage.input_tokens", int64_t{usage_.prompt_tokens}},
-              {"gen_ai.usage.output_tokens", int64_t{usage_.completion_tokens}},
-              {"hanmo.pictures", int64_t{usage_.pictures}},
-              {"hanmo.device_seconds", absl::ToDoubleSeconds(usage_.device_time)},
-              {"hanmo.worker_deaths", int64_t{usage_.deaths}}});
 }
 
 }  // namespace hanmo

@@ -144,7 +144,7 @@ grpc::ServerUnaryReactor* ModelsService::DescribeModel(grpc::CallbackServerConte
       DescribePicture(model.spec.picture, reply.mutable_picture());
     }
   }
-  for (const StepCosts::Description& cost : metrics_.Costs(model.spec.id)) {
+  for (const StepCosts::Description& cost : figures_.Costs(model.spec.id)) {
     DescribeCost(cost, reply.add_step_costs());
   }
   return Reply(rpc, absl::OkStatus(), reply, response);
