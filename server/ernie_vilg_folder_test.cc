@@ -122,7 +122,7 @@ TEST_F(ErnieVilgFolderTest, FilesThatDoNotFitEachOtherAreRefused) {
   EXPECT_THAT(Error(), HasSubstr("image_grid"));
   transformer_["image_grid"] = {4, 6};
   index_["_class_name"] = "ErniePipeline";
-  EXPECT_THAT(Error(), HasSubstr("StableDiffusionPipeline and ErnieViLGPipeline are served"));
+  EXPECT_THAT(Error(), HasSubstr("ErnieViLGPipeline and ErnieViLG2Pipeline are served"));
 }
 
 }  // namespace

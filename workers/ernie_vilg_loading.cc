@@ -10,8 +10,21 @@
 #include "workers/ernie_vilg_pipeline.h"
 #include "workers/kv_pages.h"
 #include "workers/model_index.h"
+#include "workers/models/ernie_vilg.h"
+#include "workers/models/vqgan.h"
 
 namespace hanmo {
+
+ErnieVilgPipeline::ErnieVilgPipeline(const PipelineOptions& options) : options_(options) {}
+ErnieVilgPipeline::~ErnieVilgPipeline() = default;
+
+uint32_t ErnieVilgPipeline::width() const {
+  return model_->config().columns * vqgan_->traits().factor;
+}
+
+uint32_t ErnieVilgPipeline::height() const {
+  return model_->config().rows * vqgan_->traits().factor;
+}
 
 absl::StatusOr<std::unique_ptr<ErnieVilgPipeline>> ErnieVilgPipeline::Load(
     const PipelineOptions& options) {

@@ -8,8 +8,10 @@
 #include "server/batcher/non_finite.h"
 #include "workers/checkpoint/status_macros.h"
 #include "workers/kv_pages.h"
+#include "workers/models/ernie_vilg.h"
 #include "workers/models/token_sampler.h"
 #include "workers/models/vae.h"
+#include "workers/models/vqgan.h"
 
 namespace hanmo {
 

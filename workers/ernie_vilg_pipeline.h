@@ -13,11 +13,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
-#include "workers/models/ernie_vilg.h"
-#include "workers/models/vqgan.h"
+#include "workers/models/text_model.h"
 #include "workers/pipeline.h"
 
 namespace hanmo {
+
+class ErnieVilg;
+class Vqgan;
+struct VilgRow;
 
 // The "_class_name" of its model_index.json.
 inline constexpr char kErnieVilgPipeline[] = "ErnieViLGPipeline";
@@ -27,6 +30,8 @@ class ErnieVilgPipeline final : public Pipeline {
   // INVALID_ARGUMENT or NOT_FOUND name the file, key or tensor at fault; RESOURCE_EXHAUSTED when
   // the KV pages of one picture don't fit.
   static absl::StatusOr<std::unique_ptr<ErnieVilgPipeline>> Load(const PipelineOptions& options);
+
+  ~ErnieVilgPipeline() override;
 
   const LoadedModel& loaded() const override { return loaded_; }
   absl::Status WarmUp() override;
@@ -60,7 +65,7 @@ class ErnieVilgPipeline final : public Pipeline {
     size_t count = 0;       // kText: known tokens to run
   };
 
-  explicit ErnieVilgPipeline(const PipelineOptions& options) : options_(options) {}
+  explicit ErnieVilgPipeline(const PipelineOptions& options);
 
   absl::Status LoadComponents();
   absl::StatusOr<Sample> MakeSample(TextJob job, const Resume& resume) const;
@@ -68,8 +73,8 @@ class ErnieVilgPipeline final : public Pipeline {
   absl::Status CheckPicture(const TextJob& job) const;
   absl::Status CheckResume(const TextJob& job, const Resume& resume) const;
   // Pixels of a picture.
-  uint32_t width() const { return model_->config().columns * vqgan_->traits().factor; }
-  uint32_t height() const { return model_->config().rows * vqgan_->traits().factor; }
+  uint32_t width() const;
+  uint32_t height() const;
 
   // kText: takes the row's pages; skips a sample that ended.
   absl::Status Board(Rider& rider) const;

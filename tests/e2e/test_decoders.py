@@ -193,7 +193,8 @@ def test_long_prompts_company_and_guesses_change_nothing(
     long = [draw.randrange(5, 300) for _ in range(700)]
     prompts = [long, long[:640] + [9, 8], [11, 12, 13] * 60, [11, 12, 13] * 60 + [11]]
     requests = [
-        ids_request(ids, family, temperature=0, max_tokens=48, ignore_eos=True) for ids in prompts
+        ids_request(ids, family, temperature=0, seed=1, max_tokens=48, ignore_eos=True)
+        for ids in prompts
     ]
     calls = [decoders.generation.Generate.future(request) for request in requests]
     together = [outputs(call.result()) for call in calls]
@@ -204,12 +205,13 @@ def test_long_prompts_company_and_guesses_change_nothing(
         repository=links(tmp_path / "repository", **{family: folders / family}),
     )
     assert together == [outputs(generate(alone, request)) for request in requests]
-    assert list(together[0][0][1]) == theirs(folders / family, long, 48)[:48]
+    expected = theirs(folders / family, long, 48)  # to the first end, which ours ignores
+    assert list(together[0][0][1])[: len(expected)] == expected
 
 
 def test_models_tell_that_they_can_think(decoders, server):
-    thinker = decoders.describe("qwen3").model.text
-    poet = server.describe(POET).model.text
+    thinker = decoders.describe("qwen3").text
+    poet = server.describe(POET).text
     assert thinker.has_chat_template and thinker.has_thinking_switch
     assert list(thinker.eos_token_ids) == [2, 0]
     assert thinker.default_temperature == pytest.approx(0.6) and thinker.default_top_k == 20

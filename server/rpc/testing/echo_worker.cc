@@ -137,8 +137,8 @@ void EchoWorker::Write(const Row& row, Sample* sample, RowResult* result) {
   token.logprob = -0.5f;
   if (job.sampling.logprobs) token.top.assign(*job.sampling.logprobs, {token.id, -0.5f});
   const auto& stops = job.stop_token_ids;
-  sample->ended = sample->done == job.max_tokens ||
-                  std::find(stops.begin(), stops.end(), token.id) != stops.end();
+  sample->ended = !job.paints() && (sample->done == job.max_tokens ||
+                                    std::find(stops.begin(), stops.end(), token.id) != stops.end());
 }
 
 void EchoWorker::Paint(StepKind kind, const Row& row, Sample* sample, RowResult* result) {
