@@ -181,7 +181,8 @@ std::vector<at::Tensor> ErnieVilgAten::Forward(absl::Span<const VilgRow> rows,
                                                KvCache& cache) const {
   const VilgBatch batch(rows, config());
   std::array<Plan, std::size(kSights)> plans;
-  at::Tensor x = Norm(embedding_.Sum(batch), embedding_.norm());
+  const NormWeights& norm = embedding_.norm();
+  at::Tensor x = Norm(embedding_.Sum(batch).to(norm.weight.scalar_type()), norm);
   for (int64_t i = 0; i < config().layers; ++i) {
     const Sight sight = config().SightOfLayer(i);
     Plan& plan = plans[static_cast<size_t>(sight)];
