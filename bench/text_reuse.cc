@@ -1,6 +1,6 @@
 // Writes texts with one text model's folder on the worker's text pipeline, on command, and prints
-// what each run took: for bench/prefix.py, bench/speculation.py and bench/guides.py, which alternate
-// the sides.
+// what each run took: for bench/prefix.py, bench/speculation.py and bench/guides.py, which
+// alternate the sides.
 //
 //   bench_text_reuse FOLDER DTYPE THREADS
 //

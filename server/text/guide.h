@@ -65,7 +65,8 @@ class GuideVocabulary {
  public:
   static constexpr size_t kMaxGuideBytes = size_t{64} << 10;
 
-  // FAILED_PRECONDITION for a tokenizer that is neither byte-level nor SentencePiece's. The tokenizer is not needed later.
+  // FAILED_PRECONDITION for a tokenizer that is neither byte-level nor SentencePiece's. The
+  // tokenizer is not needed later.
   static absl::StatusOr<std::unique_ptr<const GuideVocabulary>> Create(const Tokenizer& tokenizer);
 
   // INVALID_ARGUMENT says what is wrong with the guide, without a field's name. Takes milliseconds;

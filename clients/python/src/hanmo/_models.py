@@ -111,6 +111,10 @@ class PictureModel:
     default_top_p: float
     suggested_best_of: int
     """0: the checkpoint says nothing."""
+    experts: tuple[Expert, ...]
+    """In the order in which a picture needs them; none where one network has all timesteps."""
+    resident_experts: int
+    """So many of them are in a worker's memory at a time."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class ModelDescription:
     step_costs: tuple[StepCost, ...]
 
 
-Plain = TypeVar("Plain", TextModel, PictureModel)
+Plain = TypeVar("Plain", TextModel, PictureModel, Expert)
 
 
 def _tasks(numbers: Any) -> tuple[Task, ...]:
