@@ -19,11 +19,11 @@ from calls import (
     text_request,
     violations,
 )
-from conftest import GOLDENS
 from contract import generation_pb2, models_pb2
 from hanmo_server import Server
 from observe import until
 from PIL import Image
+from repositories import GOLDENS, MODELS, link_models
 from safetensors.numpy import load_file
 
 BRUSH = "ernie-vilg"
@@ -39,8 +39,6 @@ def golden():
 @pytest.fixture(scope="module")
 def brush(tmp_path_factory):
     """One server for the tests that leave it as they found it."""
-    from conftest import MODELS, link_models
-
     folder = tmp_path_factory.mktemp("brush")
     repository = link_models(
         folder / "repository",

@@ -5,9 +5,9 @@ import signal
 
 import pytest
 from calls import generate, picture_request, stream
-from conftest import GOLDENS, link_models
 from mixed_load import start_together
 from observe import until
+from repositories import GOLDENS, link_models
 
 MODEL = "experts"
 
