@@ -25,7 +25,7 @@ MODEL_INDEX = {
     "vqvae": ["diffusers", "VQModel"],
 }
 # Chosen on prompts of their own (README.md).
-SAMPLING = {"temperature": 1.0, "top_k": 100, "top_p": 0.95, "num_candidates": 1}
+SAMPLING = {"temperature": 0.9, "top_k": 50, "top_p": 0.9, "num_candidates": 1}
 
 
 def write_part(model, folder):
