@@ -8,18 +8,23 @@
 #include <utility>
 
 #include "absl/base/thread_annotations.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
 #include "server/text/tokenizer.h"
 
 namespace hanmo {
 
-std::shared_ptr<const LazyGuideVocabulary> GuidesOf(const std::string& folder) {
-  return std::make_shared<const LazyGuideVocabulary>([folder]() -> LazyGuideVocabulary::Vocabulary {
-    auto tokenizer = Tokenizer::Load(folder, "GPT2Tokenizer");
-    if (!tokenizer.ok()) return tokenizer.status();
-    return GuideVocabulary::Create(**tokenizer);
-  });
+std::shared_ptr<const LazyGuideVocabulary> GuidesOf(const std::string& folder,
+                                                    const std::string& architecture) {
+  // As the server reads it.
+  const char* const hint = absl::StartsWith(architecture, "GPT2") ? "GPT2Tokenizer" : "";
+  return std::make_shared<const LazyGuideVocabulary>(
+      [folder, hint]() -> LazyGuideVocabulary::Vocabulary {
+        auto tokenizer = Tokenizer::Load(folder, hint);
+        if (!tokenizer.ok()) return tokenizer.status();
+        return GuideVocabulary::Create(**tokenizer);
+      });
 }
 
 // Belongs to the task under way, or to the compute thread while there is none.

@@ -16,7 +16,8 @@
 namespace hanmo {
 
 // The vocabulary of a text checkpoint's tokenizer, read when the first guide needs it.
-std::shared_ptr<const LazyGuideVocabulary> GuidesOf(const std::string& folder);
+std::shared_ptr<const LazyGuideVocabulary> GuidesOf(const std::string& folder,
+                                                    const std::string& architecture);
 
 // Used by the compute thread. Dropping one waits for nothing: what runs is forgotten when it ends.
 class TextGuide {

@@ -20,6 +20,7 @@ absl::StatusOr<std::unique_ptr<TextPipeline>> TextPipeline::Load(const PipelineO
   std::unique_ptr<TextPipeline> pipeline(new TextPipeline(options));
   HANMO_ASSIGN_OR_RETURN(pipeline->model_, TextModel::Load(checkpoint));
   HANMO_RETURN_IF_ERROR(pipeline->MakeCache());
+  pipeline->guides_ = GuidesOf(options.folder, pipeline->loaded_.architecture);
   return pipeline;
 }
 

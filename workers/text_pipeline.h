@@ -60,8 +60,7 @@ class TextPipeline final : public Pipeline {
     bool samples() const { return text->cached + count == text->tokens.size(); }
   };
 
-  explicit TextPipeline(const PipelineOptions& options)
-      : options_(options), guides_(GuidesOf(options.folder)) {}
+  explicit TextPipeline(const PipelineOptions& options) : options_(options) {}
 
   absl::Status MakeCache();
   absl::StatusOr<Text> MakeText(TextJob job, const Resume& resume) const;
@@ -76,7 +75,7 @@ class TextPipeline final : public Pipeline {
   absl::Status SampleOne(Text& text, const at::Tensor& logits, RowResult* result);
 
   const PipelineOptions options_;
-  const std::shared_ptr<const LazyGuideVocabulary> guides_;
+  std::shared_ptr<const LazyGuideVocabulary> guides_;  // set when it is loaded
   LoadedModel loaded_;
   std::unique_ptr<TextModel> model_;
   KvCache cache_;

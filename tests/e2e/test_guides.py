@@ -103,7 +103,7 @@ def check_documents(server, seeds):
 
     def one(seed):
         wanted = RandomSchemas(seed).schema()
-        text = write(server, schema(wanted, prompt="山", model=BABBLER, seed=seed, max_tokens=4000))
+        text = write(server, schema(wanted, prompt="山", model=BABBLER, seed=seed, max_tokens=1200))
         document = json.loads(text.text)
         # A validator of its own, which asserts formats, too.
         jsonschema_rs.validator_for(wanted, validate_formats=True).validate(document)
@@ -189,7 +189,6 @@ def test_bias_and_penalties_choose_among_what_is_allowed(server):
         (schema({"type": "array", "uniqueItems": True}), "text.guide.json_schema", "uniqueItems"),
         (schema("[" * 60000), "text.guide.json_schema", "recursion"),
         (regex("("), "text.guide.regex", "unclosed"),
-        (regex("(((a{1000}){1000}){1000}){1000}"), "text.guide.regex", ""),
         (regex("a" * 4097), "text.guide.regex", "4096"),
         (grammar("start: nowhere"), "text.guide.grammar", "nowhere"),
         (grammar("start: " + "(" * 8000), "text.guide.grammar", ""),
@@ -238,13 +237,13 @@ def test_hostile_guides_hold_up_nobody(babbler):
     assert write(babbler, regex("山", model=BABBLER)).text == "山"
 
 
-NINE = {"type": "array", "items": {"const": {"山": "水"}}, "minItems": 9, "maxItems": 9}
+FIVE = {"type": "array", "items": {"const": {"山": "水"}}, "minItems": 5, "maxItems": 5}
 
 
 @pytest.mark.parametrize("speculation", [0, 8])
 def test_neither_guesses_nor_a_death_change_a_guided_text(server, start_server, speculation):
     requests = [
-        schema(NINE, seed=1, max_tokens=200),
+        schema(FIVE, seed=1, max_tokens=200),
         regex("([0-9]{3},){12}", seed=2, max_tokens=200),
         regex(f"({FORM_REGEX}){{4}}", seed=3, max_tokens=200),
     ]
