@@ -3,6 +3,7 @@
 import os
 import signal
 
+import numpy as np
 import pytest
 from calls import generate, picture_request, stream
 from mixed_load import start_together
@@ -90,6 +91,22 @@ def test_a_stream_over_a_death_brings_the_same_picture(start_experts):
     request = picture_request("古风墨竹", MODEL, seed=6, steps=40, sampler="ddim")
     lone = generate(server, request)
     assert stream(server, request).picture() == lone.outputs[0].picture.data
+
+
+def test_the_demo_model_paints_the_same_with_one_expert_in_memory(start_server, tmp_path):
+    repository = link_models(tmp_path / "repository", painter=MODELS / "ernie-vilg2-tiny")
+    pictures = []
+    for options in ((), ("--expert-memory=1",)):
+        server = start_server(*options, repository=repository)
+        assert len(server.describe("painter").picture.experts) == 2
+        request = picture_request(
+            model="painter", width=128, height=128, steps=20, guidance=4, seed=1
+        )
+        pictures.append(generate(server, request).outputs[0].picture)
+        assert pictures[-1].sampler == "ddim"
+    image = pixels(pictures[0].data)
+    assert image.std() > 20 and len(np.unique(image.reshape(-1, 3), axis=0)) > 100
+    assert pictures[0].data == pictures[1].data
 
 
 def test_faulty_experts_fail_their_model_with_the_reason(start_server, tmp_path):
