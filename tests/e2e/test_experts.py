@@ -8,7 +8,7 @@ import pytest
 from calls import generate, picture_request, stream
 from mixed_load import start_together
 from observe import until
-from repositories import GOLDENS, link_models
+from repositories import GOLDENS, MODELS, link_models
 
 MODEL = "experts"
 
