@@ -5,7 +5,7 @@ import signal
 
 import numpy as np
 import pytest
-from calls import generate, picture_request, stream
+from calls import generate, picture_request, pixels, stream
 from mixed_load import start_together
 from observe import until
 from repositories import GOLDENS, MODELS, link_models
