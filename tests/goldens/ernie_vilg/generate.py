@@ -401,8 +401,9 @@ def write_pipeline(folder, vqvae):
     write_json(folder / "generation_config.json", {"temperature": 1.0, "top_k": 20, "top_p": 0.9})
     (folder / "tokenizer").mkdir()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[BOI]", "[BOT]"]
-    rest = [chr(ord("一") + i) for i in range(BASE["text_vocab_size"] - len(special))]
-    (folder / "tokenizer" / "vocab.txt").write_text("\n".join([*special, *rest]) + "\n")
+    rest = [chr(ord("一") + i) for i in range(BASE["text_vocab_size"] - len(special) - 1)]
+    vocabulary = "\n".join([*special, *rest, "[MASK]"]) + "\n"
+    (folder / "tokenizer" / "vocab.txt").write_text(vocabulary)
     write_json(
         folder / "tokenizer" / "tokenizer_config.json",
         {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 20},
