@@ -119,6 +119,30 @@ def test_a_conversation_goes_on_from_an_answer(client):
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_chats_of_a_form(client):
+    schema = {
+        "type": "object",
+        "properties": {"诗": {"type": "string", "maxLength": 8}},
+        "required": ["诗"],
+        "additionalProperties": False,
+    }
+    named = {"name": "poem", "strict": True, "schema": schema}
+    answer = client.chat.completions.create(
+        model=POET,
+        messages=QUESTION,
+        seed=7,
+        response_format={"type": "json_schema", "json_schema": named},
+    )
+    assert set(json.loads(answer.choices[0].message.content)) == {"诗"}
+    assert answer.choices[0].finish_reason == "stop"
+    for extra in ({"guided_choice": ["是", "否"]}, {"structured_outputs": {"regex": "是|否"}}):
+        answer = client.chat.completions.create(model=POET, messages=QUESTION, extra_body=extra)
+        assert answer.choices[0].message.content in ("是", "否")
+    with pytest.raises(openai.BadRequestError) as error:
+        client.completions.create(model=POET, prompt="山", extra_body={"guided_regex": "("})
+    assert error.value.param == "guided_regex" and "unclosed" in str(error.value)
+
+
 def test_logprobs_of_chats_spell_the_text(client, stream):
     answer = client.chat.completions.create(
         model=POET,
@@ -466,6 +490,7 @@ DEPENDENT = (
     *("best_of", "stream_options", "top_logprobs", "logit_bias", "stop_token_ids", "min_tokens"),
     *("min_steps", "partial_images", "output_compression", "version", "sampler"),
     "chat_template_kwargs",
+    *("guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"),
     *(
         "max_completion_tokens",
         "chat",

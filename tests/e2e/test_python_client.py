@@ -108,6 +108,11 @@ def test_every_way_to_ask(server, client):
     ids = client.tokenize(POET, PROMPT)
     assert client.detokenize(POET, ids) == PROMPT
     assert client.generate_text(POET, token_ids=ids, seed=4).text == whole.text
+    digits = client.generate_text(POET, PROMPT, seed=4, regex="[0-9]{3}")
+    assert len(digits.text) == 3 and digits.text.isdecimal()
+    assert client.generate_text(POET, PROMPT, choice=["是", "否"]).text in ("是", "否")
+    assert client.generate_text(POET, PROMPT, json_schema={"enum": ["山"]}).text == '"山"'
+    assert client.generate_text(POET, PROMPT, grammar='start: "山"').text == "山"
     stopped = client.generate_text(POET, PROMPT, seed=4, stop="，")
     assert stopped.text == whole.text.partition("，")[0]
     assert stopped.texts[0].finish_reason == hanmo.FinishReason.STOP
