@@ -1,9 +1,9 @@
 // What the front end costs: CPU time of a server process per unary call, against a gRPC callback
 // server that answers the same bytes without looking at the request.
 //
-// Both servers are child processes; ours runs the real gRPC services, checks, batcher, metrics and
-// log with a worker in memory that writes one token. Rounds alternate; prints one JSON line with
-// the medians of five.
+// All servers are child processes; ours runs the real gRPC services, checks, batcher, metrics and
+// log with a worker in memory that writes one token; another one has no metrics. Rounds alternate;
+// prints one JSON line with the medians of fifteen.
 #include <spawn.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -29,7 +29,7 @@
 namespace hanmo {
 namespace {
 
-constexpr int kRounds = 5;
+constexpr int kRounds = 15;
 constexpr int kCalls = 4000;
 constexpr int kClients = 16;
 
@@ -68,10 +68,10 @@ void ServeUntilEof(const std::string& address) {
   }
 }
 
-void ServeHanmo() {
+void ServeHanmo(testing::FrontEnd::Observed observed) {
   std::vector<Model> models;
   models.push_back(testing::BareModel(0, "bare"));
-  testing::FrontEnd front(std::move(models), LogLevel::kInfo);
+  testing::FrontEnd front(std::move(models), LogLevel::kInfo, observed);
   ServeUntilEof(front.server().address());
 }
 
@@ -165,39 +165,45 @@ double Median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-std::string Compare(Child& ours, Child& echo, int clients) {
-  std::vector<double> ours_us;
-  std::vector<double> echo_us;
-  std::vector<double> above_us;
+struct Servers {
+  Child ours{"hanmo"};
+  Child unobserved{"unobserved"};
+  Child echo{"echo"};
+};
+
+std::string Compare(Servers& servers, int clients) {
+  std::vector<double> ours_us, echo_us, above_us, metrics_us, metrics_share;
   for (int round = 0; round < kRounds; ++round) {
-    echo_us.push_back(echo.Measure(clients));
-    ours_us.push_back(ours.Measure(clients));
+    echo_us.push_back(servers.echo.Measure(clients));
+    // Who comes first finds other caches.
+    double unobserved = round % 2 == 0 ? servers.unobserved.Measure(clients) : 0;
+    ours_us.push_back(servers.ours.Measure(clients));
+    if (round % 2 != 0) unobserved = servers.unobserved.Measure(clients);
     above_us.push_back(ours_us.back() - echo_us.back());
+    metrics_us.push_back(ours_us.back() - unobserved);
+    metrics_share.push_back(metrics_us.back() / unobserved);
   }
   char text[256];
   std::snprintf(text, sizeof(text),
-                "{\"clients\":%d,\"hanmo_us\":%.1f,\"echo_us\":%.1f,\"above_us\":%.1f}", clients,
-                Median(ours_us), Median(echo_us), Median(above_us));
+                "{\"clients\":%d,\"hanmo_us\":%.1f,\"echo_us\":%.1f,\"above_us\":%.1f,"
+                "\"metrics_us\":%.2f,\"metrics_share\":%.4f}",
+                clients, Median(ours_us), Median(echo_us), Median(above_us), Median(metrics_us),
+                Median(metrics_share));
   return text;
 }
 
 int Main(int argc, char** argv) {
-  if (argc == 2 && std::strcmp(argv[1], "hanmo") == 0) {
-    ServeHanmo();
-    return 0;
-  }
-  if (argc == 2 && std::strcmp(argv[1], "echo") == 0) {
-    ServeEcho();
-    return 0;
-  }
-  Child ours("hanmo");
-  Child echo("echo");
-  ours.Call(500);
-  echo.Call(500);
+  const std::string role = argc == 2 ? argv[1] : "";
+  if (role == "echo") ServeEcho();
+  if (role == "hanmo") ServeHanmo(testing::FrontEnd::Observed::kYes);
+  if (role == "unobserved") ServeHanmo(testing::FrontEnd::Observed::kNo);
+  if (!role.empty()) return 0;
+  Servers servers;
+  for (Child* child : {&servers.ours, &servers.unobserved, &servers.echo}) child->Call(500);
   std::printf(
       "{\"bench\":\"frontend\",\"unit\":\"server CPU per unary call\",\"rounds\":%d,"
       "\"calls\":%d,\"one\":%s,\"many\":%s}\n",
-      kRounds, kCalls, Compare(ours, echo, 1).c_str(), Compare(ours, echo, kClients).c_str());
+      kRounds, kCalls, Compare(servers, 1).c_str(), Compare(servers, kClients).c_str());
   return 0;
 }
 

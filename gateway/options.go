@@ -45,17 +45,18 @@ func parseOptions(arguments []string, environment func(string) (string, bool), o
 	flags.StringVar(&o.upstreamTLSName, "upstream-tls-name", "", "`NAME` in hanmo-server's certificate, where it is not the target's")
 	flags.StringVar(&o.tlsCert, "tls-cert", "", "`FILE` of our certificate chain (PEM), read again when it changes; empty serves plaintext")
 	flags.StringVar(&o.tlsKey, "tls-key", "", "`FILE` of its private key (PEM)")
-	flags.StringVar(&o.tlsClientCA, "tls-client-ca", "", "`FILE`: demand client certificates signed by one of these (PEM)")
-	flags.Int64Var(&o.maxRequestBytes, "max-request-bytes", 32<<20, "largest body of a request; larger ones get 413")
-	flags.Int64Var(&o.maxResponseBytes, "max-response-bytes", 256<<20, "largest message taken from hanmo-server")
+	flags.StringVar(&o.tlsClientCA, "tls-client-ca", "", "`FILE` of certificates: demand client certificates signed by one of these (PEM)")
+	flags.Int64Var(&o.maxRequestBytes, "max-request-bytes", 32<<20, "most `BYTES` of a request; more get 413")
+	flags.Int64Var(&o.maxResponseBytes, "max-response-bytes", 256<<20, "most `BYTES` of a message taken from hanmo-server")
 	flags.DurationVar(&o.requestTimeout, "request-timeout", 0,
-		"longest time of a request, also where its X-Request-Timeout asks for more; 0 sets no limit")
-	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 0, "after TERM, let /health answer 503 this long before refusing connections")
-	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 30*time.Second, "then let requests finish for this long")
+		"longest `TIME` (ms, s, m, h) of a request, also where its X-Request-Timeout asks for more; 0 sets no limit")
+	flags.DurationVar(&o.shutdownDelay, "shutdown-delay", 0, "`TIME` after TERM during which /health answers 503 before connections are refused")
+	flags.DurationVar(&o.shutdownTimeout, "shutdown-timeout", 30*time.Second, "`TIME` that requests then have to finish")
 	flags.Usage = func() {
 		fmt.Fprintln(output, "Usage: hanmo-gateway [FLAG...]\n\nServes hanmo-server over HTTP: OpenAI-style paths and JSON. "+
-			"Each flag has a twin\nin the environment: HANMO_GATEWAY_LISTEN for --listen.\n\nFlags:")
-		flags.PrintDefaults()
+			"Each flag has a twin\nin the environment; flags go before it.")
+		fmt.Fprintln(output)
+		flags.VisitAll(func(f *flag.Flag) { describe(f, output) })
 	}
 	if err := flags.Parse(arguments); err != nil {
 		return nil, err
@@ -67,7 +68,7 @@ func parseOptions(arguments []string, environment func(string) (string, bool), o
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
 	var wrong error
 	flags.VisitAll(func(f *flag.Flag) {
-		name := "HANMO_GATEWAY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+		name := twin(f)
 		value, ok := environment(name)
 		if !ok || given[f.Name] || wrong != nil {
 			return
@@ -80,6 +81,24 @@ func parseOptions(arguments []string, environment func(string) (string, bool), o
 		return nil, wrong
 	}
 	return o, o.check()
+}
+
+// twin is the flag's name in the environment.
+func twin(f *flag.Flag) string {
+	return "HANMO_GATEWAY_" + strings.ToUpper(strings.ReplaceAll(f.Name, "-", "_"))
+}
+
+// describe writes a flag as hanmo-server --help writes an option.
+func describe(f *flag.Flag, output io.Writer) {
+	value, meaning := flag.UnquoteUsage(f)
+	if value == "" {
+		value = "BOOL"
+	}
+	preset := "no default"
+	if f.DefValue != "" {
+		preset = "default " + f.DefValue
+	}
+	fmt.Fprintf(output, "  --%s %s\n      %s\n      [%s; %s]\n", f.Name, value, meaning, preset, twin(f))
 }
 
 func (o *options) check() error {

@@ -20,6 +20,22 @@ func TestFlagsGoBeforeTheEnvironment(t *testing.T) {
 	}
 }
 
+func TestHelpNamesTheTwin(t *testing.T) {
+	var help strings.Builder
+	if _, err := parseOptions([]string{"--help"}, func(string) (string, bool) { return "", false }, &help); err == nil {
+		t.Error("--help is an end")
+	}
+	for _, line := range []string{
+		"  --listen HOST:PORT\n      HOST:PORT of HTTP; port 0 takes a free one\n      [default 127.0.0.1:8000; HANMO_GATEWAY_LISTEN]\n",
+		"  --upstream-tls BOOL\n      speak TLS to hanmo-server\n      [default false; HANMO_GATEWAY_UPSTREAM_TLS]\n",
+		"[no default; HANMO_GATEWAY_TLS_KEY]\n",
+	} {
+		if !strings.Contains(help.String(), line) {
+			t.Errorf("%q is not in\n%s", line, help.String())
+		}
+	}
+}
+
 func TestBadOptionsAreNamed(t *testing.T) {
 	none := func(string) (string, bool) { return "", false }
 	for argument, word := range map[string]string{

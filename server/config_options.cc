@@ -33,7 +33,7 @@ std::vector<ConfigOption> MakeOptions() {
       {kNetwork, "listen", "HOST:PORT", &Config::listen,
        "address of the gRPC port; port 0 takes a free one; unix:PATH works too"},
       {kNetwork, "metrics-listen", "HOST:PORT", &Config::metrics_listen,
-       "address of GET /metrics; empty serves none"},
+       "address of GET /metrics; empty serves none and counts nothing for it"},
       {kNetwork, "vllm-metrics", "BOOL", &Config::vllm_metrics,
        "the figures of texts also under the names of vLLM, for dashboards and gateways made for "
        "it"},

@@ -125,7 +125,7 @@ class Server::FleetEvents final : public FleetObserver {
   explicit FleetEvents(Server* server) : server_(*server) {}
 
   void OnModelLoaded(WorkerId worker, ModelId model, const LoadedModel& loaded) override {
-    server_.metrics_.ModelLoaded(NameOf(model), absl::Seconds(loaded.load_seconds));
+    server_.figures_.ModelLoaded(NameOf(model), absl::Seconds(loaded.load_seconds));
     server_.models_.SetLoaded(worker, model, loaded);
     server_.control_.ModelLoaded();
     server_.log_.Write(LogLevel::kInfo, "model loaded",
@@ -136,7 +136,7 @@ class Server::FleetEvents final : public FleetObserver {
                         {"seconds", loaded.load_seconds}});
   }
   void OnModelFailed(WorkerId worker, ModelId model, const absl::Status& status) override {
-    server_.metrics_.ModelLoadFailed(NameOf(model));
+    server_.figures_.ModelLoadFailed(NameOf(model));
     server_.models_.SetFailed(worker, model, status);
     server_.log_.Write(
         LogLevel::kError, "model failed",
@@ -146,13 +146,13 @@ class Server::FleetEvents final : public FleetObserver {
     server_.control_.ModelUnloaded(worker, model);
   }
   void OnWorkerUp(WorkerId worker, const std::string& device, uint64_t memory) override {
-    server_.metrics_.WorkerUp(worker, memory);
+    server_.figures_.WorkerUp(worker, memory);
     server_.control_.WorkerUp(worker);
     server_.log_.Write(LogLevel::kInfo, "worker up",
                        {{"worker", int64_t{worker}}, {"device", device}});
   }
   void OnWorkerLost(WorkerId worker, const std::string& reason) override {
-    server_.metrics_.WorkerLost(worker);
+    server_.figures_.WorkerLost(worker);
     server_.models_.RemoveWorker(worker);
     server_.control_.WorkerLost(worker);
     server_.log_.Write(LogLevel::kWarning, "worker lost",
@@ -186,20 +186,24 @@ std::vector<std::string> ExpandDevices(const Config& config) {
 Server::Server(const Config& config, const std::string& version)
     : config_(config),
       log_(LevelOf(config.log_level), FormatOf(config.log_format)),
-      metrics_(WorkerCount(config), version),
+      metrics_(config.metrics_listen.empty()
+                   ? nullptr
+                   : std::make_unique<Metrics>(WorkerCount(config), version)),
+      figures_(metrics_ != nullptr ? *metrics_ : unobserved_),
       media_pool_(config.media_threads, kMaxWaitingPixelBytes),
       tokenize_pool_(1, kMaxWaitingTextBytes),
-      loop_(BatcherOptionsOf(config), &metrics_),
+      loop_(BatcherOptionsOf(config), &figures_),
       context_{&models_,     &loop_.batcher(),
                &media_pool_, &tokenize_pool_,
-               &metrics_,    &log_,
+               &figures_,    &log_,
                &calls_,      config.preview_bytes_per_second,
                version},
       control_({config.model_repository, config.model_memory}, &models_, &loop_.batcher(),
-               &metrics_, &log_) {
-  metrics_.SetQueueLimit(config.max_queued_requests);
+               &figures_, &log_) {
+  if (metrics_ == nullptr) return;
+  metrics_->SetQueueLimit(config.max_queued_requests);
   for (const auto& [tenant, weight] : BatcherOptionsOf(config).tenant_weights) {
-    metrics_.tenants().Add(tenant);
+    metrics_->tenants().Add(tenant);
   }
 }
 
@@ -222,8 +226,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
   auto models = server->control_.ServeRepository(config.load);
   if (!models.ok()) return models.status();
   server->PublishStates();
-  if (!config.metrics_listen.empty()) {
-    auto metrics_server = MetricsServer::Start(MetricsOptionsOf(config), server->metrics_);
+  if (server->metrics_ != nullptr) {
+    auto metrics_server = MetricsServer::Start(MetricsOptionsOf(config), *server->metrics_);
     if (!metrics_server.ok()) return metrics_server.status();
     server->metrics_server_ = *std::move(metrics_server);
   }
@@ -241,7 +245,7 @@ absl::Status Server::StartFleet(std::vector<FleetModel> models) {
     rpc_->NotifyHealth();
     control_.ModelChanged();
   });
-  metrics_.WatchOverload([this] { rpc_->NotifyHealth(); });
+  figures_.WatchOverload([this] { rpc_->NotifyHealth(); });
   fleet_events_ = std::make_unique<FleetEvents>(this);
   fleet_ = std::make_unique<Fleet>(FleetOptionsOf(config_), std::move(models), &loop_.batcher(),
                                    fleet_events_.get());
@@ -260,7 +264,7 @@ absl::Status Server::StartAdmin() {
   admin_inference_ = std::make_unique<OpenInferenceService>(admin_context_, rpc_->health());
   auto port = GrpcPort::Listen(config_, "admin-listen", config_.admin_listen,
                                GrpcPort::Security::kAsConfigured,
-                               {admin_.get(), admin_inference_.get()}, &metrics_.calls());
+                               {admin_.get(), admin_inference_.get()}, figures_.calls());
   if (!port.ok()) return port.status();
   admin_port_ = *std::move(port);
   return absl::OkStatus();
@@ -272,7 +276,7 @@ void Server::PublishStates() {
     for (const ModelListing::Version& version : listing.versions) {
       if (version.spec.version == listing.chosen) phase = version.phase;
     }
-    metrics_.SetModelState(listing.name, PhaseName(phase));
+    figures_.SetModelState(listing.name, PhaseName(phase));
   }
 }
 

@@ -60,7 +60,9 @@ class Server {
   const Config config_;
   Log log_;
   ModelTable models_;
-  Metrics metrics_;
+  const std::unique_ptr<Metrics> metrics_;  // null without a port for them
+  Figures unobserved_;
+  Figures& figures_;  // one of the two
   std::unique_ptr<Tracer> tracer_;
   Calls calls_;
   std::unique_ptr<MetricsServer> metrics_server_;

@@ -28,8 +28,8 @@
 #include "absl/time/time.h"
 #include "server/batcher/batcher.h"
 #include "server/rpc/model_table.h"
+#include "server/telemetry/figures.h"
 #include "server/telemetry/log.h"
-#include "server/telemetry/metrics.h"
 #include "server/worker_link/fleet.h"
 
 namespace hanmo {
@@ -52,7 +52,7 @@ class ModelControl {
   class Operation;
 
   // The arguments outlive the control.
-  ModelControl(Options options, ModelTable* models, Batcher* batcher, Metrics* metrics, Log* log);
+  ModelControl(Options options, ModelTable* models, Batcher* batcher, Figures* figures, Log* log);
   // Ends the thread; operations under way end with UNAVAILABLE. The fleet may be gone.
   ~ModelControl();
   ModelControl(const ModelControl&) = delete;
@@ -125,7 +125,7 @@ class ModelControl {
   const Options options_;
   ModelTable& models_;
   Batcher& batcher_;
-  Metrics& metrics_;
+  Figures& figures_;
   Log& log_;
 
   // The control's thread.

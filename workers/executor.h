@@ -1,12 +1,13 @@
 // What a worker does with the commands of its stream, without the stream: models and samples live
 // here, one step at a time. torch_executor.h runs them on libtorch; tests use a scripted one.
 //
-// Called on the worker's compute thread only. Input never ends the process: what can't be done is
-// a status, of the whole step or of one row.
+// Called on the worker's compute thread only, but for what Reading returns. Input never ends the
+// process: what can't be done is a status, of the whole step or of one row.
 #ifndef HANMO_WORKERS_EXECUTOR_H_
 #define HANMO_WORKERS_EXECUTOR_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -24,10 +25,13 @@ class Executor {
   // The device and the build; pid is filled in by the service. Thread-safe.
   virtual WorkerHello Describe() const = 0;
 
-  // Loads and warms up a model. A model already loaded under another id, from the same folder with
-  // the same settings, is taken over: a new server finds its weights in place. INVALID_ARGUMENT or
-  // NOT_FOUND for a checkpoint that can't be served, naming the tensor or the field;
-  // RESOURCE_EXHAUSTED when it does not fit.
+  // What is to run before Load, on the loading thread and beside everything else here: it reads the
+  // checkpoint, which takes long. Null: Load need not wait. Unload and Detach make it vain.
+  virtual std::function<void()> Reading(const LoadCommand& load) { return nullptr; }
+  // Loads (what Reading has not) and warms up a model. A model already loaded under another id,
+  // from the same folder with the same settings, is taken over: a new server finds its weights in
+  // place. INVALID_ARGUMENT or NOT_FOUND for a checkpoint that can't be served, naming the tensor
+  // or the field; RESOURCE_EXHAUSTED when it does not fit.
   virtual absl::StatusOr<LoadedModel> Load(const LoadCommand& load) = 0;
   // Forgets the model and its samples; unknown ids are ignored.
   virtual void Unload(ModelId model) = 0;

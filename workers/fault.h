@@ -3,6 +3,7 @@
 #define HANMO_WORKERS_FAULT_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -29,6 +30,9 @@ class FaultyExecutor final : public Executor {
   FaultyExecutor(Fault fault, Executor* executor) : fault_(fault), executor_(executor) {}
 
   WorkerHello Describe() const override { return executor_->Describe(); }
+  std::function<void()> Reading(const LoadCommand& load) override {
+    return executor_->Reading(load);
+  }
   absl::StatusOr<LoadedModel> Load(const LoadCommand& load) override;
   void Unload(ModelId model) override { executor_->Unload(model); }
   void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;

@@ -1,6 +1,8 @@
-// How the heap behaves while a model loads.
+// How the heap behaves while a model loads, beside steps of others.
 #ifndef HANMO_WORKERS_LOADING_MEMORY_H_
 #define HANMO_WORKERS_LOADING_MEMORY_H_
+
+#include <cstdint>
 
 namespace hanmo {
 
@@ -10,6 +12,9 @@ namespace hanmo {
 // ConfigureAllocator's settings hold again, which reuse blocks. One at a time.
 class LoadingMemory {
  public:
+  // Scopes entered and left so far: odd while there is one. Thread-safe.
+  static uint64_t changes();
+
   LoadingMemory();
   ~LoadingMemory();
   LoadingMemory(const LoadingMemory&) = delete;

@@ -77,6 +77,7 @@ WorkerService::WorkerService(Executor* executor, std::function<void()> start_thr
     : executor_(executor),
       start_thread_(std::move(start_thread)),
       stream_ended_(std::move(stream_ended)),
+      loading_thread_(start_thread_),
       compute_([this] { Compute(); }) {}
 
 WorkerService::~WorkerService() {
@@ -149,7 +150,7 @@ void WorkerService::Compute() {
       busy_ = true;
     }
     if (command.stream == nullptr) {
-      executor_->Detach();
+      Detach();
     } else {
       Execute(std::move(command));
     }
@@ -157,17 +158,13 @@ void WorkerService::Compute() {
 }
 
 void WorkerService::Execute(Command command) {
+  if (command.read != nullptr) return FinishLoad(command.read);
   wire::RunRequest& request = command.request;
   switch (request.command_case()) {
     case wire::RunRequest::kLoad:
       return Load(command);
-    case wire::RunRequest::kUnload: {
-      executor_->Unload(request.unload().model());
-      wire::RunResponse response;
-      response.mutable_unloaded()->set_model(request.unload().model());
-      command.stream->Write(response);
-      return;
-    }
+    case wire::RunRequest::kUnload:
+      return Unload(command);
     case wire::RunRequest::kBegin: {
       absl::StatusOr<BeginCommand> begin = FromWire(std::move(*request.mutable_begin()));
       // Without a kind there is no sample: its first step reports the unknown handle.
@@ -196,14 +193,58 @@ void WorkerService::Execute(Command command) {
   }
 }
 
+void WorkerService::Detach() {
+  for (auto& [model, loading] : loadings_) loading->unwanted = true;
+  loadings_.clear();
+  executor_->Detach();
+}
+
 void WorkerService::Load(const Command& command) {
-  const wire::Load& load = command.request.load();
-  const absl::Duration start = Uptime();
-  absl::StatusOr<LoadedModel> loaded = executor_->Load(FromWire(load));
-  if (loaded.ok()) loaded->load_seconds = absl::ToDoubleSeconds(Uptime() - start);
+  auto loading = std::make_shared<Loading>();
+  loading->command = FromWire(command.request.load());
+  loading->stream = command.stream;
+  loading->start = Uptime();
+  const std::function<void()> read = executor_->Reading(loading->command);
+  if (read == nullptr) return AnswerLoad(*loading, executor_->Load(loading->command));
+  loadings_[loading->command.model] = loading;
+  loading_thread_.Submit([this, loading, read] {
+    loading->start = Uptime();
+    if (!loading->unwanted) read();
+    absl::MutexLock lock(&mu_);
+    queue_.push_back({loading->stream, {}, loading});
+  });
+}
+
+void WorkerService::FinishLoad(const std::shared_ptr<Loading>& loading) {
+  const auto found = loadings_.find(loading->command.model);
+  // Its stream has ended.
+  if (found == loadings_.end() || found->second != loading) return;
+  loadings_.erase(found);
+  if (!loading->unwanted) return AnswerLoad(*loading, executor_->Load(loading->command));
+  AnswerLoad(*loading, absl::CancelledError("it was unloaded while it was being read"));
+  wire::RunRequest unload;
+  unload.mutable_unload()->set_model(loading->command.model);
+  Unload({loading->stream, unload, nullptr});
+}
+
+void WorkerService::AnswerLoad(const Loading& loading, absl::StatusOr<LoadedModel> loaded) {
+  if (loaded.ok()) loaded->load_seconds = absl::ToDoubleSeconds(Uptime() - loading.start);
   memory_read_ = -absl::InfiniteDuration();
   wire::RunResponse response;
-  ToWire(load.model(), loaded, response.mutable_loaded());
+  ToWire(loading.command.model, loaded, response.mutable_loaded());
+  loading.stream->Write(response);
+}
+
+void WorkerService::Unload(const Command& command) {
+  const ModelId model = command.request.unload().model();
+  // Its memory is not free before it is read.
+  if (const auto found = loadings_.find(model); found != loadings_.end()) {
+    found->second->unwanted = true;
+    return;
+  }
+  executor_->Unload(model);
+  wire::RunResponse response;
+  response.mutable_unloaded()->set_model(model);
   command.stream->Write(response);
 }
 

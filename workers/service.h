@@ -3,7 +3,7 @@
 // Threads: gRPC's thread of the stream reads commands into a bounded queue; one compute thread, for
 // the life of the process, takes them off, runs them on the executor and writes the events. So the
 // next step waits here while one runs, and a server that does not read stops the worker, not its
-// memory.
+// memory. Models are read on a thread of their own; the compute thread then warms them up.
 //
 // A picture step with a budget is suspended by not returning: at the yield point where the budget
 // has passed the compute thread answers, then takes further commands off the queue and runs them
@@ -13,8 +13,11 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <deque>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
 #include <thread>
 
@@ -24,6 +27,7 @@
 #include "hanmo/worker/v1/worker.grpc.pb.h"
 #include "server/worker_link/wire.h"
 #include "workers/executor.h"
+#include "workers/loading_thread.h"
 
 namespace hanmo {
 
@@ -34,8 +38,8 @@ class WorkerService final : public wire::Worker::Service {
   // Commands waiting for the compute thread at most; the stream is not read further beyond it.
   static constexpr size_t kMaxQueuedCommands = 1024;
 
-  // `executor` outlives the service and is used by the compute thread alone. `start_thread` runs
-  // first on that thread (its number of compute threads is a setting of the thread).
+  // `executor` outlives the service and is used by the compute thread alone, but for reading.
+  // `start_thread` runs first on both threads (the number of compute threads is a setting of each).
   // `stream_ended` is called after each served stream, when its samples are gone.
   WorkerService(Executor* executor, std::function<void()> start_thread,
                 std::function<void()> stream_ended);
@@ -45,17 +49,29 @@ class WorkerService final : public wire::Worker::Service {
   grpc::Status Run(grpc::ServerContext* context, Stream* stream) override;
 
  private:
+  // A model that is being read.
+  struct Loading {
+    LoadCommand command;
+    Stream* stream = nullptr;
+    absl::Duration start;               // of the reading
+    std::atomic<bool> unwanted{false};  // it was unloaded meanwhile, or the server is gone
+  };
   // `stream` takes the events; a null stream detaches the executor.
   struct Command {
     Stream* stream = nullptr;
     wire::RunRequest request;
+    std::shared_ptr<Loading> read;  // not a command of the server: this is read by now
   };
 
   grpc::Status Handshake(Stream* stream);
   void Enqueue(Command command) ABSL_LOCKS_EXCLUDED(mu_);
   void Compute() ABSL_LOCKS_EXCLUDED(mu_);
   void Execute(Command command);
+  void Detach();
   void Load(const Command& command);
+  void FinishLoad(const std::shared_ptr<Loading>& loading);
+  void Unload(const Command& command);
+  void AnswerLoad(const Loading& loading, absl::StatusOr<LoadedModel> loaded);
   void Save(const Command& command);
   void Drop(const Command& command);
 
@@ -81,12 +97,14 @@ class WorkerService final : public wire::Worker::Service {
   DeviceMemory memory_;  // as of memory_read_
   absl::Duration memory_read_ = -absl::InfiniteDuration();
   SlicedStep* suspended_ = nullptr;
+  std::map<ModelId, std::shared_ptr<Loading>> loadings_;
 
   absl::Mutex mu_;
   std::deque<Command> queue_ ABSL_GUARDED_BY(mu_);
   bool busy_ ABSL_GUARDED_BY(mu_) = false;     // a command is being executed
   bool serving_ ABSL_GUARDED_BY(mu_) = false;  // a stream is open
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  LoadingThread loading_thread_;
   std::thread compute_;  // last: it uses all of the above
 };
 

@@ -9,6 +9,7 @@
 
 #include <memory>
 
+#include "absl/strings/str_cat.h"
 #include "absl/synchronization/notification.h"
 #include "workers/testing/scripted_executor.h"
 
@@ -86,6 +87,18 @@ class ServiceTest : public ::testing::Test {
     return request;
   }
 
+  static wire::RunRequest Load(uint32_t model, const std::string& path) {
+    wire::RunRequest request;
+    request.mutable_load()->set_model(model);
+    request.mutable_load()->set_path(path);
+    return request;
+  }
+  static wire::RunRequest Unload(uint32_t model) {
+    wire::RunRequest request;
+    request.mutable_unload()->set_model(model);
+    return request;
+  }
+
   // A stream with the pictures 1 and 2 and the text 9 begun.
   std::unique_ptr<Stream> Open(grpc::ClientContext* context) {
     std::unique_ptr<Stream> stream = stub_->Run(context);
@@ -129,7 +142,8 @@ TEST_F(ServiceTest, RefusesAnotherProtocolVersionAndNamesBoth) {
   stream->Write(Hello(99));
   const grpc::Status status = stream->Finish();
   EXPECT_EQ(status.error_code(), grpc::StatusCode::FAILED_PRECONDITION);
-  EXPECT_EQ(status.error_message(), "protocol version 99, this worker has 2");
+  EXPECT_EQ(status.error_message(),
+            absl::StrCat("protocol version 99, this worker has ", kWorkerProtocolVersion));
 }
 
 TEST_F(ServiceTest, RefusesCommandsBeforeHello) {
@@ -301,20 +315,15 @@ TEST_F(ServiceTest, AStepGoesOnWithoutADroppedSampleAndIsAbandonedWithoutAny) {
 TEST_F(ServiceTest, AStepIsAbandonedWhenItsModelIsUnloadedNotForAnother) {
   grpc::ClientContext context;
   auto stream = Open(&context);
-  const auto unload = [](uint32_t model) {
-    wire::RunRequest request;
-    request.mutable_unload()->set_model(model);
-    return request;
-  };
   stream->Write(Sliced(Denoise(1, 1)));
-  stream->Write(unload(7));
+  stream->Write(Unload(7));
   stream->Write(Resume(1));
   EXPECT_TRUE(ReadStep(*stream).suspended());
   wire::RunResponse response;
   ASSERT_TRUE(stream->Read(&response));
   EXPECT_EQ(response.unloaded().model(), 7u);
   EXPECT_TRUE(ReadStep(*stream).suspended());
-  stream->Write(unload(0));
+  stream->Write(Unload(0));
   stream->Write(Resume(1));
   ASSERT_TRUE(stream->Read(&response));
   EXPECT_EQ(response.unloaded().model(), 0u);
@@ -337,6 +346,62 @@ TEST_F(ServiceTest, EndsWithASuspendedStepAndServesTheNextServer) {
   stream->Write(Sliced(Denoise(1, 1)));
   EXPECT_TRUE(ReadStep(*stream).suspended());
   context.TryCancel();  // and then the worker is destroyed
+}
+
+TEST_F(ServiceTest, StepsGoOnWhileAModelIsRead) {
+  grpc::ClientContext context;
+  auto stream = Open(&context);
+  stream->Write(Load(7, "held text"));
+  executor_.AwaitReading();
+  stream->Write(Load(8, "text"));
+  for (uint64_t step : {1, 2}) stream->Write(Write(step, 9));
+  wire::RunResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.loaded().model(), 8u) << "nothing of it had to be read";
+  for (uint64_t step : {1, 2}) EXPECT_EQ(ReadStep(*stream).step(), step);
+
+  executor_.ReleaseReading();
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.loaded().model(), 7u);
+  EXPECT_EQ(response.loaded().status().code(), grpc::StatusCode::OK);
+  context.TryCancel();
+}
+
+TEST_F(ServiceTest, AModelThatIsUnloadedWhileItIsReadIsGoneWhenItHasBeenRead) {
+  grpc::ClientContext context;
+  auto stream = Open(&context);
+  stream->Write(Load(7, "held text"));
+  executor_.AwaitReading();
+  stream->Write(Unload(7));
+  stream->Write(Write(1, 9));
+  EXPECT_EQ(ReadStep(*stream).step(), 1u);
+  executor_.ReleaseReading();
+  wire::RunResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.loaded().status().code(), grpc::StatusCode::CANCELLED);
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.unloaded().model(), 7u);
+  context.TryCancel();
+}
+
+TEST_F(ServiceTest, TheNextServerDoesNotHearOfWhatWasBeingRead) {
+  {
+    grpc::ClientContext context;
+    auto stream = Open(&context);
+    stream->Write(Load(7, "held text"));
+    executor_.AwaitReading();
+    stream->WritesDone();
+    EXPECT_TRUE(stream->Finish().ok());
+  }
+  grpc::ClientContext context;
+  auto stream = Open(&context);
+  executor_.ReleaseReading();
+  // The first thing that is read for this server comes after what was read for the other one.
+  stream->Write(Load(8, "held text"));
+  wire::RunResponse response;
+  ASSERT_TRUE(stream->Read(&response));
+  EXPECT_EQ(response.loaded().model(), 8u);
+  context.TryCancel();
 }
 
 TEST_F(ServiceTest, ServesOneServerAtATime) {

@@ -43,25 +43,40 @@ WorkerHello TorchExecutor::Describe() const {
   return hello;
 }
 
-absl::StatusOr<LoadedModel> TorchExecutor::Load(const LoadCommand& load) {
+std::vector<TorchExecutor::Entry>::iterator TorchExecutor::FindKept(const LoadCommand& load) {
+  return std::find_if(kept_.begin(), kept_.end(),
+                      [key = KeyOf(load)](const Entry& entry) { return entry.key == key; });
+}
+
+std::function<void()> TorchExecutor::Reading(const LoadCommand& load) {
   Unload(load.model);
-  const std::string key = KeyOf(load);
-  auto kept =
-      std::find_if(kept_.begin(), kept_.end(), [&](const Entry& e) { return e.key == key; });
-  if (kept != kept_.end()) {
+  if (FindKept(load) != kept_.end()) return nullptr;
+  // The next server wants something else: make room first.
+  kept_.clear();
+  auto entry = std::make_shared<absl::StatusOr<Entry>>();
+  readings_[load.model] = entry;
+  return [this, load, entry] { *entry = Read(load); };
+}
+
+absl::StatusOr<LoadedModel> TorchExecutor::Load(const LoadCommand& load) {
+  if (auto kept = FindKept(load); kept != kept_.end()) {
+    Unload(load.model);
     models_[load.model] = std::move(*kept);
     kept_.erase(kept);
     return models_[load.model].pipeline->loaded();
   }
-  // The next server wants something else: make room first.
-  kept_.clear();
-  absl::StatusOr<Entry> entry = LoadEntry(load);
+  if (!readings_.contains(load.model)) Reading(load)();
+  absl::StatusOr<Entry> entry = std::move(*readings_.extract(load.model).mapped());
   if (!entry.ok()) return entry.status();
+  HANMO_RETURN_IF_ERROR(CatchTorch([&] {
+    c10::InferenceMode inference;
+    return entry->pipeline->WarmUp();
+  }));
   models_[load.model] = *std::move(entry);
   return models_[load.model].pipeline->loaded();
 }
 
-absl::StatusOr<TorchExecutor::Entry> TorchExecutor::LoadEntry(const LoadCommand& load) {
+absl::StatusOr<TorchExecutor::Entry> TorchExecutor::Read(const LoadCommand& load) const {
   HANMO_ASSIGN_OR_RETURN(const at::ScalarType dtype, ParseDtype(load.dtype, device_));
   PipelineOptions options;
   options.folder = load.path;
@@ -76,13 +91,13 @@ absl::StatusOr<TorchExecutor::Entry> TorchExecutor::LoadEntry(const LoadCommand&
     c10::InferenceMode inference;
     LoadingMemory memory;
     HANMO_ASSIGN_OR_RETURN(entry.pipeline, LoadPipeline(options));
-    return entry.pipeline->WarmUp();
+    return absl::OkStatus();
   }));
   return entry;
 }
 
 absl::StatusOr<std::unique_ptr<Pipeline>> TorchExecutor::LoadPipeline(
-    const PipelineOptions& options) {
+    const PipelineOptions& options) const {
   std::error_code error;
   if (std::filesystem::exists(options.folder + "/model_index.json", error)) {
     return PicturePipeline::Load(options);
@@ -96,6 +111,7 @@ absl::StatusOr<std::unique_ptr<Pipeline>> TorchExecutor::LoadPipeline(
 
 void TorchExecutor::Unload(ModelId model) {
   models_.erase(model);
+  readings_.erase(model);
   for (auto sample = samples_.begin(); sample != samples_.end();) {
     sample = sample->second == model ? samples_.erase(sample) : std::next(sample);
   }
@@ -169,6 +185,7 @@ void TorchExecutor::Detach() {
   while (!samples_.empty()) DropSample(samples_.begin()->first);
   for (auto& [id, entry] : models_) kept_.push_back(std::move(entry));
   models_.clear();
+  readings_.clear();
 }
 
 }  // namespace hanmo

@@ -3,6 +3,7 @@
 #define HANMO_WORKERS_TORCH_EXECUTOR_H_
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -20,6 +21,7 @@ class TorchExecutor final : public Executor {
   explicit TorchExecutor(ComputeDevice device) : device_(std::move(device)) {}
 
   WorkerHello Describe() const override;
+  std::function<void()> Reading(const LoadCommand& load) override;
   // By the folder's files: model_index.json is a picture pipeline, a config.json with the
   // model_type of a text model (text_model.h) a text model.
   absl::StatusOr<LoadedModel> Load(const LoadCommand& load) override;
@@ -39,12 +41,16 @@ class TorchExecutor final : public Executor {
     std::unique_ptr<Pipeline> pipeline;
   };
 
-  absl::StatusOr<Entry> LoadEntry(const LoadCommand& load);
-  absl::StatusOr<std::unique_ptr<Pipeline>> LoadPipeline(const PipelineOptions& options);
+  std::vector<Entry>::iterator FindKept(const LoadCommand& load);
+  // Also on the loading thread.
+  absl::StatusOr<Entry> Read(const LoadCommand& load) const;
+  absl::StatusOr<std::unique_ptr<Pipeline>> LoadPipeline(const PipelineOptions& options) const;
   void DropSample(SampleHandle sample);
 
   const ComputeDevice device_;
   std::map<ModelId, Entry> models_;
+  // Written on the loading thread until Load.
+  std::map<ModelId, std::shared_ptr<absl::StatusOr<Entry>>> readings_;
   std::vector<Entry> kept_;                  // without a server; at most what one server loaded
   std::map<SampleHandle, ModelId> samples_;  // where each sample lives
 };

@@ -10,6 +10,7 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "absl/strings/str_cat.h"
 #include "workers/testing/run_samples.h"
@@ -136,6 +137,30 @@ TEST_F(TorchExecutorTest, APictureGoesOnFromASavePointInAnotherWorkerWithTheSame
     row = second->Run(step(StepKind::kVaeDecode)).rows[0];
     EXPECT_EQ(row.picture.rgb, undisturbed.pixels.rgb) << sampler;
   }
+}
+
+TEST_F(TorchExecutorTest, AModelIsReadBesideTheStepsOfAnotherWithTheSameBytes) {
+  auto executor = MakeExecutor();
+  ASSERT_TRUE(executor->Load(Command(0, absl::StrCat(kFolder, "taiyi"))).ok());
+  const LoadCommand anime = Command(1, absl::StrCat(kFolder, "anime"));
+  const PictureJob job = Picture("taiyi", "ddim", 4);
+  const PaintedPicture alone = PaintTogether(*executor, 0, {job})[0];
+  ASSERT_TRUE(executor->Load(anime).ok());
+  const PictureJob other = Picture("anime", "ddim", 4);
+  const PaintedPicture expected = PaintTogether(*executor, 1, {other})[0];
+
+  const std::function<void()> reading = executor->Reading(anime);
+  ASSERT_NE(reading, nullptr);
+  std::thread thread(reading);
+  EXPECT_EQ(PaintTogether(*executor, 0, {job})[0].pixels.rgb, alone.pixels.rgb);
+  thread.join();
+  ASSERT_TRUE(executor->Load(anime).ok());
+  EXPECT_EQ(PaintTogether(*executor, 1, {other})[0].pixels.rgb, expected.pixels.rgb);
+
+  // What was read in vain is forgotten.
+  executor->Reading(anime)();
+  executor->Unload(1);
+  EXPECT_FALSE(PaintTogether(*executor, 1, {other})[0].status.ok());
 }
 
 TEST_F(TorchExecutorTest, ABadSampleFailsAloneAndNamesTheField) {

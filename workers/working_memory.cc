@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <atomic>
 
+#include "workers/loading_memory.h"
+
 namespace hanmo {
 namespace {
 
@@ -49,7 +51,8 @@ void CountTensorMemory() {
   c10::SetCPUAllocator(&allocator, /*priority=*/1);
 }
 
-WorkingMemory::WorkingMemory(const ComputeDevice& device) : device_(device.device()) {
+WorkingMemory::WorkingMemory(const ComputeDevice& device)
+    : device_(device.device()), loadings_(LoadingMemory::changes()) {
   if (device_.is_cpu()) {
     start_ = static_cast<uint64_t>(in_use.load(std::memory_order_relaxed));
     outer_peak_ = static_cast<uint64_t>(peak.exchange(in_use, std::memory_order_relaxed));
@@ -67,6 +70,7 @@ WorkingMemory::~WorkingMemory() {
 }
 
 uint64_t WorkingMemory::peak_bytes() const {
+  if (loadings_ % 2 != 0 || loadings_ != LoadingMemory::changes()) return 0;
   const uint64_t most = device_.is_cpu()
                             ? static_cast<uint64_t>(peak.load(std::memory_order_relaxed))
                             : Cuda()->getDeviceStats(device_.index()).allocated_bytes[0].peak;

@@ -21,11 +21,12 @@ class WorkingMemory {
   WorkingMemory(const WorkingMemory&) = delete;
   WorkingMemory& operator=(const WorkingMemory&) = delete;
 
-  // So far, in bytes.
+  // So far, in bytes. 0 beside the loading of a model, whose tensors would count, too.
   uint64_t peak_bytes() const;
 
  private:
   const at::Device device_;
+  const uint64_t loadings_;
   uint64_t start_;
   uint64_t outer_peak_ = 0;  // of the scope around this one, until now
 };

@@ -34,12 +34,21 @@ def of_pods(name, more=""):
     return f"{name}{{{PODS}{', ' if more else ''}{more}}}"
 
 
+def of_gateways(name, more=""):
+    """A family of hanmo-gateway, whose pods are others than those that the variables know."""
+    return f'{name}{{namespace=~"$namespace"{", " if more else ""}{more}}}'
+
+
 def of_models(name, more=""):
     return f"{name}{{{MODELS}{', ' if more else ''}{more}}}"
 
 
 def per_second(series, by=""):
     return f"sum{_by(by)} (rate({series}[$__rate_interval]))"
+
+
+def increase(series, by):
+    return f"sum by ({by}) (increase({series}[$__rate_interval]))"
 
 
 def _by(labels):

@@ -67,11 +67,11 @@ void DescribeConfig(const ModelSpec& spec, inference::ModelConfig* config) {
     ConfigureTensor(tensor, config->add_output());
 }
 
-void DescribeStatistics(const ModelSpec& spec, const Metrics& metrics,
+void DescribeStatistics(const ModelSpec& spec, const Figures& figures,
                         inference::ModelStatistics* statistics) {
   statistics->set_name(spec.name);
   statistics->set_version(absl::StrCat(spec.version));
-  const ModelTotals* found = metrics.Totals(spec.name);
+  const ModelTotals* found = figures.Totals(spec.name);
   if (found == nullptr) return;
   const ModelTotals& totals = *found;
   statistics->set_last_inference(totals.last_request_ms());

@@ -162,13 +162,13 @@ grpc::ServerUnaryReactor* OpenInferenceService::ModelStatistics(grpc::CallbackSe
       rpc, *request, response, [this](const auto& proto, auto* reply) -> absl::Status {
         if (proto.name().empty()) {
           for (const ModelRef& model : server_.models->Served()) {
-            DescribeStatistics(model->spec, *server_.metrics, reply->add_model_stats());
+            DescribeStatistics(model->spec, *server_.figures, reply->add_model_stats());
           }
           return absl::OkStatus();
         }
         const auto model = FindModel(*server_.models, proto.name(), proto.version(), "name");
         if (model.ok())
-          DescribeStatistics((*model)->spec, *server_.metrics, reply->add_model_stats());
+          DescribeStatistics((*model)->spec, *server_.figures, reply->add_model_stats());
         return model.status();
       });
 }

@@ -10,8 +10,8 @@
 #include "server/open_inference/repository_control.h"
 #include "server/rpc/calls.h"
 #include "server/rpc/model_table.h"
+#include "server/telemetry/figures.h"
 #include "server/telemetry/log.h"
-#include "server/telemetry/metrics.h"
 #include "server/telemetry/tracer.h"
 
 namespace hanmo {
@@ -22,7 +22,7 @@ struct CallContext {
   Batcher* batcher = nullptr;
   TaskPool* media_pool = nullptr;     // encodes pictures; weights are bytes of pixels
   TaskPool* tokenize_pool = nullptr;  // long texts; weights are bytes of text
-  Metrics* metrics = nullptr;
+  Figures* figures = nullptr;
   Log* log = nullptr;
   Calls* calls = nullptr;
   // Of one stream.

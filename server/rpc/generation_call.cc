@@ -115,7 +115,7 @@ void GenerationCall::Tokenize() {
   const absl::Time start = SteadyNow();
   absl::Status status = SetPrompts(proto_, &plan_);
   if (!proto_.has_token_ids()) {
-    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kTokenize, SteadyNow() - start);
+    server_.figures->ObservePhase(plan_.model->spec.id, FrontPhase::kTokenize, SteadyNow() - start);
   }
   if (status.ok()) status = PrepareOutputs();
   tokenized_ = SteadyNow();
@@ -189,7 +189,7 @@ bool GenerationCall::OnTokens(uint32_t index, absl::Span<const Token> tokens) {
 
 void GenerationCall::OnPicture(uint32_t index, Pixels pixels, std::optional<float> score) {
   if (span_ != nullptr) painted_ = SteadyNow();
-  server_.metrics->PicturePainted(plan_.model->spec.id, uint64_t{pixels.width} * pixels.height);
+  server_.figures->PicturePainted(plan_.model->spec.id, uint64_t{pixels.width} * pixels.height);
   if (best_.has_value()) {
     const auto status = best_->Add({index, score.value_or(-1), std::move(pixels)});
     if (!status.ok()) Fail(status);
@@ -236,7 +236,7 @@ void GenerationCall::EncodePictureAt(uint32_t place, const Pixels& pixels) {
     if (!encoded.ok()) return Fail(encoded.status());
     file = *std::move(encoded);
     const absl::Time end = SteadyNow();
-    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kPictureEncode, end - start);
+    server_.figures->ObservePhase(plan_.model->spec.id, FrontPhase::kPictureEncode, end - start);
     absl::MutexLock lock(&mu_);
     encoding_ = std::min(encoding_, start);
     encoded_ = std::max(encoded_, end);
@@ -306,7 +306,7 @@ void GenerationCall::NoteFirstOutput() {
 
 void GenerationCall::NoteFirstPreview() {
   if (previewed_.exchange(true)) return;
-  server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kFirstPreview,
+  server_.figures->ObservePhase(plan_.model->spec.id, FrontPhase::kFirstPreview,
                                 SteadyNow() - arrival_);
 }
 
@@ -330,11 +330,11 @@ void GenerationCall::Complete() {
   if (status.ok()) FillTimings();
   const std::optional<ModelId> model =
       plan_.model != nullptr ? std::optional(plan_.model->spec.id) : std::nullopt;
-  server_.metrics->RequestDone(model, status.code(), completed_ - arrival_);
+  server_.figures->RequestDone(model, status.code(), completed_ - arrival_);
   if (registered_) {
-    server_.metrics->tenants().RequestDone(proto_.tenant(), status.code(), usage_.device_time);
+    server_.figures->TenantDone(proto_.tenant(), status.code(), usage_.device_time);
   }
-  if (!submitted_ && !status.ok() && !absl::IsCancelled(status)) server_.metrics->RefusedInvalid();
+  if (!submitted_ && !status.ok() && !absl::IsCancelled(status)) server_.figures->RefusedInvalid();
   if (server_.log->enabled(LogLevel::kInfo)) {
     const std::string code = absl::StatusCodeToString(status.code());
     server_.log->Write(LogLevel::kInfo, "request",
@@ -391,7 +391,7 @@ void GenerationCall::Cancel(const absl::Status& reason) {
   if (const RequestId id = id_; id != kNone) server_.batcher->Cancel(id, reason);
 }
 
-void GenerationCall::PreviewDropped() { server_.metrics->PreviewDropped(plan_.model->spec.id); }
+void GenerationCall::PreviewDropped() { server_.figures->PreviewDropped(plan_.model->spec.id); }
 
 void GenerationCall::Wake() {
   woken_ = true;
@@ -400,7 +400,7 @@ void GenerationCall::Wake() {
 
 void GenerationCall::Close() {
   if (submitted_) {
-    server_.metrics->ObservePhase(plan_.model->spec.id, FrontPhase::kSend,
+    server_.figures->ObservePhase(plan_.model->spec.id, FrontPhase::kSend,
                                   SteadyNow() - completed_);
   }
   if (span_ != nullptr) EndSpan();

@@ -110,9 +110,11 @@ absl::StatusOr<std::unique_ptr<GrpcPort>> GrpcPort::Listen(
   int port = 0;
   builder.AddListeningPort(address, credentials, &port);
   for (grpc::Service* service : services) builder.RegisterService(service);
-  std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> interceptors;
-  interceptors.push_back(std::make_unique<CallCounterFactory>(calls));
-  builder.experimental().SetInterceptorCreators(std::move(interceptors));
+  if (calls != nullptr) {
+    std::vector<std::unique_ptr<grpc::experimental::ServerInterceptorFactoryInterface>> counting;
+    counting.push_back(std::make_unique<CallCounterFactory>(calls));
+    builder.experimental().SetInterceptorCreators(std::move(counting));
+  }
   opened->server_ = builder.BuildAndStart();
   if (opened->server_ == nullptr) {
     return absl::UnavailableError(

@@ -21,8 +21,9 @@ class GrpcPort {
   enum class Security { kAsConfigured, kPlaintext };
 
   // Listens and answers from now on. `option` is the one that gave the address, for messages; the
-  // services outlive the port, and so do `calls`, where its calls are counted. UNAVAILABLE when the
-  // address cannot be listened on, INVALID_ARGUMENT when a TLS file cannot be read.
+  // services outlive the port, and so do `calls`, where its calls are counted (null: nowhere).
+  // UNAVAILABLE when the address cannot be listened on, INVALID_ARGUMENT when a TLS file cannot be
+  // read.
   static absl::StatusOr<std::unique_ptr<GrpcPort>> Listen(
       const Config& config, absl::string_view option, const std::string& address, Security security,
       const std::vector<grpc::Service*>& services, CallMetrics* calls);

@@ -80,7 +80,7 @@ HealthService::State HealthService::StateOf(const std::string& service) const {
       service == "inference.GRPCInferenceService") {
     return serving(models_.ready());
   }
-  if (service == "readiness") return serving(models_.ready() && !metrics_.overloaded());
+  if (service == "readiness") return serving(models_.ready() && !figures_.overloaded());
   if (service == "hanmo.v1.Models") return serving(true);
   if (service == "liveness") return HealthCheckResponse::SERVING;
   const ModelRef model = models_.Find(service);

@@ -21,7 +21,7 @@
 #include "absl/synchronization/mutex.h"
 #include "grpc/health/v1/health.grpc.pb.h"
 #include "server/rpc/model_table.h"
-#include "server/telemetry/metrics.h"
+#include "server/telemetry/figures.h"
 
 namespace hanmo {
 
@@ -30,8 +30,8 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   using State = grpc::health::v1::HealthCheckResponse::ServingStatus;
 
   // The arguments outlive the service.
-  HealthService(const ModelTable& models, const Metrics& metrics)
-      : models_(models), metrics_(metrics) {}
+  HealthService(const ModelTable& models, const Figures& figures)
+      : models_(models), figures_(figures) {}
   ~HealthService() override;
 
   // SERVICE_UNKNOWN when there is no such service or model. Thread-safe, as is all below.
@@ -58,7 +58,7 @@ class HealthService final : public grpc::health::v1::Health::CallbackService {
   void Remove(const Watcher* watcher) ABSL_LOCKS_EXCLUDED(mu_);
 
   const ModelTable& models_;
-  const Metrics& metrics_;
+  const Figures& figures_;
   std::atomic<bool> draining_{false};
   std::atomic<bool> ended_{false};
   absl::Mutex mu_;

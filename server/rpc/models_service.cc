@@ -151,7 +151,7 @@ grpc::ServerUnaryReactor* ModelsService::DescribeModel(grpc::CallbackServerConte
     if (model.spec.kind != ModelKind::kPicture) DescribeText(model, reply.mutable_text());
     if (model.spec.kind != ModelKind::kText) DescribePicture(model.spec, reply.mutable_picture());
   }
-  for (const StepCosts::Description& cost : metrics_.Costs(model.spec.id)) {
+  for (const StepCosts::Description& cost : figures_.Costs(model.spec.id)) {
     DescribeCost(cost, reply.add_step_costs());
   }
   return Reply(rpc, absl::OkStatus(), reply, response);

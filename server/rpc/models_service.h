@@ -4,7 +4,7 @@
 
 #include "hanmo/v1/models.grpc.pb.h"
 #include "server/rpc/model_table.h"
-#include "server/telemetry/metrics.h"
+#include "server/telemetry/figures.h"
 
 namespace hanmo {
 
@@ -14,8 +14,8 @@ using RawModelsService = hanmo::v1::Models::WithRawCallbackMethod_ListModels<
 class ModelsService final : public RawModelsService {
  public:
   // Both outlive the service.
-  ModelsService(const ModelTable& models, const Metrics& metrics)
-      : models_(models), metrics_(metrics) {}
+  ModelsService(const ModelTable& models, const Figures& figures)
+      : models_(models), figures_(figures) {}
 
   grpc::ServerUnaryReactor* ListModels(grpc::CallbackServerContext* rpc,
                                        const grpc::ByteBuffer* request,
@@ -26,7 +26,7 @@ class ModelsService final : public RawModelsService {
 
  private:
   const ModelTable& models_;
-  const Metrics& metrics_;
+  const Figures& figures_;
 };
 
 }  // namespace hanmo

@@ -10,13 +10,13 @@ absl::StatusOr<std::unique_ptr<RpcServer>> RpcServer::Start(const Config& config
   auto port = GrpcPort::Listen(
       config, "listen", config.listen, GrpcPort::Security::kAsConfigured,
       {&server->generation_, &server->models_, &server->health_, &server->open_inference_},
-      &context.metrics->calls());
+      context.figures->calls());
   if (!port.ok()) return port.status();
   server->port_ = *std::move(port);
   if (config.health_listen.empty()) return server;
   auto health = GrpcPort::Listen(config, "health-listen", config.health_listen,
                                  GrpcPort::Security::kPlaintext, {&server->plain_health_},
-                                 &context.metrics->calls());
+                                 context.figures->calls());
   if (!health.ok()) return health.status();
   server->health_port_ = *std::move(health);
   return server;

@@ -46,9 +46,9 @@ class RpcServer {
  private:
   explicit RpcServer(const CallContext& context)
       : generation_(context),
-        models_(*context.models, *context.metrics),
-        health_(*context.models, *context.metrics),
-        plain_health_(*context.models, *context.metrics),
+        models_(*context.models, *context.figures),
+        health_(*context.models, *context.figures),
+        plain_health_(*context.models, *context.figures),
         open_inference_(context, health_) {}
 
   GenerationService generation_;

@@ -58,11 +58,11 @@ struct Metrics::ModelSeries {
   Counter *prompt_tokens, *completion_tokens, *pictures, *steps, *sliced_steps, *steps_redone,
       *steps_wasted, *previews_dropped;
   std::string name;
+  ModelTotals* totals;
   Counter *prefix_hit_tokens, *preempted, *draft_tokens, *draft_tokens_accepted;
   Gauge *waiting, *running, *load_seconds;
   std::array<Gauge*, std::size(kModelStates)> states;
   std::vector<Gauge*> pages_used, pages_total;  // by WorkerId
-  std::unique_ptr<ModelTotals> totals = std::make_unique<ModelTotals>();
 };
 
 struct Metrics::WorkerSeries {
@@ -105,28 +105,34 @@ Metrics::Metrics(const std::vector<ModelLabel>& models, uint32_t workers,
 Metrics::~Metrics() = default;
 
 void Metrics::AddModel(ModelId model, const ModelLabel& label) {
-  absl::MutexLock lock(&models_mu_);
+  Figures::AddModel(model, label);
+  absl::MutexLock lock(&mu_);
   std::unique_ptr<ModelSeries>& series = by_name_[label.name];
   if (series == nullptr) series = MakeSeries(label);
   by_id_[model] = series.get();
 }
 
 void Metrics::RemoveModel(ModelId model) {
-  {
-    absl::MutexLock lock(&models_mu_);
-    by_id_.erase(model);
-  }
+  Figures::RemoveModel(model);
   absl::MutexLock lock(&mu_);
-  costs_.erase(model);
+  by_id_.erase(model);
 }
 
 const Metrics::ModelSeries& Metrics::Series(ModelId model) const {
-  absl::ReaderMutexLock lock(&models_mu_);
+  absl::ReaderMutexLock lock(&mu_);
   return *by_id_.at(model);
 }
 
+const Metrics::ModelSeries& Metrics::Observed(ModelId model) {
+  if (model != last_model_) {
+    last_series_ = &Series(model);
+    last_model_ = model;
+  }
+  return *last_series_;
+}
+
 const Metrics::ModelSeries* Metrics::SeriesOf(const std::string& name) const {
-  absl::ReaderMutexLock lock(&models_mu_);
+  absl::ReaderMutexLock lock(&mu_);
   const auto found = by_name_.find(name);
   return found == by_name_.end() ? nullptr : found->second.get();
 }
@@ -180,6 +186,7 @@ std::unique_ptr<Metrics::ModelSeries> Metrics::MakeSeries(const ModelLabel& mode
   s.steps_wasted = &f.steps_wasted.Add(label);
   s.previews_dropped = &f.previews_dropped.Add(label);
   s.name = model.name;
+  s.totals = FindTotals(model.name);
   s.prefix_hit_tokens = &f.prefix_hit_tokens.Add(label);
   s.preempted = &f.preempted.Add(label);
   s.draft_tokens = &f.draft_tokens.Add(label);
@@ -203,27 +210,27 @@ void Metrics::RequestDone(std::optional<ModelId> model, absl::StatusCode code,
                           absl::Duration total) {
   const size_t index = CodeIndex(code);
   if (!model) return families_->unknown_model[index]->Increment();
-  Series(*model).requests[index]->Increment();
-  Series(*model).request_seconds->Observe(absl::ToDoubleSeconds(total));
-  Series(*model).totals->AddRequest(code == absl::StatusCode::kOk, total, absl::Now());
+  const ModelSeries& s = Series(*model);
+  s.totals->AddRequest(code == absl::StatusCode::kOk, total, absl::Now());
+  s.requests[index]->Increment();
+  s.request_seconds->Observe(absl::ToDoubleSeconds(total));
+}
+
+void Metrics::TenantDone(absl::string_view tenant, absl::StatusCode code,
+                         absl::Duration device_time) {
+  tenants_->RequestDone(tenant, code, device_time);
 }
 
 void Metrics::RefusedInvalid() { families_->rejected[4]->Increment(); }
 
 void Metrics::ObservePhase(ModelId model, FrontPhase phase, absl::Duration time) {
   const ModelSeries& s = Series(model);
-  if (phase == FrontPhase::kFirstPreview) {
-    return s.first_preview->Observe(absl::ToDoubleSeconds(time));
-  }
+  AddPhase(phase, time, s.totals);
   Histogram* histogram = phase == FrontPhase::kTokenize        ? s.tokenize
+                         : phase == FrontPhase::kFirstPreview  ? s.first_preview
                          : phase == FrontPhase::kPictureEncode ? s.picture_encode
                                                                : s.send;
   histogram->Observe(absl::ToDoubleSeconds(time));
-  if (phase == FrontPhase::kTokenize) {
-    s.totals->AddInput(time);
-  } else {
-    s.totals->AddOutput(time);
-  }
 }
 
 void Metrics::ModelLoaded(const std::string& name, absl::Duration time) {
@@ -259,8 +266,9 @@ void Metrics::OnRejected(ModelId, Rejection reason) {
 }
 
 void Metrics::OnStarted(ModelId model, absl::Duration queued) {
-  Series(model).queue->Observe(absl::ToDoubleSeconds(queued));
-  Series(model).totals->AddQueue(queued);
+  const ModelSeries& s = Observed(model);
+  s.totals->AddQueue(queued);
+  s.queue->Observe(absl::ToDoubleSeconds(queued));
 }
 
 void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result) {
@@ -268,10 +276,10 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
     const WorkerSeries& w = workers_[worker];
     return (absl::IsResourceExhausted(result.status) ? w.failed_for_memory : w.failed)->Increment();
   }
-  const ModelSeries& s = Series(step.model);
+  const ModelSeries& s = Observed(step.model);
   s.step_seconds[Index(step.kind)]->Observe(absl::ToDoubleSeconds(result.device_time));
-  s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
   s.totals->AddStep(step.rows.size(), result.device_time);
+  s.batch_size[Index(step.kind)]->Observe(static_cast<double>(step.rows.size()));
   WorkerSeries& w = workers_[worker];
   w.memory_used->Set(static_cast<double>(result.memory.used));
   if (result.idle_time > absl::ZeroDuration()) {
@@ -292,23 +300,23 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
 }
 
 void Metrics::OnPrefixHit(ModelId model, uint32_t tokens) {
-  Count(Series(model).prefix_hit_tokens, tokens);
+  Count(Observed(model).prefix_hit_tokens, tokens);
 }
 
 void Metrics::OnPrefill(ModelId model, absl::Duration time, uint32_t) {
-  Series(model).prefill->Observe(absl::ToDoubleSeconds(time));
+  Observed(model).prefill->Observe(absl::ToDoubleSeconds(time));
 }
 
 void Metrics::OnFirstToken(ModelId model, absl::Duration since_arrival) {
-  Series(model).first_token->Observe(absl::ToDoubleSeconds(since_arrival));
+  Observed(model).first_token->Observe(absl::ToDoubleSeconds(since_arrival));
 }
 
 void Metrics::OnInterToken(ModelId model, absl::Duration gap) {
-  Series(model).inter_token->Observe(absl::ToDoubleSeconds(gap));
+  Observed(model).inter_token->Observe(absl::ToDoubleSeconds(gap));
 }
 
 void Metrics::OnTextEnd(ModelId model, const TextEnd& end) {
-  const ModelSeries& s = Series(model);
+  const ModelSeries& s = Observed(model);
   s.texts[static_cast<size_t>(end.end)]->Increment();
   s.prompt_length->Observe(end.prompt_tokens);
   s.completion_length->Observe(end.tokens);
@@ -316,16 +324,16 @@ void Metrics::OnTextEnd(ModelId model, const TextEnd& end) {
   if (end.tokens > 1) s.output_token->Observe(absl::ToDoubleSeconds(end.decode) / (end.tokens - 1));
 }
 
-void Metrics::OnPreempted(ModelId model) { Series(model).preempted->Increment(); }
+void Metrics::OnPreempted(ModelId model) { Observed(model).preempted->Increment(); }
 
-void Metrics::OnCancelled(ModelId model) { Series(model).cancelled->Increment(); }
+void Metrics::OnCancelled(ModelId model) { Observed(model).cancelled->Increment(); }
 
 void Metrics::OnDeadlineMissed(ModelId model, bool was_running) {
-  (was_running ? Series(model).missed_running : Series(model).missed_waiting)->Increment();
+  (was_running ? Observed(model).missed_running : Observed(model).missed_waiting)->Increment();
 }
 
 void Metrics::OnDone(ModelId model, absl::StatusCode code, const Usage& usage, absl::Duration) {
-  const ModelSeries& s = Series(model);
+  const ModelSeries& s = Observed(model);
   Count(s.prompt_tokens, usage.prompt_tokens);
   Count(s.completion_tokens, usage.completion_tokens);
   Count(s.pictures, usage.pictures);
@@ -347,7 +355,7 @@ void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) 
   // Clients choose the sizes: time series are bounded.
   for (size_t i = 0; i < std::min(costs.size(), kMaxCostSeries); ++i) {
     const StepCosts::Description& cost = costs[i];
-    prometheus::Labels label = {{"model", Series(model).name},
+    prometheus::Labels label = {{"model", Observed(model).name},
                                 {"step", kStepKinds[Index(cost.key.kind)]},
                                 {"size", absl::StrCat(cost.key.width, "x", cost.key.height)}};
     families_->knee_rows.Add(label).Set(cost.knee);
@@ -358,37 +366,25 @@ void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) 
     families_->step_cost_seconds.Add(label).Set(absl::ToDoubleSeconds(cost.knee_rows));
     families_->step_cost_bytes.Add(label).Set(static_cast<double>(cost.knee_rows_bytes));
   }
-  absl::MutexLock lock(&mu_);
-  costs_[model] = std::move(costs);
-}
-
-std::vector<StepCosts::Description> Metrics::Costs(ModelId model) const {
-  absl::MutexLock lock(&mu_);
-  const auto found = costs_.find(model);
-  return found == costs_.end() ? std::vector<StepCosts::Description>() : found->second;
-}
-
-const ModelTotals* Metrics::Totals(const std::string& name) const {
-  const ModelSeries* series = SeriesOf(name);
-  return series == nullptr ? nullptr : series->totals.get();
+  Figures::OnCosts(model, std::move(costs));
 }
 
 void Metrics::OnLoad(ModelId model, uint32_t waiting, uint32_t running) {
-  Series(model).waiting->Set(waiting);
-  Series(model).running->Set(running);
+  const ModelSeries& s = Observed(model);
+  s.waiting->Set(waiting);
+  s.running->Set(running);
 }
 
 void Metrics::OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) {
-  const ModelSeries& s = Series(model);
+  const ModelSeries& s = Observed(model);
   if (worker >= s.pages_used.size()) return;  // a picture model has none
   s.pages_used[worker]->Set(used);
   s.pages_total[worker]->Set(total);
 }
 
 void Metrics::OnOverload(bool overloaded) {
-  overloaded_ = overloaded;
   families_->overload->Set(overloaded ? 1 : 0);
-  if (overload_changed_) overload_changed_();
+  Figures::OnOverload(overloaded);
 }
 
 void Metrics::OnTick(absl::Duration time) { families_->tick->Observe(absl::ToDoubleSeconds(time)); }

@@ -234,7 +234,8 @@ bool Fleet::Member::Unload(ModelId model) {
 void Fleet::Member::OnLoaded(ModelId model, const absl::StatusOr<LoadedModel>& loaded) {
   {
     absl::MutexLock lock(&mu_);
-    if (!loading_.empty() && loading_.front() == model) loading_.pop_front();
+    // One that was kept from another server overtakes those that are being read.
+    std::erase(loading_, model);
     deaths_while_loading_.erase(model);
     if (!asked_.contains(model)) return;
   }

@@ -103,9 +103,9 @@ def _strict(schema):
     return made
 
 
-def write_custom_schemas(folder):
-    """Writes the schemas of operators' objects to the folder."""
-    crds = [
+def custom_definitions():
+    """Of the operators' kinds that we have objects of."""
+    return [
         *definitions(
             "github.com/prometheus-operator/prometheus-operator",
             "example/prometheus-operator-crd/*_servicemonitors.yaml",
@@ -117,7 +117,11 @@ def write_custom_schemas(folder):
         *definitions("github.com/kedacore/keda/v2", "config/crd/bases/keda.sh_scaledobjects.yaml"),
         *definitions("sigs.k8s.io/gateway-api", "config/crd/standard/*_httproutes.yaml"),
     ]
-    for crd in crds:
+
+
+def write_custom_schemas(folder):
+    """Writes the schemas of operators' objects to the folder."""
+    for crd in custom_definitions():
         kind = crd["spec"]["names"]["kind"].lower()
         for version in crd["spec"]["versions"]:
             schema = _strict(version["schema"]["openAPIV3Schema"])

@@ -35,6 +35,7 @@ CASES = {
     "host-path": ((), {"models": {"source": "hostPath", "hostPath": "/srv/models"}}),
     "image-copy": ((), {"models": {"source": "imageCopy", "image": "models:1"}}),
     "tls": ((), {"tls": {"enabled": True, "secretName": "hanmo-tls"}}),
+    "gateway": ((), {"gateway_enabled": True, "networkPolicy_clients": [{"podSelector": {}}]}),
     "everything": ((EVERYTHING,), {}),
 }
 cases = pytest.mark.parametrize("case", CASES)
@@ -77,8 +78,10 @@ def test_kubernetes_accepts_the_objects(case, version, schemas):
 def test_the_schemas_refuse_what_is_wrong(schemas):
     """The test above can fail: for kinds of Kubernetes and for those of operators."""
     objects = render(EVERYTHING)
-    the(objects, "Deployment")["spec"]["template"]["spec"]["containers"][0]["stray"] = 1
-    the(objects, "ServiceMonitor")["spec"]["endpoints"][0]["stray"] = 1
+    the(objects, "Deployment", "prod-hanmo")["spec"]["template"]["spec"]["containers"][0][
+        "stray"
+    ] = 1
+    the(objects, "ServiceMonitor", "prod-hanmo")["spec"]["endpoints"][0]["stray"] = 1
     the(objects, "ScaledObject")["spec"]["maxReplicaCount"] = "many"
     wrong = {kind for kind, _, _ in kubeconform(objects, NEWEST, schemas)}
     assert wrong == {"Deployment", "ServiceMonitor", "ScaledObject"}
@@ -104,11 +107,13 @@ def test_containers_have_no_more_rights_than_they_need(case):
 @cases
 def test_selectors_find_the_server_and_not_the_test(case):
     objects = render_case(case)
-    pods = the(objects, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    pods = the(objects, "Deployment", "prod-hanmo")["spec"]["template"]["metadata"]["labels"]
     test = the(objects, "Pod")["metadata"]["labels"]
-    selectors = [service["spec"]["selector"] for service in of_kind(objects, "Service")]
-    selectors.append(the(objects, "Deployment")["spec"]["selector"]["matchLabels"])
-    selectors.append(the(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"])
+    names = ("prod-hanmo", "prod-hanmo-headless")
+    selectors = [the(objects, "Service", name)["spec"]["selector"] for name in names]
+    selectors.append(the(objects, "Deployment", "prod-hanmo")["spec"]["selector"]["matchLabels"])
+    budget = the(objects, "PodDisruptionBudget", "prod-hanmo")
+    selectors.append(budget["spec"]["selector"]["matchLabels"])
     selectors.append(
         the(objects, "NetworkPolicy", "prod-hanmo")["spec"]["podSelector"]["matchLabels"]
     )
@@ -116,7 +121,7 @@ def test_selectors_find_the_server_and_not_the_test(case):
     for selector in selectors:
         assert selector.items() <= pods.items()
         assert not selector.items() <= test.items()
-    if monitors := of_kind(objects, "ServiceMonitor"):
+    if monitors := of_kind(objects, "ServiceMonitor", "prod-hanmo"):
         wanted = monitors[0]["spec"]["selector"]["matchLabels"]
         assert wanted.items() <= the(objects, "Service", "prod-hanmo")["metadata"]["labels"].items()
     peer = the(objects, "NetworkPolicy", "prod-hanmo")["spec"]["ingress"][0].get("from", [])
@@ -127,10 +132,73 @@ def test_selectors_find_the_server_and_not_the_test(case):
     assert called.items() <= pods.items()
 
 
+@pytest.mark.parametrize("case", ["gateway", "everything"])
+def test_the_gateway_is_found_and_finds_the_servers(case):
+    objects = render_case(case)
+    name = "prod-hanmo-gateway"
+    pod = the(objects, "Deployment", name)["spec"]["template"]
+    labels = pod["metadata"]["labels"]
+    server = the(objects, "Deployment", "prod-hanmo")["spec"]["template"]["metadata"]["labels"]
+    policy = the(objects, "NetworkPolicy", name)["spec"]
+    service = the(objects, "Service", name)
+    for selector in (
+        service["spec"]["selector"],
+        the(objects, "Deployment", name)["spec"]["selector"]["matchLabels"],
+        the(objects, "PodDisruptionBudget", name)["spec"]["selector"]["matchLabels"],
+        policy["podSelector"]["matchLabels"],
+        the(objects, "NetworkPolicy", "prod-hanmo")["spec"]["ingress"][0]["from"][1]["podSelector"][
+            "matchLabels"
+        ],
+    ):
+        assert selector.items() <= labels.items()
+        assert not selector.items() <= server.items()
+    called = policy["egress"][1]
+    assert called["to"][0]["podSelector"]["matchLabels"].items() <= server.items()
+    assert called["ports"] == [{"port": "grpc", "protocol": "TCP"}]
+
+    (gateway,) = pod["spec"]["containers"]
+    (port,) = gateway["ports"]
+    assert f"--listen=0.0.0.0:{port['containerPort']}" in gateway["args"]
+    (headless,) = [
+        one for one in of_kind(objects, "Service") if one["spec"].get("clusterIP") == "None"
+    ]
+    upstream = f"dns:///{headless['metadata']['name']}:{headless['spec']['ports'][0]['port']}"
+    assert f"--upstream={upstream}" in gateway["args"]
+    assert service["spec"]["ports"][0]["targetPort"] == port["name"]
+    secure = case == "everything"
+    assert service["spec"]["ports"][0]["port"] == (443 if secure else 80)
+    for probe, path in (("startup", "/live"), ("liveness", "/live"), ("readiness", "")):
+        assert gateway[f"{probe}Probe"]["httpGet"] == {
+            "path": f"/health{path}",
+            "port": port["name"],
+            "scheme": "HTTPS" if secure else "HTTP",
+        }
+    mounted = {mount["mountPath"] for mount in gateway.get("volumeMounts", ())}
+    files = [one.split("=")[1] for one in gateway["args"] if "=/etc/hanmo" in one]
+    assert {file.rsplit("/", 1)[0] for file in files} == mounted
+    assert len(mounted) == (3 if secure else 0)
+    for monitor in of_kind(objects, "ServiceMonitor", name):
+        wanted = monitor["spec"]["selector"]["matchLabels"]
+        found = [
+            one["metadata"]["name"]
+            for one in of_kind(objects, "Service")
+            if wanted.items() <= one["metadata"]["labels"].items()
+        ]
+        assert found == [name] and monitor["spec"]["endpoints"][0]["port"] == port["name"]
+
+
 @pytest.mark.parametrize(("pre_stop", "delay", "timeout"), [(0, 0, 0), (5, 15, 120), (0, 3, 30)])
 def test_the_grace_period_is_longer_than_the_drain(pre_stop, delay, timeout):
     drain = {"preStopSeconds": pre_stop, "delaySeconds": delay, "timeoutSeconds": timeout}
-    spec = next(pod_specs(render(drain=drain)))
+    objects = render(drain=drain, gateway_enabled=True)
+    assert {one["kind"] for one in objects if "gateway" in one["metadata"]["name"]} >= {
+        "Deployment"
+    }
+    for deployment in of_kind(objects, "Deployment"):
+        drains(deployment["spec"]["template"]["spec"], pre_stop, delay, timeout)
+
+
+def drains(spec, pre_stop, delay, timeout):
     assert spec["terminationGracePeriodSeconds"] > pre_stop + delay + timeout
     server = spec["containers"][0]
     assert f"--shutdown-delay={delay}s" in server["args"]
@@ -180,6 +248,7 @@ def test_the_programs_know_every_flag(case):
         ("hanmo-server",): run("hanmo-server", "--help").stdout,
         ("hanmo-worker",): run("hanmo-worker", "--help").stdout,
         ("hanmo", "health"): run("hanmo", "health", "--help").stdout,
+        ("hanmo-gateway",): run("hanmo-gateway", "--help").stderr,
     }
     checked = 0
     for spec in pod_specs(render_case(case)):
@@ -266,6 +335,16 @@ def test_the_server_reads_the_configuration(tmp_path):
         (
             {"tls": {"enabled": True, "secretName": "a", "clientCA": True}},
             ["tests.clientCertSecret"],
+        ),
+        ({"gateway_replicas": "two"}, ["/gateway/replicas", "integer"]),
+        ({"gateway": {"enabled": True, "tls": {"enabled": True}}}, ["/gateway/tls/secretName"]),
+        (
+            {
+                "gateway": {"enabled": True},
+                "tls": {"enabled": True, "secretName": "a", "clientCA": True},
+                "tests_enabled": False,
+            },
+            ["gateway.upstream.clientCertSecret"],
         ),
         ({"autoscaling": {"enabled": True, "engine": "keda"}}, ["/autoscaling/keda/prometheus"]),
         ({"autoscaling": {"enabled": True, "minReplicas": 9}}, ["autoscaling.minReplicas"]),

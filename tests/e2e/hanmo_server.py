@@ -32,16 +32,26 @@ def clean_environment(**more):
 
 class Server:
     """Listens on free ports of the loopback when the constructor returns; models may be loading.
-    `admin` opens the ports for health and for hanmo.v1.Admin, too."""
+    `admin` opens the ports for health and for hanmo.v1.Admin, too; without `metrics` there is none
+    for them."""
 
-    def __init__(self, repository, *options, log, credentials=None, environment=None, admin=False):
+    def __init__(
+        self,
+        repository,
+        *options,
+        log,
+        credentials=None,
+        environment=None,
+        admin=False,
+        metrics=True,
+    ):
         self.log_file = pathlib.Path(log)
         self._credentials = credentials
         self._channels = []
         command = [
             BIN / "hanmo-server",
             "--listen=localhost:0",
-            "--metrics-listen=127.0.0.1:0",
+            f"--metrics-listen={'127.0.0.1:0' if metrics else ''}",
             f"--model-repository={repository}",
             *(("--health-listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0") if admin else ()),
             *OPTIONS,
@@ -58,7 +68,7 @@ class Server:
         self._lines = queue.Queue()
         threading.Thread(target=self._read_output, daemon=True).start()
         self.address = self._expect("listening on ")
-        self.metrics_address = self._expect("metrics on ")
+        self.metrics_address = self._expect("metrics on ") if metrics else None
         if admin:
             self.health_address = self._expect("health on ")
             self.admin_address = self._expect("admin on ")

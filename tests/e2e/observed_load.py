@@ -123,6 +123,26 @@ def load(server, clients=6):
             thread.join()
 
 
+@contextlib.contextmanager
+def web_load(gateway):
+    """HTTP requests, most of which are answered, until the block ends."""
+    stop = threading.Event()
+
+    def client():
+        while not stop.is_set():
+            gateway.call("/v1/completions", {"model": POET, "prompt": POEM, "max_tokens": 8})
+            gateway.call("/v1/completions", {"model": "nobody", "prompt": POEM})
+            gateway.call("/v1/models")
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
 def flood(server):
     """More than the queue holds, and one that can't be in time behind them."""
     many = [

@@ -24,18 +24,18 @@ global: {{scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 1s
 rule_files: ['{rules}']
 scrape_configs:
 - job_name: hanmo
-  static_configs: [{{targets: ['{target}'], labels: {labels}}}]
+  static_configs: [{{targets: {targets}, labels: {labels}}}]
 """
 
 
 class Prometheus:
-    """Scrapes one server four times a second."""
+    """Scrapes programs four times a second."""
 
-    def __init__(self, target, folder):
+    def __init__(self, targets, folder):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        config = CONFIG.format(rules=RULES, target=target, labels=json.dumps(LABELS))
+        config = CONFIG.format(rules=RULES, targets=json.dumps(targets), labels=json.dumps(LABELS))
         (folder / "prometheus.yml").write_text(config)
         self._log = (folder / "prometheus.log").open("wb")
         self._process = subprocess.Popen(
@@ -48,7 +48,7 @@ class Prometheus:
             stdout=self._log,
             stderr=self._log,
         )
-        until(lambda: self.query("up{job='hanmo'} == 1"), "the first scrape")
+        until(lambda: len(self.query("up{job='hanmo'} == 1")) == len(targets), "the first scrapes")
 
     def close(self):
         self._process.terminate()
@@ -86,8 +86,8 @@ def promtool(*arguments, **options):
 
 
 @contextlib.contextmanager
-def scraping(target, folder):
-    prometheus = Prometheus(target, folder)
+def scraping(folder, *targets):
+    prometheus = Prometheus(targets, folder)
     try:
         yield prometheus
     finally:

@@ -16,9 +16,19 @@ from calls import POET, error_of, generate, text_request
 from certificates import Authority
 from contract import ROOT
 from hanmo_server import Server
+from http_gateway import Gateway
 from metrics_reference import reference
 from observe import until
-from observed_load import OPTIONS, add_broken, add_nan_poet, flood, load, miss_deadline, provoke
+from observed_load import (
+    OPTIONS,
+    add_broken,
+    add_nan_poet,
+    flood,
+    load,
+    miss_deadline,
+    provoke,
+    web_load,
+)
 from prometheus import LABELS, RULES, UPDATE, families_in, promtool, recorded_in, scraping
 
 GENERATOR = ROOT / "deploy/grafana/dashboards.py"
@@ -55,7 +65,7 @@ def targets():
 
 @pytest.fixture(scope="module")
 def watched(demo_repository, tmp_path_factory):
-    """(server, Prometheus) under load until the module's end."""
+    """(server, gateway, Prometheus) under load until the module's end."""
     folder = tmp_path_factory.mktemp("watched")
     repository = folder / "models"
     repository.mkdir()
@@ -73,15 +83,26 @@ def watched(demo_repository, tmp_path_factory):
         credentials=grpc.ssl_channel_credentials(authority.certificate.read_bytes()),
         log=folder / "server.log",
     )
-    with contextlib.closing(server), scraping(server.metrics_address, folder) as prometheus:
+    gateway = Gateway(
+        server.address,
+        "--upstream-tls",
+        f"--upstream-tls-ca={authority.certificate}",
+        log=folder / "gateway.log",
+    )
+    targets = server.metrics_address, gateway.address
+    with (
+        contextlib.closing(server),
+        contextlib.closing(gateway),
+        scraping(folder, *targets) as prometheus,
+    ):
         server.wait_serving(POET)
         miss_deadline(server)
-        with load(server):
+        with load(server), web_load(gateway):
             provoke(server)
             flood(server)
             end = time.monotonic() + SECONDS
             until(lambda: time.monotonic() > end, "some load", patience=2 * SECONDS + 1)
-            yield server, prometheus
+            yield server, gateway, prometheus
             if SHOWN:
                 pathlib.Path(SHOWN).write_text(json.dumps(shown(prometheus)))
 
@@ -128,7 +149,7 @@ def values_of(series):
 
 @pytest.mark.parametrize(("name", "title", "expression"), targets())
 def test_every_panel_has_data(watched, name, title, expression):
-    _, prometheus = watched
+    *_, prometheus = watched
     query = filled(expression, name)
     may_be_zero = any(name == board and part in query for board, part in MAY_BE_ZERO)
 
@@ -140,7 +161,7 @@ def test_every_panel_has_data(watched, name, title, expression):
 
 
 def test_variables_have_values(watched):
-    _, prometheus = watched
+    *_, prometheus = watched
     for name, dashboard in DASHBOARDS.items():
         variables = dashboard["templating"]["list"]
         assert [v["name"] for v in variables] == ["datasource", "namespace", "model", "pod"]
@@ -158,7 +179,7 @@ def test_variables_have_values(watched):
 
 
 def test_rules_are_evaluated(watched):
-    _, prometheus = watched
+    *_, prometheus = watched
 
     def healthy():
         groups = prometheus.get("rules")["groups"]
@@ -219,8 +240,8 @@ def test_dashboards_keep_the_conventions():
 
 def test_expressions_name_what_exists(watched):
     """And every family is in some panel or rule."""
-    server, _ = watched
-    names = server.metrics().names()
+    server, gateway, _ = watched
+    names = server.metrics().names() | gateway.metrics().names()
     rules = RULES.read_text()
     panels = json.dumps(DASHBOARDS)
     used = families_in(panels + rules)
@@ -231,7 +252,7 @@ def test_expressions_name_what_exists(watched):
 
 def test_document_is_that_of_the_server(watched):
     """The table of docs/metrics.md; HANMO_UPDATE=1 writes it."""
-    server, _ = watched
+    server, gateway, _ = watched
     table = reference(server.metrics())
     text = DOCUMENT.read_text()
     begin, end = "<!-- families -->\n", "<!-- /families -->\n"
@@ -240,16 +261,16 @@ def test_document_is_that_of_the_server(watched):
         DOCUMENT.write_text(before + begin + table + end + rest.split(end)[1])
         return
     assert rest.split(end)[0] == table
-    assert families_in(text) <= server.metrics().names()
+    assert families_in(text) <= server.metrics().names() | gateway.metrics().names()
 
 
 def test_promtool_finds_no_fault(watched):
-    server, _ = watched
+    server, *_ = watched
     promtool("check", "metrics", input=server.metrics().text)
 
 
 def test_clients_cannot_make_time_series(watched):
-    server, _ = watched
+    server, *_ = watched
 
     def series():
         return len(server.metrics().text.splitlines())

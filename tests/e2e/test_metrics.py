@@ -8,6 +8,7 @@ import urllib.request
 import pytest
 from calls import PAINTER, POET, error_of, generate, picture_request, stream, text_request
 from contract import ROOT, models_pb2
+from hanmo_server import NOT_SERVING, SERVING
 from observe import until
 from prometheus import scraping
 
@@ -54,6 +55,24 @@ def used(demo_repository, tmp_path_factory):
     error_of(generate, one, text_request(n=99))
     yield one
     one.close()
+
+
+def test_a_server_without_metrics_serves_and_knows_its_load(start_server):
+    server = start_server("--max-queued-requests=2", "--max-running-samples=1", metrics=False)
+    generate(server, text_request(seed=1, max_tokens=5))
+    stream(server, picture_request(seed=1, preview_every_steps=1))
+    error_of(generate, server, text_request(model="nobody"))
+    # What the server itself goes by is counted all the same.
+    until(lambda: server.describe(PAINTER).step_costs, "learned costs")
+    calls = [
+        server.generation.Generate.future(picture_request(steps=100), timeout=60) for _ in range(3)
+    ]
+    until(lambda: server.check("readiness") == NOT_SERVING, "a full queue")
+    for call in calls:
+        call.cancel()
+    until(lambda: server.check("readiness") == SERVING, "a queue with room")
+    server.terminate()
+    assert server.wait_exit() == 0
 
 
 def test_the_figures_are_true(start_server):
@@ -169,7 +188,7 @@ def test_other_paths_and_methods(used):
 @pytest.fixture
 def prometheus(used, tmp_path):
     """Queries of a Prometheus that scrapes `used`."""
-    with scraping(used.metrics_address, tmp_path) as one:
+    with scraping(tmp_path, used.metrics_address) as one:
         yield one.query
 
 

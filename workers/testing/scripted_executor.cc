@@ -30,6 +30,14 @@ WorkerHello ScriptedExecutor::Describe() const {
   return hello;
 }
 
+std::function<void()> ScriptedExecutor::Reading(const LoadCommand& load) {
+  if (!absl::StartsWith(load.path, "held")) return nullptr;
+  return [this] {
+    if (!reading_.HasBeenNotified()) reading_.Notify();
+    released_.WaitForNotification();
+  };
+}
+
 absl::StatusOr<LoadedModel> ScriptedExecutor::Load(const LoadCommand& load) {
   if (load.path == "bad") return absl::InvalidArgumentError("tensor wte.weight: torn");
   if (load.path == "crash") abort();

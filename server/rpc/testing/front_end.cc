@@ -8,18 +8,6 @@
 #include "server/rpc/testing/test_models.h"
 
 namespace hanmo::testing {
-namespace {
-
-std::vector<Metrics::ModelLabel> Labels(const std::vector<ModelRef>& models) {
-  std::vector<Metrics::ModelLabel> labels(models.size());
-  for (const ModelRef& model : models) {
-    labels[model->spec.id] = {model->spec.name,
-                              model->spec.kind == ModelKind::kText ? "text" : "picture"};
-  }
-  return labels;
-}
-
-}  // namespace
 
 std::vector<Model> FiveModels() {
   std::vector<Model> models;
@@ -32,16 +20,21 @@ std::vector<Model> FiveModels() {
   return models;
 }
 
-FrontEnd::FrontEnd(std::vector<Model> models, LogLevel log_level)
+FrontEnd::FrontEnd(std::vector<Model> models, LogLevel log_level, Observed observed)
     : log_(log_level, LogFormat::kText),
       models_(std::move(models)),
-      metrics_(Labels(models_.Served()), 1, "test"),
+      metrics_(observed == Observed::kNo ? nullptr : std::make_unique<Metrics>(1, "test")),
+      figures_(metrics_ != nullptr ? *metrics_ : unobserved_),
       media_pool_(1, 64 << 20),
       tokenize_pool_(1, 64 << 20),
-      loop_({}, &metrics_),
-      context_{&models_, &loop_.batcher(), &media_pool_, &tokenize_pool_, &metrics_,
+      loop_({}, &figures_),
+      context_{&models_, &loop_.batcher(), &media_pool_, &tokenize_pool_, &figures_,
                &log_,    &calls_,          1 << 20,      "test"},
       worker_(std::make_shared<EchoWorker>(0, &loop_.batcher())) {
+  for (const ModelRef& model : models_.Served()) {
+    const bool text = model->spec.kind == ModelKind::kText;
+    figures_.AddModel(model->spec.id, {model->spec.name, text ? "text" : "picture"});
+  }
   Config config;
   config.listen = "127.0.0.1:0";
   auto rpc = RpcServer::Start(config, context_);

@@ -12,6 +12,7 @@
 #include "server/rpc/call_context.h"
 #include "server/rpc/rpc_server.h"
 #include "server/rpc/testing/echo_worker.h"
+#include "server/telemetry/metrics.h"
 
 namespace hanmo::testing {
 
@@ -21,8 +22,10 @@ std::vector<Model> FiveModels();
 
 class FrontEnd {
  public:
-  explicit FrontEnd(std::vector<Model> models = FiveModels(),
-                    LogLevel log_level = LogLevel::kError);
+  enum class Observed { kYes, kNo };
+
+  explicit FrontEnd(std::vector<Model> models = FiveModels(), LogLevel log_level = LogLevel::kError,
+                    Observed observed = Observed::kYes);
   ~FrontEnd();
 
   RpcServer& server() { return *rpc_; }
@@ -30,7 +33,8 @@ class FrontEnd {
   ModelTable& models() { return models_; }
   Batcher& batcher() { return loop_.batcher(); }
   Calls& calls() { return calls_; }
-  Metrics& metrics() { return metrics_; }
+  // Only of one that is observed.
+  Metrics& metrics() { return *metrics_; }
   TaskPool& media_pool() { return media_pool_; }
   // Outlives the calls that use it.
   void SetRepositoryControl(RepositoryControl* control) { context_.repository_control = control; }
@@ -38,7 +42,9 @@ class FrontEnd {
  private:
   Log log_;
   ModelTable models_;
-  Metrics metrics_;
+  Figures unobserved_;
+  const std::unique_ptr<Metrics> metrics_;
+  Figures& figures_;
   Calls calls_;
   TaskPool media_pool_;
   TaskPool tokenize_pool_;

@@ -127,6 +127,9 @@ of its own, because a lack of memory kills all processes of a container. */}}
 {{- if and .Values.tests.enabled .Values.tls.enabled .Values.tls.clientCA (not .Values.tests.clientCertSecret) -}}
 {{ fail "tests.clientCertSecret: tls.clientCA demands a certificate of the test pod, too; name its Secret, or set tests.enabled=false" }}
 {{- end -}}
+{{- if and .Values.gateway.enabled .Values.tls.enabled .Values.tls.clientCA (not .Values.gateway.upstream.clientCertSecret) -}}
+{{ fail "gateway.upstream.clientCertSecret: tls.clientCA demands a certificate of the gateway, too; name its Secret" }}
+{{- end -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{ fail "autoscaling.minReplicas: must not be above autoscaling.maxReplicas" }}
 {{- end -}}

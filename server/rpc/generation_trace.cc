@@ -1,5 +1,7 @@
-// What the trace tells of a GenerationCall.
-#include "absl/status/status.h"
+// The span of a call and its phases.
+#include <initializer_list>
+#include <string>
+
 #include "server/batcher/clock.h"
 #include "server/rpc/generation_call.h"
 
