@@ -48,7 +48,11 @@ void AddTextModel(const TextModel& model, std::string* text) {
           absl::StrCat(model.vocabulary_size(), " tokens, ends at ",
                        absl::StrJoin(model.eos_token_ids(), ", ")),
           text);
-  AddLine("conversation", model.has_chat_template() ? "yes" : "no, it has no chat template", text);
+  AddLine("conversation",
+          model.has_thinking_switch() ? "yes, with or without thinking"
+          : model.has_chat_template() ? "yes"
+                                      : "no, it has no chat template",
+          text);
   AddLine("defaults",
           absl::StrCat("--temperature ", model.default_temperature(), " --top-k ",
                        model.default_top_k(), " --top-p ", model.default_top_p(),
@@ -101,6 +105,7 @@ ordered_json TextModelJson(const TextModel& model) {
   json["vocabulary_size"] = model.vocabulary_size();
   json["eos_token_ids"] = model.eos_token_ids();
   json["has_chat_template"] = model.has_chat_template();
+  json["has_thinking_switch"] = model.has_thinking_switch();
   json["default_temperature"] = model.default_temperature();
   json["default_top_k"] = model.default_top_k();
   json["default_top_p"] = model.default_top_p();

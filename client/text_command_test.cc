@@ -119,6 +119,12 @@ TEST_F(TextCommandTest, AConversationHasItsOrder) {
       messages { role: "assistant" content: "b" } messages { role: "user" content: "c" } })")
                                                         .chat()
                                                         .DebugString());
+  EXPECT_FALSE(server_.request().chat().has_thinking());
+  ASSERT_EQ(Run({"text", "--model", "poet", "--user", "c", "--no-thinking"}), ExitCode::kDone);
+  EXPECT_TRUE(server_.request().chat().has_thinking());
+  EXPECT_FALSE(server_.request().chat().thinking());
+  ASSERT_EQ(Run({"text", "--model", "poet", "--user", "c", "--thinking"}), ExitCode::kDone);
+  EXPECT_TRUE(server_.request().chat().thinking());
   ASSERT_EQ(Run({"text", "--model", "poet", "--token-ids", "5, 17,9"}), ExitCode::kDone);
   EXPECT_EQ(server_.request().token_ids().ids_size(), 3);
 }
@@ -171,6 +177,8 @@ TEST_F(TextCommandTest, WrongFlagsAreToldBeforeAnythingIsSent) {
       {{"--stop-token-id", "x"}, "--stop-token-id: must be token ids"},
       {{"--min-tokens", "9", "--max-tokens", "8"}, "--min-tokens: must be at most --max-tokens"},
       {{"--user", "u"}, "--user"},
+      {{"--no-thinking"}, "--no-thinking: needs a conversation"},
+      {{"--thinking", "--no-thinking"}, "--no-thinking"},
       {{"--prompt", "\xff"}, "must be valid UTF-8"},
       {{"--json", "--json-lines"}, "--json"},
       {{"--cert", "c.pem"}, "--cert and --key: must be given together"},

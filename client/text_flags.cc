@@ -42,6 +42,13 @@ void AddInput(CLI::App* app, TextFlags* flags) {
       ->excludes(prompt);
   input.Text({"--user", "TEXT", "last message of a conversation; - reads stdin"}, &flags->user)
       ->excludes(prompt);
+  CLI::Option* thinking =
+      input.Switch({"--thinking", "", "let the model think before it answers a conversation",
+                    "the chat template's"},
+                   [flags] { flags->thinking = true; });
+  input
+      .Switch({"--no-thinking", "", "have it answer at once"}, [flags] { flags->thinking = false; })
+      ->excludes(thinking);
 }
 
 void AddPictureInput(CLI::App* app, TextFlags* flags) {
@@ -115,6 +122,10 @@ void AddPenalties(CLI::App* app, TextFlags* flags) {
 absl::Status ReadInput(const Console& console, TextFlags* flags) {
   hanmo::v1::GenerateRequest& request = flags->request;
   const bool chat = !flags->messages.empty() || !flags->system.empty() || !flags->user.empty();
+  if (flags->thinking && !chat) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(*flags->thinking ? "--thinking" : "--no-thinking", ": needs a conversation"));
+  }
   if (!flags->token_ids.empty()) {
     if (chat) return absl::InvalidArgumentError("--token-ids: cannot go with a conversation");
     std::vector<uint32_t> ids;
@@ -142,6 +153,7 @@ absl::Status ReadInput(const Console& console, TextFlags* flags) {
   if (flags->messages == "-" && flags->user == "-") {
     return absl::InvalidArgumentError("--user: stdin is taken by --messages");
   }
+  if (flags->thinking) request.mutable_chat()->set_thinking(*flags->thinking);
   if (!flags->system.empty()) add("system", flags->system);
   if (!flags->messages.empty()) {
     if (auto status = ReadMessages(flags->messages, console.in, request.mutable_chat());

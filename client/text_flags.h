@@ -3,6 +3,7 @@
 #define HANMO_CLIENT_TEXT_FLAGS_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,7 @@ struct TextFlags {
   std::vector<std::string> stop;
   std::vector<std::string> stop_token_ids;
   std::vector<std::string> logit_bias;
+  std::optional<bool> thinking;
   bool echo = false;
   // Input and lists are set by CompleteTextRequest, the rest by the flags.
   hanmo::v1::GenerateRequest request;

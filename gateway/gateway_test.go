@@ -158,6 +158,21 @@ func TestChatAboutAPicture(t *testing.T) {
 	}
 }
 
+func TestChatThinking(t *testing.T) {
+	fake := poet()
+	front := fake.start(t)
+	for body, want := range map[string]*bool{
+		``: nil, `, "chat_template_kwargs": {}`: nil,
+		`, "chat_template_kwargs": {"enable_thinking": true}`:  proto.Bool(true),
+		`, "chat_template_kwargs": {"enable_thinking": false}`: proto.Bool(false),
+	} {
+		got := post(t, front, "/v1/chat/completions", chatBody+body+`}`)
+		if thinking := fake.request.GetChat().Thinking; got.status != 200 || !reflect.DeepEqual(thinking, want) {
+			t.Error(body, got, thinking)
+		}
+	}
+}
+
 func TestChatStream(t *testing.T) {
 	got := post(t, poet().start(t), "/v1/chat/completions", chatBody+`, "stream": true, "stream_options": {"include_usage": true}}`)
 	if got.status != 200 || got.header.Get("Content-Type") != "text/event-stream" {
@@ -296,6 +311,7 @@ func TestRefusedBeforeTheServer(t *testing.T) {
 		{"/v1/chat/completions", chatBody + `, "tools": [{"type": "function"}]}`, 400, "tools"},
 		{"/v1/chat/completions", chatBody + `, "response_format": {"type": "json_object"}}`, 400, "response_format"},
 		{"/v1/chat/completions", chatBody + `, "top_logprobs": 1}`, 400, "top_logprobs"},
+		{"/v1/chat/completions", chatBody + `, "chat_template_kwargs": {"a": 1}}`, 400, "a"},
 		{"/v1/chat/completions", chatBody + `, "stream_options": {}}`, 400, "stream_options"},
 		{"/v1/chat/completions", chatBody + `, "logit_bias": {"a": 1}}`, 400, "logit_bias"},
 		{"/v1/chat/completions", `{"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}`, 400, "messages"},

@@ -93,6 +93,7 @@ FleetOptions FleetOptionsOf(const Config& config) {
   options.dtype = config.dtype == "auto" ? "" : config.dtype;
   if (config.deterministic != "auto") options.deterministic = config.deterministic == "true";
   options.kv_bytes = config.kv_memory;
+  options.max_context_tokens = config.max_context;
   return options;
 }
 
@@ -198,8 +199,8 @@ Server::Server(const Config& config, const std::string& version)
                &figures_,    &log_,
                &calls_,      config.preview_bytes_per_second,
                version},
-      control_({config.model_repository, config.model_memory}, &models_, &loop_.batcher(),
-               &figures_, &log_) {
+      control_({config.model_repository, config.model_memory, config.max_context}, &models_,
+               &loop_.batcher(), &figures_, &log_) {
   if (metrics_ == nullptr) return;
   metrics_->SetQueueLimit(config.max_queued_requests);
   for (const auto& [tenant, weight] : BatcherOptionsOf(config).tenant_weights) {

@@ -35,6 +35,15 @@ absl::StatusOr<ModelSpec> Choose(const std::vector<ModelSpec>& specs, uint32_t v
                                           absl::StrJoin(numbers, ", ")));
 }
 
+void LimitContext(uint32_t most, std::vector<ModelSpec>* specs) {
+  for (ModelSpec& spec : *specs) {
+    TextModelSpec& text = spec.text;
+    if (spec.kind != ModelKind::kText || most == 0 || text.context_tokens <= most) continue;
+    text.context_tokens = most;
+    text.max_tokens = std::min(text.max_tokens, std::max(1u, most / 2));
+  }
+}
+
 // "NAME" or "NAME:VERSION".
 std::optional<std::pair<std::string, uint32_t>> ParseLoad(const std::string& entry) {
   const std::pair<std::string, std::string> parts = absl::StrSplit(entry, absl::MaxSplits(':', 1));
@@ -71,6 +80,7 @@ absl::StatusOr<std::vector<FleetModel>> ModelControl::ServeRepository(
     const std::vector<std::string>& load) {
   auto scan = ScanRepository(options_.repository);
   if (!scan.ok()) return scan.status();
+  LimitContext(options_.max_context_tokens, &scan->models);
   for (const std::string& skipped : scan->skipped) {
     log_.Write(LogLevel::kWarning, "folder skipped", {{"reason", skipped}});
   }
@@ -190,6 +200,7 @@ absl::StatusOr<ModelControl::Loaded> ModelControl::DoLoad(const std::string& nam
                                                           Operation& operation) {
   auto specs = ReadVersions(options_.repository, name);
   if (!specs.ok()) return specs.status();
+  LimitContext(options_.max_context_tokens, &*specs);
   models_.SetKnown(name, *specs);
   auto spec = Choose(*specs, version);
   if (!spec.ok()) return spec.status();

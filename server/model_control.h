@@ -42,6 +42,8 @@ class ModelControl {
     std::string repository;
     // Bytes of weights on one worker at most, over all models; 0 sets no limit.
     uint64_t memory = 0;
+    // Of texts, prompt included, where a model knows more; 0 sets no limit.
+    uint32_t max_context_tokens = 0;
   };
   struct Loaded {
     uint32_t version = 0;

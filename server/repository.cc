@@ -23,24 +23,41 @@ namespace fs = std::filesystem;
 // Above this tokenizers write "unlimited" as an astronomic length.
 constexpr double kMaxPromptTokens = 65536;
 
-std::string FirstArchitecture(const JsonFile& config) {
+// transformers' model types that workers serve, and the class that each is generated with.
+constexpr std::pair<const char*, const char*> kTextModels[] = {
+    {"ernie4_5", "Ernie4_5ForCausalLM"},
+    {"gpt2", "GPT2LMHeadModel"},
+    {"llama", "LlamaForCausalLM"},
+    {"qwen3", "Qwen3ForCausalLM"},
+};
+
+// What config.json says itself, else what its model_type stands for.
+std::string ArchitectureOf(const JsonFile& config) {
   const nlohmann::json* list = config.Find("architectures");
   if (list != nullptr && list->is_array() && !list->empty() && (*list)[0].is_string()) {
     return (*list)[0].get<std::string>();
   }
-  return config.Text("model_type") == "gpt2" ? "GPT2LMHeadModel" : "";
+  for (const auto& [type, architecture] : kTextModels) {
+    if (config.Text("model_type") == type) return architecture;
+  }
+  return "";
+}
+
+void CheckServed(const std::string& architecture, JsonFile* config) {
+  std::string known;
+  for (const auto& [type, served] : kTextModels) {
+    if (architecture == served || config->Text("model_type") == type) return;
+    absl::StrAppend(&known, known.empty() ? "" : ", ", served);
+  }
+  config->Fail(absl::StrCat("has the architecture \"", architecture, "\"; served are ", known));
 }
 
 absl::Status ReadTextModel(const fs::path& folder, ModelSpec* spec) {
   spec->kind = ModelKind::kText;
   JsonFile config(folder, "config.json", true);
   JsonFile generation(folder, "generation_config.json", false);
-  spec->architecture = FirstArchitecture(config);
-  if (config.status().ok() && spec->architecture != "GPT2LMHeadModel" &&
-      config.Text("model_type") != "gpt2") {
-    config.Fail(absl::StrCat("has the architecture \"", spec->architecture,
-                             "\"; GPT2LMHeadModel is served"));
-  }
+  spec->architecture = ArchitectureOf(config);
+  if (config.status().ok()) CheckServed(spec->architecture, &config);
   TextModelSpec& text = spec->text;
   text.context_tokens = config.Count({"n_positions", "n_ctx", "max_position_embeddings"});
   text.vocabulary_size = config.Count({"vocab_size"});

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "absl/strings/str_cat.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 
@@ -11,6 +12,7 @@ namespace hanmo {
 namespace {
 
 namespace fs = std::filesystem;
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
@@ -56,6 +58,26 @@ class RepositoryTest : public ::testing::Test {
 
   const fs::path root_;
 };
+
+TEST_F(RepositoryTest, ReadsTheDecodersOfOtherFamilies) {
+  Write("m/config.json", R"({"model_type": "qwen3", "max_position_embeddings": 40960,
+                             "vocab_size": 151936, "eos_token_id": 151645})");
+  Write("m/generation_config.json", R"({"do_sample": true, "eos_token_id": [151645, 151643],
+                                        "temperature": 0.6, "top_k": 20, "top_p": 0.95})");
+  const ModelSpec spec = Only();
+  ASSERT_TRUE(spec.status.ok()) << spec.status;
+  EXPECT_EQ(spec.architecture, "Qwen3ForCausalLM");
+  EXPECT_EQ(spec.text.context_tokens, 40960u);
+  EXPECT_THAT(spec.text.eos_token_ids, ElementsAre(151645, 151643));
+  EXPECT_FLOAT_EQ(spec.text.temperature, 0.6f);
+  EXPECT_EQ(spec.text.top_k, 20u);
+  for (const auto& [type, architecture] :
+       {std::pair{"ernie4_5", "Ernie4_5ForCausalLM"}, {"llama", "LlamaForCausalLM"}}) {
+    Write("m/config.json", absl::StrCat(R"({"model_type": ")", type,
+                                        R"(", "max_position_embeddings": 64, "vocab_size": 9})"));
+    EXPECT_EQ(Only().architecture, architecture);
+  }
+}
 
 TEST_F(RepositoryTest, ListsModelsByNameAndSkipsOtherFolders) {
   WritePictureModel("taiyi");
@@ -209,8 +231,8 @@ TEST_F(RepositoryTest, BrokenFoldersAreModelsWithAReason) {
   EXPECT_THAT(reason("m/config.json", "{"), HasSubstr("config.json is not a JSON object"));
   EXPECT_THAT(reason("m/config.json", "[]"), HasSubstr("config.json is not a JSON object"));
   EXPECT_THAT(reason("m/config.json", R"({"model_type": "gpt2"})"), HasSubstr("lacks n_positions"));
-  EXPECT_THAT(reason("m/config.json", R"({"architectures": ["LlamaForCausalLM"]})"),
-              HasSubstr("\"LlamaForCausalLM\"; GPT2LMHeadModel is served"));
+  EXPECT_THAT(reason("m/config.json", R"({"architectures": ["MambaForCausalLM"]})"),
+              AllOf(HasSubstr("\"MambaForCausalLM\"; served are "), HasSubstr("GPT2LMHeadModel")));
   EXPECT_THAT(
       reason("m/config.json", R"({"model_type": "gpt2", "n_positions": -4, "vocab_size": 5})"),
       HasSubstr("n_positions outside 1 to"));

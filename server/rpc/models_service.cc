@@ -41,6 +41,8 @@ void DescribeText(const Model& model, hanmo::v1::TextModel* text) {
   text->set_vocabulary_size(spec.vocabulary_size);
   text->mutable_eos_token_ids()->Add(spec.eos_token_ids.begin(), spec.eos_token_ids.end());
   text->set_has_chat_template(model.chat_template != nullptr);
+  text->set_has_thinking_switch(model.chat_template != nullptr &&
+                                model.chat_template->has_thinking_switch());
   text->set_default_temperature(spec.temperature);
   text->set_default_top_k(spec.top_k);
   text->set_default_top_p(spec.top_p);

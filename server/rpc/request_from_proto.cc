@@ -54,6 +54,8 @@ void CheckChat(const GenerateRequest& proto, const Model& model, Violations* vio
   const auto& messages = proto.chat().messages();
   if (model.chat_template == nullptr) {
     violations->Add("chat", "this model has no chat template; use prompt");
+  } else if (proto.chat().has_thinking() && !model.chat_template->has_thinking_switch()) {
+    violations->Add("chat.thinking", "this model's chat template has no switch for thinking");
   }
   if (messages.empty() || messages.size() > 1024) {
     violations->Add("chat.messages", absl::StrCat("must be 1 to 1024, got ", messages.size()));
@@ -148,6 +150,7 @@ absl::StatusOr<std::string> RenderChat(const GenerateRequest& proto, const Model
   }
   ChatOptions options;
   options.now = absl::Now();
+  if (proto.chat().has_thinking()) options.thinking = proto.chat().thinking();
   auto text = model.chat_template->Render(messages, options);
   // What the template says may quote the conversation; the caller has it anyway.
   if (!text.ok()) return FieldError("chat", text.status().message());

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/status/status.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "nlohmann/json.hpp"
 #include "server/text/bridge_result.h"
@@ -15,6 +16,9 @@ namespace hanmo {
 namespace {
 
 using Json = nlohmann::ordered_json;
+
+// The variable by which templates switch thinking.
+constexpr char kThinking[] = "enable_thinking";
 
 // `chat_template` of tokenizer_config.json: a string, or a list of objects with name and template.
 absl::StatusOr<std::string> TemplateOfConfig(absl::string_view config) {
@@ -81,13 +85,15 @@ absl::StatusOr<std::unique_ptr<const ChatTemplate>> ChatTemplate::FromSource(
   if (hanmo_chat_template_create(source.data(), source.size(), &chat_template, &error) != 0) {
     return BridgeError("chat_template", error);
   }
-  return std::unique_ptr<const ChatTemplate>(
-      new ChatTemplate(chat_template, std::move(special_tokens)));
+  return std::unique_ptr<const ChatTemplate>(new ChatTemplate(
+      chat_template, absl::StrContains(source, kThinking), std::move(special_tokens)));
 }
 
-ChatTemplate::ChatTemplate(hanmo_chat_template* chat_template,
+ChatTemplate::ChatTemplate(hanmo_chat_template* chat_template, bool has_thinking_switch,
                            std::map<std::string, std::string> special_tokens)
-    : chat_template_(chat_template), special_tokens_(std::move(special_tokens)) {}
+    : chat_template_(chat_template),
+      has_thinking_switch_(has_thinking_switch),
+      special_tokens_(std::move(special_tokens)) {}
 
 ChatTemplate::~ChatTemplate() { hanmo_chat_template_free(chat_template_); }
 
@@ -97,6 +103,7 @@ absl::StatusOr<std::string> ChatTemplate::Render(absl::Span<const ChatMessage> m
                   {"tools", nullptr},
                   {"documents", nullptr},
                   {"add_generation_prompt", options.add_generation_prompt}};
+  if (options.thinking) context[kThinking] = *options.thinking;
   for (size_t i = 0; i < messages.size(); ++i) {
     if (!IsValidUtf8(messages[i].role) || !IsValidUtf8(messages[i].content)) {
       return absl::InvalidArgumentError(absl::StrCat("messages[", i, "]: not valid UTF-8"));

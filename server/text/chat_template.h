@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -27,6 +28,8 @@ struct ChatMessage {
 struct ChatOptions {
   // Ends the prompt with the opening of an assistant message, where the template knows it.
   bool add_generation_prompt = true;
+  // `enable_thinking` of the template; absent: undefined there, so that its own default holds.
+  std::optional<bool> thinking;
   // What a template's strftime_now shows, in the local time zone.
   absl::Time now;
 };
@@ -53,11 +56,15 @@ class ChatTemplate {
   absl::StatusOr<std::string> Render(absl::Span<const ChatMessage> messages,
                                      const ChatOptions& options) const;
 
+  // Whether the template heeds ChatOptions::thinking.
+  bool has_thinking_switch() const { return has_thinking_switch_; }
+
  private:
-  ChatTemplate(hanmo_chat_template* chat_template,
+  ChatTemplate(hanmo_chat_template* chat_template, bool has_thinking_switch,
                std::map<std::string, std::string> special_tokens);
 
   hanmo_chat_template* chat_template_;  // owned
+  const bool has_thinking_switch_;
   const std::map<std::string, std::string> special_tokens_;
 };
 

@@ -66,6 +66,17 @@ TEST(ChatTemplateTest, ShowsTheGivenTime) {
   EXPECT_EQ(prompt.value(), "14 November 2023 22:13");
 }
 
+TEST(ChatTemplateTest, SwitchesThinkingWhereTheTemplateDoes) {
+  const std::string source =
+      "{% if enable_thinking is not defined %}own{% elif enable_thinking %}on{% else %}off"
+      "{% endif %}";
+  EXPECT_EQ(Render(source, {}).value(), "own");
+  EXPECT_EQ(Render(source, {}, {.thinking = true}).value(), "on");
+  EXPECT_EQ(Render(source, {}, {.thinking = false}).value(), "off");
+  EXPECT_TRUE((*ChatTemplate::FromSource(source, {}))->has_thinking_switch());
+  EXPECT_FALSE((*ChatTemplate::FromSource("{{ messages }}", {}))->has_thinking_switch());
+}
+
 TEST(ChatTemplateTest, RefusesBrokenTemplatesWithTheLine) {
   const absl::Status status = Render("a\n{% if %}", {}).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);

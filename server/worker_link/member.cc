@@ -209,7 +209,8 @@ void Fleet::Member::Ask(const FleetModel& model) {
   if (!greeted_ || failed_.contains(model.id) || !asked_.insert(model.id).second) return;
   loading_.push_back(model.id);
   const FleetOptions& options = *context_.options;
-  session_->Load({model.id, model.path, options.dtype, deterministic_, options.kv_bytes});
+  session_->Load({model.id, model.path, options.dtype, deterministic_, options.kv_bytes,
+                  options.max_context_tokens});
 }
 
 void Fleet::Member::Load(const FleetModel& model) {

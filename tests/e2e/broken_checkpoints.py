@@ -118,9 +118,9 @@ FAULTS = {
     "other-architecture": (
         GPT2,
         lambda f: edit_json(
-            f / "config.json", architectures=["LlamaForCausalLM"], model_type="llama"
+            f / "config.json", architectures=["MambaForCausalLM"], model_type="mamba"
         ),
-        ["LlamaForCausalLM"],
+        ["MambaForCausalLM"],
     ),
     "no-weights": (GPT2, lambda f: (f / MODEL).unlink(), ["model.safetensors"]),
     "bad-tokenizer": (GPT2, lambda f: (f / "tokenizer.json").write_text("[]"), ["tokenizer.json"]),

@@ -28,7 +28,7 @@ def link_models(folder, **models):
 def repository(tmp_path_factory):
     """The two demo models and every golden checkpoint."""
     models = {name: MODELS / name for name in ("taiyi-sd-tiny", "wenzhong-gpt2-tiny")}
-    for family in ("pipelines", "gpt2"):
+    for family in ("pipelines", "gpt2", "decoders"):
         for config in sorted(GOLDENS.glob(f"{family}/*/config.json")) + sorted(
             GOLDENS.glob(f"{family}/*/model_index.json")
         ):

@@ -465,6 +465,7 @@ schema = schemathesis.openapi.from_path(ROOT / "gateway/openapi.yaml")
 DEPENDENT = (
     *("best_of", "stream_options", "top_logprobs", "logit_bias", "stop_token_ids", "min_tokens"),
     *("min_steps", "partial_images", "output_compression", "version", "sampler"),
+    "chat_template_kwargs",
     *(
         "max_completion_tokens",
         "chat",

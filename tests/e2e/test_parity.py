@@ -49,16 +49,24 @@ def test_recorded_pictures_of_diffusers(server, case):
     assert paint(server, request).data == by_words
 
 
-@pytest.mark.parametrize("name", ["wenzhong", "bin", "odd", "sharded", "untied"])
-def test_recorded_texts_of_transformers(server, name):
-    golden = load_file(GOLDENS / "gpt2" / name / "golden.safetensors")
+TEXTS = sorted(
+    f"{path.parent.parent.name}/{path.parent.name}"
+    for family in ("gpt2", "decoders")
+    for path in GOLDENS.glob(f"{family}/*/golden.safetensors")
+)
+
+
+@pytest.mark.parametrize("folder", TEXTS)
+def test_recorded_texts_of_transformers(server, folder):
+    golden = load_file(GOLDENS / folder / "golden.safetensors")
+    model = "golden-" + folder.replace("/", "-").replace("_", "-")
     for i in range(4):
         greedy = golden[f"greedy.{i}"].tolist()
         text = write(
             server,
             ids_request(
                 golden[f"prompt.{i}"].tolist(),
-                f"golden-gpt2-{name}",
+                model,
                 temperature=0,
                 max_tokens=len(greedy),
                 ignore_eos=True,

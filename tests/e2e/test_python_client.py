@@ -100,6 +100,10 @@ def test_a_text_and_its_log_probabilities(server, client):
 def test_every_way_to_ask(server, client):
     chat = client.generate_text(POET, messages=[{"role": "user", "content": POEM}], seed=2)
     assert chat.text == "春山未有日，秋水又逢秋。\n万里秋山远，孤云绕水浮。"
+    with pytest.raises(hanmo.InvalidArgumentError, match=r"chat\.thinking"):
+        client.generate_text(POET, messages=[{"role": "user", "content": POEM}], thinking=True)
+    with pytest.raises(TypeError, match="thinking needs messages"):
+        client.generate_text(POET, PROMPT, thinking=False)
     whole = client.generate_text(POET, PROMPT, seed=4)
     ids = client.tokenize(POET, PROMPT)
     assert client.detokenize(POET, ids) == PROMPT

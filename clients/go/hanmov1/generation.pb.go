@@ -580,7 +580,10 @@ func (x *TokenIds) GetIds() []uint32 {
 type Chat struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At least one, at most 1024.
-	Messages      []*ChatMessage `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	Messages []*ChatMessage `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	// Whether the model thinks before it answers, where its chat template has a switch for that
+	// (`enable_thinking`; TextModel.has_thinking_switch); refused elsewhere. Default: the template's.
+	Thinking      *bool `protobuf:"varint,2,opt,name=thinking,proto3,oneof" json:"thinking,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -620,6 +623,13 @@ func (x *Chat) GetMessages() []*ChatMessage {
 		return x.Messages
 	}
 	return nil
+}
+
+func (x *Chat) GetThinking() bool {
+	if x != nil && x.Thinking != nil {
+		return *x.Thinking
+	}
+	return false
 }
 
 type ChatMessage struct {
@@ -2581,9 +2591,11 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\fInputPicture\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"\x1c\n" +
 	"\bTokenIds\x12\x10\n" +
-	"\x03ids\x18\x01 \x03(\rR\x03ids\"9\n" +
+	"\x03ids\x18\x01 \x03(\rR\x03ids\"g\n" +
 	"\x04Chat\x121\n" +
-	"\bmessages\x18\x01 \x03(\v2\x15.hanmo.v1.ChatMessageR\bmessages\";\n" +
+	"\bmessages\x18\x01 \x03(\v2\x15.hanmo.v1.ChatMessageR\bmessages\x12\x1f\n" +
+	"\bthinking\x18\x02 \x01(\bH\x00R\bthinking\x88\x01\x01B\v\n" +
+	"\t_thinking\";\n" +
 	"\vChatMessage\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x18\n" +
 	"\acontent\x18\x02 \x01(\tR\acontent\"\xdc\x06\n" +
@@ -2906,6 +2918,7 @@ func file_hanmo_v1_generation_proto_init() {
 		(*Part_Text)(nil),
 		(*Part_Picture)(nil),
 	}
+	file_hanmo_v1_generation_proto_msgTypes[5].OneofWrappers = []any{}
 	file_hanmo_v1_generation_proto_msgTypes[7].OneofWrappers = []any{}
 	file_hanmo_v1_generation_proto_msgTypes[8].OneofWrappers = []any{}
 	file_hanmo_v1_generation_proto_msgTypes[10].OneofWrappers = []any{

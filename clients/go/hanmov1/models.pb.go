@@ -762,8 +762,10 @@ type TextModel struct {
 	DefaultTopP              float32  `protobuf:"fixed32,7,opt,name=default_top_p,json=defaultTopP,proto3" json:"default_top_p,omitempty"`
 	DefaultRepetitionPenalty float32  `protobuf:"fixed32,8,opt,name=default_repetition_penalty,json=defaultRepetitionPenalty,proto3" json:"default_repetition_penalty,omitempty"`
 	DefaultMaxTokens         uint32   `protobuf:"varint,9,opt,name=default_max_tokens,json=defaultMaxTokens,proto3" json:"default_max_tokens,omitempty"`
-	unknownFields            protoimpl.UnknownFields
-	sizeCache                protoimpl.SizeCache
+	// The chat template heeds Chat.thinking.
+	HasThinkingSwitch bool `protobuf:"varint,10,opt,name=has_thinking_switch,json=hasThinkingSwitch,proto3" json:"has_thinking_switch,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *TextModel) Reset() {
@@ -857,6 +859,13 @@ func (x *TextModel) GetDefaultMaxTokens() uint32 {
 		return x.DefaultMaxTokens
 	}
 	return 0
+}
+
+func (x *TextModel) GetHasThinkingSwitch() bool {
+	if x != nil {
+		return x.HasThinkingSwitch
+	}
+	return false
 }
 
 // Limits and defaults of a model that paints. One that has TASK_PICTURE_TO_TEXT, too, reads pictures
@@ -1090,7 +1099,7 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\x05steps\x18\a \x01(\x04R\x05steps\x12\"\n" +
 	"\rone_row_bytes\x18\b \x01(\x04R\voneRowBytes\x12\x1d\n" +
 	"\n" +
-	"knee_bytes\x18\t \x01(\x04R\tkneeBytes\"\x90\x03\n" +
+	"knee_bytes\x18\t \x01(\x04R\tkneeBytes\"\xc0\x03\n" +
 	"\tTextModel\x12%\n" +
 	"\x0econtext_tokens\x18\x01 \x01(\rR\rcontextTokens\x12'\n" +
 	"\x0fvocabulary_size\x18\x02 \x01(\rR\x0evocabularySize\x12\"\n" +
@@ -1100,7 +1109,9 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\rdefault_top_k\x18\x06 \x01(\rR\vdefaultTopK\x12\"\n" +
 	"\rdefault_top_p\x18\a \x01(\x02R\vdefaultTopP\x12<\n" +
 	"\x1adefault_repetition_penalty\x18\b \x01(\x02R\x18defaultRepetitionPenalty\x12,\n" +
-	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\"\xfe\x04\n" +
+	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\x12.\n" +
+	"\x13has_thinking_switch\x18\n" +
+	" \x01(\bR\x11hasThinkingSwitch\"\xfe\x04\n" +
 	"\fPictureModel\x12#\n" +
 	"\rdefault_width\x18\x01 \x01(\rR\fdefaultWidth\x12%\n" +
 	"\x0edefault_height\x18\x02 \x01(\rR\rdefaultHeight\x12#\n" +

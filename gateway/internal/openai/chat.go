@@ -16,6 +16,11 @@ type chatRequest struct {
 		Type string `json:"type"`
 	} `json:"response_format"`
 
+	// vLLM's.
+	ChatTemplateKwargs struct {
+		EnableThinking *bool `json:"enable_thinking"`
+	} `json:"chat_template_kwargs"`
+
 	Tools             anything `json:"tools"`
 	ToolChoice        anything `json:"tool_choice"`
 	Functions         anything `json:"functions"`
@@ -46,6 +51,7 @@ var chatNames = fieldNames{
 	"text.include_stop":   "include_stop_str_in_output",
 	"chat":                "messages",
 	"parts.parts":         "messages",
+	"chat.thinking":       "chat_template_kwargs.enable_thinking",
 	"text.stop_token_ids": "stop_token_ids",
 
 	"parts.parts[0].picture":      "messages[0].content",
@@ -111,7 +117,7 @@ func (b *chatRequest) toHanmo() (*hanmov1.GenerateRequest, error) {
 			text.Logprobs = new(uint32)
 		}
 	}
-	chat := &hanmov1.Chat{}
+	chat := &hanmov1.Chat{Thinking: b.ChatTemplateKwargs.EnableThinking}
 	for i, message := range b.Messages {
 		turn, err := message.toHanmo("messages[" + itoa(uint32(i)) + "]")
 		if err != nil {

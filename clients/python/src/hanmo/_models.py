@@ -68,6 +68,7 @@ class TextModel:
     vocabulary_size: int
     eos_token_ids: tuple[int, ...]
     has_chat_template: bool
+    has_thinking_switch: bool
     default_temperature: float
     default_top_k: int
     default_top_p: float

@@ -46,6 +46,9 @@ class GenerateOptions(CallOptions, total=False):
 
     messages: Iterable[ChatMessage]
     """A conversation, in place of a prompt."""
+    thinking: bool
+    """Whether the model thinks before it answers the conversation, where its chat template has a
+    switch for that. Default: the template's."""
     parts: Iterable[Part]
     """Words (str) and pictures (bytes of a file, its path, or a PIL image) in order, in place of a
     prompt; for models that read pictures: the picture, and how the text about it begins."""
@@ -182,6 +185,10 @@ def _base(
         request.prompt = inputs[name]
     else:
         _INPUTS[name](request, inputs[name])
+    if options.get("thinking") is not None:
+        if name != "messages":
+            raise TypeError("thinking needs messages")
+        request.chat.thinking = options["thinking"]
     return request
 
 

@@ -29,10 +29,12 @@ class CancelResponse(_message.Message):
     def __init__(self, requests: _Optional[int] = ...) -> None: ...
 
 class Chat(_message.Message):
-    __slots__ = ["messages"]
+    __slots__ = ["messages", "thinking"]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    THINKING_FIELD_NUMBER: _ClassVar[int]
     messages: _containers.RepeatedCompositeFieldContainer[ChatMessage]
-    def __init__(self, messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ...) -> None: ...
+    thinking: bool
+    def __init__(self, messages: _Optional[_Iterable[_Union[ChatMessage, _Mapping]]] = ..., thinking: bool = ...) -> None: ...
 
 class ChatMessage(_message.Message):
     __slots__ = ["content", "role"]

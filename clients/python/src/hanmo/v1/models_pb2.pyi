@@ -160,7 +160,7 @@ class StepCost(_message.Message):
     def __init__(self, kind: _Optional[_Union[StepKind, str]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., one_row: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., knee_rows: _Optional[int] = ..., knee_time: _Optional[_Union[_duration_pb2.Duration, _Mapping]] = ..., steps: _Optional[int] = ..., one_row_bytes: _Optional[int] = ..., knee_bytes: _Optional[int] = ...) -> None: ...
 
 class TextModel(_message.Message):
-    __slots__ = ["context_tokens", "default_max_tokens", "default_repetition_penalty", "default_temperature", "default_top_k", "default_top_p", "eos_token_ids", "has_chat_template", "vocabulary_size"]
+    __slots__ = ["context_tokens", "default_max_tokens", "default_repetition_penalty", "default_temperature", "default_top_k", "default_top_p", "eos_token_ids", "has_chat_template", "has_thinking_switch", "vocabulary_size"]
     CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_REPETITION_PENALTY_FIELD_NUMBER: _ClassVar[int]
@@ -169,6 +169,7 @@ class TextModel(_message.Message):
     DEFAULT_TOP_P_FIELD_NUMBER: _ClassVar[int]
     EOS_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    HAS_THINKING_SWITCH_FIELD_NUMBER: _ClassVar[int]
     VOCABULARY_SIZE_FIELD_NUMBER: _ClassVar[int]
     context_tokens: int
     default_max_tokens: int
@@ -178,8 +179,9 @@ class TextModel(_message.Message):
     default_top_p: float
     eos_token_ids: _containers.RepeatedScalarFieldContainer[int]
     has_chat_template: bool
+    has_thinking_switch: bool
     vocabulary_size: int
-    def __init__(self, context_tokens: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., has_chat_template: bool = ..., default_temperature: _Optional[float] = ..., default_top_k: _Optional[int] = ..., default_top_p: _Optional[float] = ..., default_repetition_penalty: _Optional[float] = ..., default_max_tokens: _Optional[int] = ...) -> None: ...
+    def __init__(self, context_tokens: _Optional[int] = ..., vocabulary_size: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ..., has_chat_template: bool = ..., default_temperature: _Optional[float] = ..., default_top_k: _Optional[int] = ..., default_top_p: _Optional[float] = ..., default_repetition_penalty: _Optional[float] = ..., default_max_tokens: _Optional[int] = ..., has_thinking_switch: bool = ...) -> None: ...
 
 class Task(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = []
