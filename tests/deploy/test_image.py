@@ -7,9 +7,13 @@ import subprocess
 from contract import ROOT
 
 
-def test_the_sbom_names_packages_of_every_source():
-    """Of this machine, which is a Debian, too."""
-    done = subprocess.run([ROOT / "deploy/image/sbom", "/"], capture_output=True, check=True)
+def test_the_sbom_names_packages_of_every_source(tmp_path):
+    """Of a root with this machine's packages, which is a Debian, too."""
+    for folder in ("var/lib", "usr/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg").symlink_to("/var/lib/dpkg")
+    (tmp_path / "usr/bin/hanmo-gateway").touch()
+    done = subprocess.run([ROOT / "deploy/image/sbom", tmp_path], capture_output=True, check=True)
     document = json.loads(done.stdout)
     versions = {}
     for package in document["packages"]:
@@ -26,5 +30,7 @@ def test_the_sbom_names_packages_of_every_source():
     pinned = (ROOT / "scripts/requirements/libtorch.txt").read_text()
     assert versions["pkg:pypi", "torch"] == {re.search(r"^torch==(\S+)", pinned, re.MULTILINE)[1]}
     assert versions["pkg:cargo", "tokenizers"] and versions["pkg:cargo", "minijinja"]
+    (grpc,) = versions["pkg:golang", "google.golang.org/grpc"]
+    assert f"google.golang.org/grpc {grpc}\n" in (ROOT / "gateway/go.mod").read_text()
     described = {one["relatedSpdxElement"] for one in document["relationships"]}
     assert described == {package["SPDXID"] for package in document["packages"]}
