@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/ascii.h"
+#include "absl/strings/match.h"
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "server/batcher/clock.h"
@@ -64,7 +65,9 @@ Model OpenModel(ModelSpec spec) {
   const bool picture = model.spec.kind != ModelKind::kText;
   std::filesystem::path folder = model.spec.path;
   if (picture) folder /= "tokenizer";
-  auto tokenizer = Tokenizer::Load(folder, picture ? "" : "GPT2Tokenizer");
+  // What transformers assumes where tokenizer_config.json names no class.
+  const bool gpt2 = absl::StartsWith(model.spec.architecture, "GPT2");
+  auto tokenizer = Tokenizer::Load(folder, gpt2 ? "GPT2Tokenizer" : "");
   if (!tokenizer.ok()) {
     // A text model serves token ids without one; a picture cannot be asked for without words.
     if (picture || !absl::IsNotFound(tokenizer.status())) model.spec.status = tokenizer.status();

@@ -61,7 +61,7 @@ def save_tokenizer(folder, tokenizer_class):
     tokenizer.train_from_iterator([WORDS, *QUESTIONS], trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
     config = {
-        "tokenizer_class": tokenizer_class,
+        **({"tokenizer_class": tokenizer_class} if tokenizer_class else {}),
         "eos_token": "<|im_end|>",
         "pad_token": "<|endoftext|>",
         "chat_template": TEMPLATE,
@@ -70,7 +70,7 @@ def save_tokenizer(folder, tokenizer_class):
     return tokenizer.get_vocab_size()
 
 
-def save_folder(folder, config_class, tokenizer_class="Qwen2Tokenizer", **config):
+def save_folder(folder, config_class, tokenizer_class=None, **config):
     import torch
     import transformers
 
@@ -121,7 +121,7 @@ def folders(tmp_path_factory):
         pad_token_id=0,
         eos_token_id=2,
     )
-    save_folder(root / "llama", transformers.LlamaConfig, "PreTrainedTokenizerFast")
+    save_folder(root / "llama", transformers.LlamaConfig, "Qwen2Tokenizer")
     return root
 
 
