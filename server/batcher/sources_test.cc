@@ -122,6 +122,7 @@ TEST_F(SourcesTest, ACaptionIsNotBegunBeforeItsPictureIsRead) {
   Start();
   const TextJob job = Caption("dawn", 5);
   const RequestId id = Submit(job);
+  Tick();
   ASSERT_EQ(worker().steps().size(), 1u);
   EXPECT_EQ(worker().steps()[0].kind, StepKind::kPictureEncode);
   RunToIdle();
