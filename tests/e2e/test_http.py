@@ -118,7 +118,6 @@ def test_a_conversation_goes_on_from_an_answer(client):
     assert client.chat.completions.create(model=POET, messages=turns, max_tokens=8).choices
 
 
-@pytest.mark.parametrize("stream", [False, True])
 def test_chats_of_a_form(client):
     schema = {
         "type": "object",
@@ -143,6 +142,7 @@ def test_chats_of_a_form(client):
     assert error.value.param == "guided_regex" and "unclosed" in str(error.value)
 
 
+@pytest.mark.parametrize("stream", [False, True])
 def test_logprobs_of_chats_spell_the_text(client, stream):
     answer = client.chat.completions.create(
         model=POET,

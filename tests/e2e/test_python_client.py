@@ -638,7 +638,7 @@ def test_the_wheel_runs_the_examples(server, wheel_python, libraries, tmp_path):
     newest = os.path.dirname(os.path.dirname(grpc.__file__))
     path = {"oldest": str(oldest), "newest": newest}[libraries]
     environment = clean_environment(PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1")
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
 
     def python(program):
         done = subprocess.run(
