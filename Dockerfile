@@ -46,8 +46,8 @@ FROM ${BASE} AS server
 RUN apt-get update -qq && \
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
       ca-certificates libgrpc++1.51 libprotobuf32 libspdlog1.10 libprometheus-cpp-pull1.0 \
-      libpng16-16 libturbojpeg0 libwebp7 libwebpmux3 libyaml-cpp0.7 libre2-9 \
-      libcpp-httplib0.11 && \
+      libpng16-16 libjpeg62-turbo libturbojpeg0 libwebp7 libwebpdemux2 libwebpmux3 \
+      libyaml-cpp0.7 libre2-9 libcpp-httplib0.11 && \
     rm -rf /var/lib/apt/lists/*
 COPY --from=build /image /
 ARG VERSION=0.1.0

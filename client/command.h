@@ -38,6 +38,7 @@ void AddOutputFlags(CLI::App* app, bool streams, OutputFlags* flags);
 
 std::unique_ptr<Command> MakeImageCommand(CLI::App* root);
 std::unique_ptr<Command> MakeTextCommand(CLI::App* root);
+std::unique_ptr<Command> MakeCaptionCommand(CLI::App* root);
 std::unique_ptr<Command> MakeModelsCommand(CLI::App* root);
 std::unique_ptr<Command> MakeHealthCommand(CLI::App* root);
 std::unique_ptr<Command> MakeTopCommand(CLI::App* root);

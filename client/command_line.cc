@@ -25,6 +25,7 @@ std::vector<std::unique_ptr<Command>> MakeCommands(CLI::App* root) {
   std::vector<std::unique_ptr<Command>> commands;
   commands.push_back(MakeImageCommand(root));
   commands.push_back(MakeTextCommand(root));
+  commands.push_back(MakeCaptionCommand(root));
   commands.push_back(MakeModelsCommand(root));
   commands.push_back(MakeHealthCommand(root));
   commands.push_back(MakeTopCommand(root));

@@ -176,7 +176,8 @@ void ImageCommand::Print(const Console& console) {
     const hanmo::v1::Picture& picture = final_.outputs(i).picture();
     out << SafeForTerminal(absl::StrCat(files_[i], ": ", picture.width(), " x ", picture.height(),
                                         ", seed ", picture.seed(), ", ", picture.steps(),
-                                        " steps of ", picture.sampler(), ScoreText(picture)))
+                                        picture.sampler().empty() ? " tokens" : " steps of ",
+                                        picture.sampler(), ScoreText(picture)))
         << "\n";
   }
   out << std::flush;

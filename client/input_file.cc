@@ -49,6 +49,20 @@ absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes) 
   return text;
 }
 
+absl::StatusOr<std::string> ReadPicture(const std::string& path, const std::string& flag,
+                                        std::istream& in) {
+  auto file = path == "-" ? absl::StatusOr<std::string>(ReadUpTo(in, kMaxPictureBytes))
+                          : ReadFile(path, kMaxPictureBytes);
+  if (!file.ok()) {
+    return absl::Status(file.status().code(), absl::StrCat(flag, ": ", file.status().message()));
+  }
+  if (file->size() > kMaxPictureBytes) {
+    return absl::ResourceExhaustedError(
+        absl::StrCat(flag, ": must be at most ", kMaxPictureBytes, " bytes"));
+  }
+  return file;
+}
+
 absl::StatusOr<std::string> ReadText(const std::string& argument, const std::string& flag,
                                      std::istream& in) {
   std::string text = argument;

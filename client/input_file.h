@@ -1,4 +1,4 @@
-// What a command reads: prompts and messages, from files or from stdin.
+// What a command reads: prompts, messages and pictures, from files or from stdin.
 #ifndef HANMO_CLIENT_INPUT_FILE_H_
 #define HANMO_CLIENT_INPUT_FILE_H_
 
@@ -14,10 +14,17 @@ namespace hanmo {
 
 // The server takes no more text than this in a request.
 inline constexpr size_t kMaxTextBytes = 1 << 20;
+// Nor a larger picture.
+inline constexpr size_t kMaxPictureBytes = 16 << 20;
 
 // The bytes of the file at `path`. NOT_FOUND and the like name the path; RESOURCE_EXHAUSTED when it
 // is larger than `max_bytes`.
 absl::StatusOr<std::string> ReadFile(const std::string& path, size_t max_bytes);
+
+// The bytes of the picture file at `path`, or for "-" what `in` has to its end. As ReadFile, with
+// the server's limit; what is wrong names `flag`.
+absl::StatusOr<std::string> ReadPicture(const std::string& path, const std::string& flag,
+                                        std::istream& in);
 
 // `argument`, or for "-" what `in` has to its end, without one line feed at its end.
 // INVALID_ARGUMENT, naming `flag`, when that is no UTF-8 or too long.

@@ -61,7 +61,29 @@ void AddTextModel(const TextModel& model, std::string* text) {
           text);
 }
 
+void AddReranker(const PictureModel& model, std::string* text) {
+  std::string reranker = model.has_reranker() ? "yes, for --best-of" : "none";
+  if (model.has_reranker() && model.suggested_best_of() > 0) {
+    absl::StrAppend(&reranker, " ", model.suggested_best_of());
+  }
+  AddLine("reranker", reranker, text);
+}
+
+void AddTokenPainter(const PictureModel& model, std::string* text) {
+  AddLine("size",
+          absl::StrCat(model.default_width(), " x ", model.default_height(), " pixels, by ",
+                       model.default_steps(), " tokens"),
+          text);
+  AddLine("prompt", absl::StrCat("at most ", model.prompt_tokens(), " tokens"), text);
+  AddLine("painting",
+          absl::StrCat("--temperature ", model.default_temperature(), " --top-k ",
+                       model.default_top_k(), " --top-p ", model.default_top_p()),
+          text);
+  AddReranker(model, text);
+}
+
 void AddPictureModel(const PictureModel& model, std::string* text) {
+  if (model.paints_by_tokens()) return AddTokenPainter(model, text);
   AddLine("size",
           absl::StrCat("multiples of ", model.size_multiple(), ", ", model.min_size(), " to ",
                        model.max_size(), " pixels"),
@@ -69,6 +91,7 @@ void AddPictureModel(const PictureModel& model, std::string* text) {
   AddLine("prompt", absl::StrCat("at most ", model.prompt_tokens(), " tokens"), text);
   AddLine("steps", absl::StrCat("at most ", model.max_steps()), text);
   AddLine("samplers", absl::StrJoin(model.samplers(), " "), text);
+  AddReranker(model, text);
   if (model.experts_size() > 0) {
     const auto range = [](std::string* out, const hanmo::v1::Expert& expert) {
       absl::StrAppend(out, expert.name(), " ", expert.t_max() - 1, "-", expert.t_min());
@@ -78,7 +101,6 @@ void AddPictureModel(const PictureModel& model, std::string* text) {
                          model.resident_experts(), " in memory"),
             text);
   }
-  AddLine("reranker", model.has_reranker() ? "yes, for --best-of" : "none", text);
   AddLine("defaults",
           absl::StrCat("--width ", model.default_width(), " --height ", model.default_height(),
                        " --steps ", model.default_steps(), " --guidance ", model.default_guidance(),
@@ -121,6 +143,13 @@ ordered_json PictureModelJson(const PictureModel& model) {
   json["resident_experts"] = model.resident_experts();
   json["prompt_tokens"] = model.prompt_tokens();
   json["has_reranker"] = model.has_reranker();
+  json["paints_by_tokens"] = model.paints_by_tokens();
+  if (model.paints_by_tokens()) {
+    json["default_temperature"] = model.default_temperature();
+    json["default_top_k"] = model.default_top_k();
+    json["default_top_p"] = model.default_top_p();
+    json["suggested_best_of"] = model.suggested_best_of();
+  }
   return json;
 }
 

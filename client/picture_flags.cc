@@ -38,6 +38,15 @@ void AddPicture(CLI::App* app, hanmo::v1::PictureParameters* picture) {
   group.Choice({"--sampler", "NAME", "how noise becomes a picture", "the checkpoint's"},
                {"ddim", "pndm", "euler", "euler_a", "dpmpp_2m", "lcm", "unipc"},
                [picture](const std::string& sampler) { picture->set_sampler(sampler); });
+  group.Number({"--temperature", "X",
+                "how freely to choose tokens, of a model that paints by them; 0 is the likeliest",
+                "the checkpoint's"},
+               {0, 100}, [picture](float value) { picture->set_temperature(value); });
+  group.Count({"--top-k", "N", "choose among the N likeliest tokens; 0 is all", "the checkpoint's"},
+              0, UINT32_MAX, [picture](uint64_t value) { picture->set_top_k(value); });
+  group.Number({"--top-p", "X", "choose among the likeliest tokens whose probabilities sum to X",
+                "the checkpoint's"},
+               {0, 1, true}, [picture](float value) { picture->set_top_p(value); });
   group.Number({"--guidance", "X",
                 "how closely to follow the prompt; 1 and below take half the time", "the model's"},
                {0, 100}, [picture](float guidance) { picture->set_guidance(guidance); });

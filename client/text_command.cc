@@ -1,10 +1,12 @@
-// hanmo text: a prompt or a conversation becomes texts on stdout, as they are written.
+// hanmo text and hanmo caption: a prompt, a conversation or a picture becomes texts on stdout, as
+// they are written.
 #include <string>
 #include <utility>
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
+#include "client/agreement.h"
 #include "client/command.h"
 #include "client/connection.h"
 #include "client/error_report.h"
@@ -25,25 +27,39 @@ constexpr char kExamples[] = R"(Examples:
   hanmo text --prompt "明月" --temperature 0 --max-tokens 64 --json | jq -r .text
   cat question.txt | hanmo text --system "你是诗人" --user - -n 3)";
 
+constexpr char kCaptionExamples[] = R"(Examples:
+  hanmo caption --image boat.png
+  hanmo caption boat.jpg -n 4 --temperature 0.8 --begin "一叶"
+  hanmo image "两座青山，一叶扁舟" -o boat.png && hanmo caption boat.png --expect "两座青山，一叶扁舟")";
+
 class TextCommand final : public Command {
  public:
-  explicit TextCommand(CLI::App* app) : Command(app) {
-    AddTextFlags(app, &flags_);
+  TextCommand(CLI::App* app, hanmo::v1::Task task) : Command(app), task_(task) {
+    if (captions()) {
+      AddCaptionFlags(app, &flags_);
+    } else {
+      AddTextFlags(app, &flags_);
+    }
     AddOutputFlags(app, true, &output_flags_);
     AddConnectionFlags(app, "none", &connection_);
-    app->footer(kExamples);
+    app->footer(captions() ? kCaptionExamples : kExamples);
   }
 
   ExitCode Run(const Console& console) override;
 
  private:
+  bool captions() const { return task_ == hanmo::v1::TASK_PICTURE_TO_TEXT; }
   void OnEvent(const Console& console, GenerateStreamResponse* event);
   // Texts of one sample go out as they come; several would mix, and wait for the end.
   bool streams() const { return output_flags_.json == JsonMode::kOff && flags_.count() == 1; }
   void Write(const Console& console, const std::string& text);
   void Print(const Console& console);
   std::string Summary(const hanmo::v1::Text& text) const;
+  double AgreementOf(const hanmo::v1::Text& text) const {
+    return Agreement(flags_.begin + text.text(), flags_.expect);
+  }
 
+  const hanmo::v1::Task task_;
   TextFlags flags_;
   OutputFlags output_flags_;
   ConnectionFlags connection_;
@@ -55,13 +71,13 @@ class TextCommand final : public Command {
 
 ExitCode TextCommand::Run(const Console& console) {
   const JsonMode json = output_flags_.json;
-  if (auto status = CompleteTextRequest(console, &flags_); !status.ok()) {
+  const auto complete = captions() ? CompleteCaptionRequest : CompleteTextRequest;
+  if (auto status = complete(console, &flags_); !status.ok()) {
     return ReportError(status, json, console);
   }
   const auto channel = OpenChannel(connection_);
   if (!channel.ok()) return ReportError(channel.status(), json, console);
-  if (auto status = ChooseModel(*channel, console, hanmo::v1::TASK_TEXT_TO_TEXT,
-                                flags_.request.mutable_model());
+  if (auto status = ChooseModel(*channel, console, task_, flags_.request.mutable_model());
       !status.ok()) {
     return ReportError(status, json, console);
   }
@@ -71,7 +87,7 @@ ExitCode TextCommand::Run(const Console& console) {
                                    .terminal = console.err_is_terminal,
                                    .columns = console.columns});
   progress_ = &progress;
-  if (flags_.echo && streams()) Write(console, flags_.request.prompt());
+  if (flags_.echo && streams()) Write(console, flags_.begun());
   const grpc::Status status =
       StreamGeneration(*channel, &call, flags_.request, [&](GenerateStreamResponse* event) {
         OnEvent(console, event);
@@ -112,13 +128,18 @@ void TextCommand::Print(const Console& console) {
     nlohmann::ordered_json json;
     if (output_flags_.json == JsonMode::kLines) json["event"] = "final";
     json.update(ResponseJson(final_, {}));
+    if (!flags_.expect.empty()) {
+      for (const hanmo::v1::Output& output : final_.outputs()) {
+        json["agreement"].push_back(AgreementOf(output.text()));
+      }
+    }
     console.out << JsonLine(json) << std::flush;
     return;
   }
   for (const hanmo::v1::Output& output : final_.outputs()) {
     if (!streams()) {
       console.out << (output.index() == 0 ? "" : "\n") << "[" << Summary(output.text()) << "]\n";
-      if (flags_.echo) Write(console, flags_.request.prompt());
+      if (flags_.echo) Write(console, flags_.begun());
       Write(console, output.text().text());
     }
     if (line_open_) console.out << "\n";
@@ -135,8 +156,10 @@ void TextCommand::Print(const Console& console) {
 }
 
 std::string TextCommand::Summary(const hanmo::v1::Text& text) const {
-  return absl::StrCat("seed ", text.seed(), ", ", text.token_ids_size(), " tokens, ended by ",
-                      FinishReasonName(text.finish_reason()));
+  return absl::StrCat(
+      "seed ", text.seed(), ", ", text.token_ids_size(), " tokens, ended by ",
+      FinishReasonName(text.finish_reason()),
+      flags_.expect.empty() ? "" : absl::StrFormat(", agreement %.3f", AgreementOf(text)));
 }
 
 }  // namespace
@@ -144,7 +167,14 @@ std::string TextCommand::Summary(const hanmo::v1::Text& text) const {
 std::unique_ptr<Command> MakeTextCommand(CLI::App* root) {
   return std::make_unique<TextCommand>(
       root->add_subcommand("text", "Writes texts from a prompt or a conversation.")
-          ->group("Commands"));
+          ->group("Commands"),
+      hanmo::v1::TASK_TEXT_TO_TEXT);
+}
+
+std::unique_ptr<Command> MakeCaptionCommand(CLI::App* root) {
+  return std::make_unique<TextCommand>(
+      root->add_subcommand("caption", "Writes what a picture shows.")->group("Commands"),
+      hanmo::v1::TASK_PICTURE_TO_TEXT);
 }
 
 }  // namespace hanmo

@@ -16,13 +16,18 @@ using hanmo::v1::TextParameters;
 constexpr size_t kMaxStopBytes = 256;
 constexpr size_t kMaxGuideBytes = 64 << 10;
 constexpr char kInput[] = "Input (one of --prompt, --token-ids, a conversation)";
+constexpr char kPictureInput[] = "Input";
 
-void AddInput(CLI::App* app, TextFlags* flags) {
-  FlagGroup input(app, kInput);
+void AddModel(FlagGroup& input, TextFlags* flags) {
   input.Text({"--model", "NAME", "which model writes", "the server's only one that does"},
              flags->request.mutable_model());
   input.Text({"--model-version", "VERSION", "which of its versions, a number or a label", "stable"},
              flags->request.mutable_version());
+}
+
+void AddInput(CLI::App* app, TextFlags* flags) {
+  FlagGroup input(app, kInput);
+  AddModel(input, flags);
   CLI::Option* prompt = input.Text(
       {"-p,--prompt,PROMPT", "TEXT", "text to go on from; - reads stdin"}, &flags->prompt);
   input.Texts({"--token-ids", "IDS", "a prompt as token ids, as in 5,17,9"}, 1, &flags->token_ids)
@@ -45,6 +50,20 @@ void AddInput(CLI::App* app, TextFlags* flags) {
   input
       .Switch({"--no-thinking", "", "have it answer at once"}, [flags] { flags->thinking = false; })
       ->excludes(thinking);
+}
+
+void AddPictureInput(CLI::App* app, TextFlags* flags) {
+  FlagGroup input(app, kPictureInput);
+  AddModel(input, flags);
+  input
+      .Text({"-i,--image,IMAGE", "FILE",
+             "a PNG, JPEG or WebP file, at most 16 MiB and 4096 x 4096 pixels; - reads stdin"},
+            &flags->image)
+      ->required();
+  input.Text({"--begin", "TEXT", "how the text begins; what follows is written"}, &flags->begin);
+  input.Text({"--expect", "TEXT",
+              "tell how far each text agrees with this one, 0 to 1 (ROUGE-L of characters)"},
+             &flags->expect);
 }
 
 void AddLength(CLI::App* app, TextFlags* flags) {
@@ -230,18 +249,31 @@ void AddTextRequestFlags(CLI::App* app, TextFlags* flags) {
   AddGuide(app, flags);
 }
 
-void AddTextFlags(CLI::App* app, TextFlags* flags) {
-  AddTextRequestFlags(app, flags);
-  FlagGroup(app, kInput)
+// What is of one request alone.
+void AddSingle(CLI::App* app, const char* input, TextFlags* flags) {
+  FlagGroup(app, input)
       .Text({"--request-id", "ID", "name of this request in the server's logs", "drawn"},
             flags->request.mutable_request_id());
   FlagGroup output(app, "Output");
-  output.Switch({"--echo", "", "print the prompt before the text"},
+  output.Switch({"--echo", "", "print what the text goes on from before it"},
                 [flags] { flags->echo = true; });
   output.Count({"--logprobs", "N",
                 "with --json: log probabilities of each token and of the N likeliest ones", "none"},
                0, 20,
                [flags](uint64_t count) { flags->request.mutable_text()->set_logprobs(count); });
+}
+
+void AddTextFlags(CLI::App* app, TextFlags* flags) {
+  AddTextRequestFlags(app, flags);
+  AddSingle(app, kInput, flags);
+}
+
+void AddCaptionFlags(CLI::App* app, TextFlags* flags) {
+  AddPictureInput(app, flags);
+  AddLength(app, flags);
+  AddSampling(app, flags);
+  AddPenalties(app, flags);
+  AddSingle(app, kPictureInput, flags);
 }
 
 absl::Status CompleteTextParameters(TextFlags* flags) {
@@ -273,6 +305,16 @@ absl::Status CompleteTextParameters(TextFlags* flags) {
 absl::Status CompleteTextRequest(const Console& console, TextFlags* flags) {
   if (auto status = CompleteTextParameters(flags); !status.ok()) return status;
   return ReadInput(console, flags);
+}
+
+absl::Status CompleteCaptionRequest(const Console& console, TextFlags* flags) {
+  if (auto status = CompleteTextParameters(flags); !status.ok()) return status;
+  hanmo::v1::Parts* parts = flags->request.mutable_parts();
+  absl::StatusOr<std::string> file = ReadPicture(flags->image, "--image", console.in);
+  if (!file.ok()) return file.status();
+  *parts->add_parts()->mutable_picture()->mutable_data() = *std::move(file);
+  if (!flags->begin.empty()) parts->add_parts()->set_text(flags->begin);
+  return absl::OkStatus();
 }
 
 }  // namespace hanmo

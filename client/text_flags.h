@@ -1,4 +1,4 @@
-// The flags of `hanmo text`.
+// The flags of `hanmo text` and of `hanmo caption`.
 #ifndef HANMO_CLIENT_TEXT_FLAGS_H_
 #define HANMO_CLIENT_TEXT_FLAGS_H_
 
@@ -20,6 +20,9 @@ struct TextFlags {
   std::string user;
   std::string messages;
   std::vector<std::string> token_ids;
+  std::string image;
+  std::string begin;
+  std::string expect;
   std::vector<std::string> stop;
   std::vector<std::string> stop_token_ids;
   std::vector<std::string> logit_bias;
@@ -33,16 +36,24 @@ struct TextFlags {
   hanmo::v1::GenerateRequest request;
 
   uint32_t count() const { return request.text().has_n() ? request.text().n() : 1; }
+  // What the texts go on from.
+  const std::string& begun() const { return request.has_parts() ? begin : request.prompt(); }
 };
 
 // `flags` outlives the parsing.
 void AddTextFlags(CLI::App* app, TextFlags* flags);
 
-// Of these, the ones that any number of like requests can share.
+// Those of `hanmo caption`: a picture is the input.
+void AddCaptionFlags(CLI::App* app, TextFlags* flags);
+
+// Of the flags of `hanmo text`, the ones that any number of like requests can share.
 void AddTextRequestFlags(CLI::App* app, TextFlags* flags);
 
 // Reads the input and the lists. What is wrong names the flag.
 absl::Status CompleteTextRequest(const Console& console, TextFlags* flags);
+
+// The same for a picture.
+absl::Status CompleteCaptionRequest(const Console& console, TextFlags* flags);
 
 // Reads the lists and the guide only; the input comes from elsewhere.
 absl::Status CompleteTextParameters(TextFlags* flags);

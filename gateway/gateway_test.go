@@ -186,6 +186,39 @@ func TestGuideErrorsNameTheirField(t *testing.T) {
 	}
 }
 
+func TestChatAboutAPicture(t *testing.T) {
+	fake := poet()
+	front := fake.start(t)
+	ask := func(messages string) reply {
+		return post(t, front, "/v1/chat/completions", `{"model": "scribe", "messages": [`+messages+`]}`)
+	}
+	picture := `{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,UE5H", "detail": "low"}}]}`
+	if got := ask(picture); got.status != 200 {
+		t.Error(got)
+	}
+	parts := fake.request.GetParts().GetParts()
+	if len(parts) != 1 || string(parts[0].GetPicture().GetData()) != "PNG" {
+		t.Error(parts)
+	}
+	if got := ask(picture + `, {"role": "assistant", "content": "一叶"}`); got.status != 200 {
+		t.Error(got)
+	}
+	if parts := fake.request.GetParts().GetParts(); len(parts) != 2 || parts[1].GetText() != "一叶" {
+		t.Error(parts)
+	}
+	for _, messages := range []string{
+		`{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]}`,
+		`{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,!"}}]}`,
+		`{"role": "user", "content": [{"type": "text", "text": "what?"}, {"type": "image_url", "image_url": {"url": "data:image/png;base64,UE5H"}}]}`,
+		`{"role": "system", "content": "s"}, ` + picture,
+		picture + `, ` + picture,
+	} {
+		if got := ask(messages); got.status != 400 || !strings.Contains(got.body, `"param":"messages`) {
+			t.Error(messages, got)
+		}
+	}
+}
+
 func TestChatStream(t *testing.T) {
 	got := post(t, poet().start(t), "/v1/chat/completions", chatBody+`, "stream": true, "stream_options": {"include_usage": true}}`)
 	if got.status != 200 || got.header.Get("Content-Type") != "text/event-stream" {
@@ -328,7 +361,6 @@ func TestRefusedBeforeTheServer(t *testing.T) {
 		{"/v1/chat/completions", chatBody + `, "guided_regex": 5}`, 400, "guided_regex"},
 		{"/v1/completions", `{"model": "poet", "prompt": "山", "structured_outputs": {"regex": "a", "choice": ["b"]}}`, 400, "structured_outputs.choice"},
 		{"/v1/chat/completions", chatBody + `, "top_logprobs": 1}`, 400, "top_logprobs"},
-		{"/v1/chat/completions", chatBody + `, "chat_template_kwargs": {"a": 1}}`, 400, "a"},
 		{"/v1/chat/completions", chatBody + `, "stream_options": {}}`, 400, "stream_options"},
 		{"/v1/chat/completions", chatBody + `, "logit_bias": {"a": 1}}`, 400, "logit_bias"},
 		{"/v1/chat/completions", `{"model": "m", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}`, 400, "messages"},

@@ -44,8 +44,8 @@ struct Config {
   std::string dtype = "auto";
   std::string deterministic = "auto";
   uint64_t kv_memory = 0;
-  uint32_t max_context = 0;
   uint64_t expert_memory = 0;
+  uint32_t max_context = 0;
   std::string worker_program;
   std::vector<std::string> worker_arg;
   std::vector<std::string> worker;

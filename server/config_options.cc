@@ -103,14 +103,14 @@ std::vector<ConfigOption> MakeOptions() {
       {kWorkers, "kv-memory", "BYTES", &Config::kv_memory,
        "key/value pages of each text model on each worker; 0 lets the worker choose", 0,
        1024 * kGiB},
-      {kWorkers, "max-context", "TOKENS", &Config::max_context,
-       "prompt and text together at most, for text models that know more; their key/value pages "
-       "hold at least one context; 0 takes the models' own",
-       0, 1 << 24},
       {kWorkers, "expert-memory", "BYTES", &Config::expert_memory,
        "experts (UNets by timestep) of each picture model in the memory of each worker, at least "
        "one; the next one is read while one is in use; 0 keeps all of them",
        0, 1024 * kGiB},
+      {kWorkers, "max-context", "TOKENS", &Config::max_context,
+       "prompt and text together at most, for text models that know more; their key/value pages "
+       "hold at least one context; 0 takes the models' own",
+       0, 1 << 24},
       {kWorkers, "worker-program", "FILE", &Config::worker_program,
        "program of the workers; empty takes hanmo-worker beside this program"},
       {kWorkers, "worker-arg", "ARG", &Config::worker_arg,

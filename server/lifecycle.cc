@@ -93,8 +93,8 @@ FleetOptions FleetOptionsOf(const Config& config) {
   options.dtype = config.dtype == "auto" ? "" : config.dtype;
   if (config.deterministic != "auto") options.deterministic = config.deterministic == "true";
   options.kv_bytes = config.kv_memory;
-  options.max_context_tokens = config.max_context;
   options.expert_bytes = config.expert_memory;
+  options.max_context_tokens = config.max_context;
   return options;
 }
 

@@ -12,6 +12,7 @@
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
+#include "server/ernie_vilg_folder.h"
 #include "server/json_file.h"
 
 namespace hanmo {
@@ -139,21 +140,6 @@ absl::Status FirstError(const std::vector<const JsonFile*>& files) {
   return absl::OkStatus();
 }
 
-// The first of the experts' folders that has one: it serves all of them. Without experts unet's.
-std::string UnetConfigFile(const fs::path& folder, const JsonFile& index) {
-  const nlohmann::json* experts = index.Find("experts");
-  if (experts == nullptr || !experts->is_array()) return "unet/config.json";
-  for (const nlohmann::json& expert : *experts) {
-    if (!expert.is_object() || !expert.contains("subfolder")) continue;
-    if (!expert["subfolder"].is_string()) continue;
-    // A path that leads elsewhere is refused by the worker; here it leads nowhere.
-    const fs::path file = fs::path(expert["subfolder"].get<std::string>()).filename();
-    std::error_code error;
-    if (fs::exists(folder / file / "config.json", error)) return (file / "config.json").string();
-  }
-  return "unet/config.json";
-}
-
 // The limits of the CLIP model that scores pictures; docs/reranker.md has the layouts.
 absl::Status ReadReranker(const fs::path& folder, const JsonFile& index,
                           PictureModelSpec* picture) {
@@ -179,17 +165,24 @@ absl::Status ReadReranker(const fs::path& folder, const JsonFile& index,
   return FirstError({&config, &tokenizer});
 }
 
-absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
+// The first of the experts' folders that has one: it serves all of them. Without experts unet's.
+std::string UnetConfigFile(const fs::path& folder, const JsonFile& index) {
+  const nlohmann::json* experts = index.Find("experts");
+  if (experts == nullptr || !experts->is_array()) return "unet/config.json";
+  for (const nlohmann::json& expert : *experts) {
+    if (!expert.is_object() || !expert.contains("subfolder")) continue;
+    if (!expert["subfolder"].is_string()) continue;
+    // A path that leads elsewhere is refused by the worker; here it leads nowhere.
+    const fs::path file = fs::path(expert["subfolder"].get<std::string>()).filename();
+    std::error_code error;
+    if (fs::exists(folder / file / "config.json", error)) return (file / "config.json").string();
+  }
+  return "unet/config.json";
+}
+
+absl::Status ReadStableDiffusion(const fs::path& folder, ModelSpec* spec) {
   spec->kind = ModelKind::kPicture;
   JsonFile index(folder, "model_index.json", true);
-  spec->architecture = index.Text("_class_name");
-  if (index.status().ok() && spec->architecture != "StableDiffusionPipeline" &&
-      spec->architecture != "ErnieViLG2Pipeline") {
-    index.Fail(absl::StrCat("has the pipeline \"", spec->architecture,
-                            "\"; StableDiffusionPipeline and ErnieViLG2Pipeline are served"));
-  }
-  if (!index.status().ok()) return index.status();
-  if (auto status = ReadReranker(folder, index, &spec->picture); !status.ok()) return status;
   JsonFile unet(folder, UnetConfigFile(folder, index), true);
   JsonFile vae(folder, "vae/config.json", true);
   JsonFile text(folder, "text_encoder/config.json", true);
@@ -215,10 +208,27 @@ absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
   return FirstError({&unet, &vae, &text, &tokenizer, &scheduler, &generation});
 }
 
+absl::Status ReadPictureModel(const fs::path& folder, ModelSpec* spec) {
+  spec->kind = ModelKind::kPicture;
+  JsonFile index(folder, "model_index.json", true);
+  spec->architecture = index.Text("_class_name");
+  const bool by_tokens = spec->architecture == "ErnieViLGPipeline";
+  if (index.status().ok() && !by_tokens && spec->architecture != "StableDiffusionPipeline" &&
+      spec->architecture != "ErnieViLG2Pipeline") {
+    index.Fail(absl::StrCat("has the pipeline \"", spec->architecture,
+                            "\"; StableDiffusionPipeline, ErnieViLGPipeline and "
+                            "ErnieViLG2Pipeline are served"));
+  }
+  if (!index.status().ok()) return index.status();
+  if (auto status = ReadReranker(folder, index, &spec->picture); !status.ok()) return status;
+  return by_tokens ? ReadErnieVilg(folder, spec) : ReadStableDiffusion(folder, spec);
+}
+
 // Some sign that a folder was meant as a checkpoint.
 bool LooksLikeCheckpoint(const fs::path& folder) {
-  for (const char* part : {"unet", "vae", "text_encoder", "scheduler", "vocab.json", "vocab.txt",
-                           "tokenizer.json", "pytorch_model.bin", "model.safetensors"}) {
+  for (const char* part :
+       {"transformer", "unet", "vae", "vqvae", "text_encoder", "scheduler", "vocab.json",
+        "vocab.txt", "tokenizer.json", "pytorch_model.bin", "model.safetensors"}) {
     std::error_code error;
     if (fs::exists(folder / part, error)) return true;
   }

@@ -17,7 +17,11 @@
 
 namespace hanmo {
 
-enum class ModelKind { kText, kPicture };
+enum class ModelKind {
+  kText,
+  kPicture,
+  kPictureTokens,  // paints token by token, and writes about pictures (ERNIE-ViLG)
+};
 
 // Limits and defaults of a model that writes; see hanmo.v1.TextModel.
 struct TextModelSpec {
@@ -48,6 +52,25 @@ struct PictureModelSpec {
   uint32_t reranker_vocabulary = 0;
 };
 
+// The ids that a model of kPictureTokens paints and writes with.
+struct PictureTokensSpec {
+  uint32_t rows = 0;  // of the tokens of a picture
+  uint32_t columns = 0;
+  uint32_t text_vocabulary = 0;  // the ids of picture tokens follow those of texts
+  uint32_t picture_vocabulary = 0;
+  uint32_t text_tokens = 0;  // of a prompt with its frame, and of a text about a picture
+  uint32_t cls = 0;          // frame a prompt; sep ends a text, too
+  uint32_t sep = 0;
+  uint32_t pad = 0;
+  uint32_t boi = 0;  // begin a picture and a text
+  uint32_t bot = 0;
+  // Of picture tokens.
+  float temperature = 1;
+  uint32_t top_k = 0;
+  float top_p = 1;
+  uint32_t candidates = 0;  // to choose from where there is a reranker; 0: as many as asked for
+};
+
 struct ModelSpec {
   ModelId id = 0;        // index in RepositoryScan::models, until it is loaded
   std::string name;      // the folder's: 1 to 128 of [A-Za-z0-9._-]
@@ -57,8 +80,9 @@ struct ModelSpec {
   absl::Status status;
   ModelKind kind = ModelKind::kText;
   std::string architecture;  // as the checkpoint names it
-  TextModelSpec text;        // by kind
+  TextModelSpec text;        // by kind; kPictureTokens has all three
   PictureModelSpec picture;
+  PictureTokensSpec tokens;
 };
 
 struct RepositoryScan {

@@ -1,8 +1,6 @@
 // The loading half of PicturePipeline: folders, configs and capabilities.
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <utility>
 
@@ -11,6 +9,7 @@
 #include "absl/strings/str_split.h"
 #include "workers/checkpoint/checkpoint.h"
 #include "workers/checkpoint/status_macros.h"
+#include "workers/model_index.h"
 #include "workers/picture_pipeline.h"
 #include "workers/samplers/scheduler_config.h"
 
@@ -19,39 +18,6 @@ namespace {
 
 constexpr const char* kSamplers[] = {"ddim",     "pndm", "euler", "euler_a",
                                      "dpmpp_2m", "lcm",  "unipc"};
-
-absl::StatusOr<std::string> ReadText(const std::string& path) {
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  if (!file) return absl::NotFoundError(absl::StrCat(path, ": cannot be read"));
-  return text.str();
-}
-
-absl::StatusOr<nlohmann::json> ReadObject(const std::string& path) {
-  HANMO_ASSIGN_OR_RETURN(const std::string text, ReadText(path));
-  nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (json.is_object()) return json;
-  return absl::InvalidArgumentError(absl::StrCat(path, ": a JSON object expected"));
-}
-
-// The class in an entry such as "unet": ["diffusers", "UNet2DConditionModel"]; empty when absent.
-std::string ClassOf(const nlohmann::json& index, const char* component) {
-  const auto entry = index.find(component);
-  if (entry == index.end() || !entry->is_array() || entry->size() != 2 ||
-      !(*entry)[1].is_string()) {
-    return "";
-  }
-  return (*entry)[1];
-}
-
-absl::Status RequireClass(const nlohmann::json& index, const char* component,
-                          const char* expected) {
-  const std::string found = ClassOf(index, component);
-  if (found == expected) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("model_index.json: ", component, ": \"", found,
-                                                 "\" found, ", expected, " expected"));
-}
 
 // diffusers takes UNets saved before its 0.9 for 64 latent pixels wide when they say less.
 bool SavedBefore09(const nlohmann::json& unet_config) {

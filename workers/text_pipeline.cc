@@ -8,24 +8,10 @@
 #include "absl/strings/str_cat.h"
 #include "workers/checkpoint/checkpoint.h"
 #include "workers/checkpoint/status_macros.h"
+#include "workers/kv_pages.h"
 #include "workers/models/token_sampler.h"
 
 namespace hanmo {
-namespace {
-
-// KV pages unless told otherwise: full contexts for this many samples, capped by a share of the
-// memory that is free, which one long context may exceed. Pages take no memory before they are
-// first written.
-constexpr int64_t kDefaultSamples = 64;
-constexpr uint64_t kMaxCpuKvBytes = 1 << 30;
-constexpr uint64_t kFreeMemoryShare = 4;
-constexpr uint64_t kContextMemoryShare = 2;
-
-int64_t PagesFor(int64_t tokens) {
-  return (tokens + TextModel::kPageTokens - 1) / TextModel::kPageTokens;
-}
-
-}  // namespace
 
 absl::StatusOr<std::unique_ptr<TextPipeline>> TextPipeline::Load(const PipelineOptions& options) {
   HANMO_ASSIGN_OR_RETURN(
@@ -45,20 +31,7 @@ absl::Status TextPipeline::MakeCache() {
     context = std::min<int64_t>(context, options_.max_context_tokens);
   }
   const uint64_t page_bytes = model_->page_bytes();
-  const int64_t context_pages = PagesFor(context);
-  int64_t pages = options_.kv_bytes / page_bytes;
-  if (options_.kv_bytes == 0) {
-    const uint64_t free = options_.device->memory().free;
-    uint64_t room = free / kFreeMemoryShare;
-    if (options_.device->device().is_cpu()) room = std::min(room, kMaxCpuKvBytes);
-    room = std::max(room, std::min(context_pages * page_bytes, free / kContextMemoryShare));
-    pages = std::min<int64_t>(kDefaultSamples * context_pages, room / page_bytes);
-  }
-  if (pages < context_pages) {
-    return absl::ResourceExhaustedError(absl::StrCat(
-        "KV pages: room for ", pages, ", one context of ", context, " tokens needs ", context_pages,
-        " of ", page_bytes, " bytes; a smaller context or more memory for them is needed"));
-  }
+  HANMO_ASSIGN_OR_RETURN(const int64_t pages, ChooseKvPages(options_, page_bytes, context));
   cache_ = model_->MakeCache(pages);
   loaded_.architecture = shape.architecture;
   loaded_.dtype = DtypeName(options_.dtype);

@@ -8,7 +8,9 @@
 
 #include "absl/strings/str_cat.h"
 #include "workers/checkpoint/status_macros.h"
+#include "workers/ernie_vilg_pipeline.h"
 #include "workers/loading_memory.h"
+#include "workers/model_index.h"
 #include "workers/picture_pipeline.h"
 #include "workers/text_pipeline.h"
 #include "workers/torch_status.h"
@@ -84,8 +86,8 @@ absl::StatusOr<TorchExecutor::Entry> TorchExecutor::Read(const LoadCommand& load
   options.dtype = dtype;
   options.deterministic = load.deterministic;
   options.kv_bytes = load.kv_bytes;
-  options.expert_bytes = load.expert_bytes;
   options.max_context_tokens = load.max_context_tokens;
+  options.expert_bytes = load.expert_bytes;
   Entry entry;
   entry.key = KeyOf(load);
   HANMO_RETURN_IF_ERROR(CatchTorch([&]() -> absl::Status {
@@ -100,7 +102,10 @@ absl::StatusOr<TorchExecutor::Entry> TorchExecutor::Read(const LoadCommand& load
 absl::StatusOr<std::unique_ptr<Pipeline>> TorchExecutor::LoadPipeline(
     const PipelineOptions& options) const {
   std::error_code error;
-  if (std::filesystem::exists(options.folder + "/model_index.json", error)) {
+  const std::string index_path = options.folder + "/model_index.json";
+  if (std::filesystem::exists(index_path, error)) {
+    HANMO_ASSIGN_OR_RETURN(const nlohmann::json index, ReadObject(index_path));
+    if (PipelineClassOf(index) == kErnieVilgPipeline) return ErnieVilgPipeline::Load(options);
     return PicturePipeline::Load(options);
   }
   if (std::filesystem::exists(options.folder + "/config.json", error)) {

@@ -22,8 +22,8 @@ class TorchExecutor final : public Executor {
 
   WorkerHello Describe() const override;
   std::function<void()> Reading(const LoadCommand& load) override;
-  // By the folder's files: model_index.json is a picture pipeline, a config.json with the
-  // model_type of a text model (text_model.h) a text model.
+  // By the folder's files: model_index.json is a pipeline by its _class_name, of ERNIE-ViLG or of
+  // denoised pictures; a config.json with the model_type of a text model (text_model.h) is one.
   absl::StatusOr<LoadedModel> Load(const LoadCommand& load) override;
   void Unload(ModelId model) override;
   void Begin(SampleHandle sample, ModelId model, SampleJob job, Resume resume) override;

@@ -265,7 +265,7 @@ void Batcher::Core::SendBegin(Sample* sample, ActiveWorker* worker) {
   sample->planned_cached = sample->cached = 0;
   sample->planned_drafts = 0;
   sample->pages_sent = 0;
-  sample->planned_encode = sample->planned_decode = false;
+  sample->planned_encode = sample->picture_read = sample->planned_decode = false;
   sample->steps_total = 0;
   sample->planned_steps = sample->saved_steps;
   sample->planned_tokens = static_cast<uint32_t>(sample->emitted.size());

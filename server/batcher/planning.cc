@@ -37,6 +37,9 @@ std::optional<BatchKey> NextTextBatch(const Sample& sample, BatchKey key) {
     key.kind = StepKind::kPictureEncode;
     key.width = text.picture.width;
     key.height = text.picture.height;
+  } else if (sample.planned_encode && !sample.picture_read) {
+    // The step that reads it may be cut into slices, and texts are run between them.
+    return std::nullopt;
   } else {
     key.kind = StepKind::kText;
     if (!Prefills(sample) && sample.planned_tokens >= text.max_tokens) return std::nullopt;

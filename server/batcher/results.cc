@@ -155,8 +155,8 @@ void Batcher::Core::FinishRow(Sample* sample, StepKind kind, const Row& sent, Ro
     case StepKind::kText:
       return FinishText(sample, sent, row);
     case StepKind::kPictureEncode:
-      sample->encoded = true;
-      return;
+      sample->encoded = sample->picture_read = true;
+      return Line(sample);
   }
 }
 

@@ -117,6 +117,18 @@ TEST_F(SourcesTest, ACaptionReadsItsPictureFirst) {
   EXPECT_EQ(sink(id).usage.completion_tokens, 5u);
 }
 
+// That step may be cut into slices, between which the worker runs texts.
+TEST_F(SourcesTest, ACaptionIsNotBegunBeforeItsPictureIsRead) {
+  Start();
+  const TextJob job = Caption("dawn", 5);
+  const RequestId id = Submit(job);
+  Tick();
+  ASSERT_EQ(worker().steps().size(), 1u);
+  EXPECT_EQ(worker().steps()[0].kind, StepKind::kPictureEncode);
+  RunToIdle();
+  ExpectTokens(id, job, 5);
+}
+
 TEST_F(SourcesTest, CaptionsOfOnePictureReadItOnce) {
   pages_ = 64;
   Start();

@@ -70,6 +70,7 @@ struct Sample {
   PageTable table;
   size_t pages_sent = 0;  // of its pages, known to the worker
   bool planned_encode = false;
+  bool picture_read = false;            // of a text about a picture: that step is done
   uint32_t steps_total = 0;             // model calls in all; 0 until the text encoder has run
   std::vector<VariantChange> variants;  // of the model calls; known likewise
   uint32_t planned_steps = 0;

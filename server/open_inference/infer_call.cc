@@ -50,7 +50,7 @@ class InferCall::PromptCall final : public GenerationCall {
 
   void OnStep(uint32_t index, uint32_t step, uint32_t steps) override {
     GenerationCall::OnStep(index, step, steps);
-    call_->Stepped(prompt_, index, step, steps);
+    if (IsTold(step)) call_->Stepped(prompt_, index, step, steps);
   }
   bool full() const override { return call_->client_->full(); }
 

@@ -270,14 +270,14 @@ TEST_F(OpenInferenceTest, StatisticsCountWhatHappened) {
   EXPECT_GT(poet.last_inference(), 1'700'000'000'000u);
   grpc::ClientContext all_context;
   ASSERT_TRUE(inference_->ModelStatistics(&all_context, {}, &statistics).ok());
-  EXPECT_EQ(statistics.model_stats_size(), 4);
+  EXPECT_EQ(statistics.model_stats_size(), 5);
 }
 
 TEST_F(OpenInferenceTest, TheRepositoryIsListed) {
   grpc::ClientContext context;
   inference::RepositoryIndexResponse index;
   ASSERT_TRUE(inference_->RepositoryIndex(&context, {}, &index).ok());
-  ASSERT_EQ(index.models_size(), 4);
+  ASSERT_EQ(index.models_size(), 5);
   std::map<std::string, inference::RepositoryIndexResponse::ModelIndex> models;
   for (const auto& model : index.models()) models[model.name()] = model;
   EXPECT_EQ(models["poet"].state(), "READY");
@@ -288,7 +288,7 @@ TEST_F(OpenInferenceTest, TheRepositoryIsListed) {
   inference::RepositoryIndexRequest request;
   request.set_ready(true);
   ASSERT_TRUE(inference_->RepositoryIndex(&ready_context, request, &index).ok());
-  EXPECT_EQ(index.models_size(), 3);
+  EXPECT_EQ(index.models_size(), 4);
 }
 
 // Writes down what it is told and answers on another thread.

@@ -12,6 +12,7 @@
 #include "server/rpc/grpc_status.h"
 #include "server/rpc/proto_duration.h"
 #include "server/rpc/token_fields.h"
+#include "server/rpc/token_pictures.h"
 #include "server/rpc/violations.h"
 #include "server/rpc/wire_message.h"
 
@@ -34,16 +35,14 @@ absl::Time SteadyDeadline(const grpc::ServerContextBase& rpc, absl::Time now) {
 
 // Only the worker can tell some limits (how many steps a sampler's schedule has, say); it begins
 // such a message with the job's field. Returns the error with the field's path in the request.
-absl::Status WithFieldPath(const absl::Status& status, ModelKind kind) {
+absl::Status WithFieldPath(const absl::Status& status, bool paints) {
   if (!absl::IsInvalidArgument(status) || status.GetPayload(kBadRequestUrl).has_value()) {
     return status;
   }
   const std::pair<absl::string_view, absl::string_view> parts =
       absl::StrSplit(status.message(), absl::MaxSplits(": ", 1));
   if (parts.second.empty()) return status;
-  const absl::string_view prefix = parts.first == "prompt"    ? ""
-                                   : kind == ModelKind::kText ? "text."
-                                                              : "picture.";
+  const absl::string_view prefix = parts.first == "prompt" ? "" : paints ? "picture." : "text.";
   return FieldError(absl::StrCat(prefix, parts.first), parts.second);
 }
 
@@ -84,12 +83,27 @@ void GenerationCall::Begin(hanmo::v1::GenerateRequest request, absl::Status stat
 
   server_.calls->Register(plan_.request_id, shared_from_this());
   registered_ = true;
+  if (plan_.caption) return DecodePictureLater();
   const size_t bytes = PromptBytes(proto_);
   if (bytes <= kInlineTextBytes && plan_.guide_field.empty()) return Tokenize();
   auto self = shared_from_this();
   if (!server_.tokenize_pool->Submit(bytes, [self] { self->Tokenize(); })) {
     OnDone(absl::ResourceExhaustedError("too many long prompts are waiting to be tokenized"), {});
   }
+}
+
+void GenerationCall::DecodePictureLater() {
+  auto self = shared_from_this();
+  const bool taken = server_.media_pool->Submit(proto_.ByteSizeLong(), [self] {
+    // Decoding takes long enough to ask.
+    absl::Status status = self->cancelled_ ? absl::CancelledError("cancelled by the client")
+                                           : ReadPicture(self->proto_, &self->plan_);
+    if (!status.ok()) return self->OnDone(status, {});
+    // The file may be large, and the request may wait for long.
+    self->proto_.mutable_parts()->mutable_parts(0)->mutable_picture()->clear_data();
+    self->Tokenize();
+  });
+  if (!taken) OnDone(absl::ResourceExhaustedError("too many pictures are waiting to be read"), {});
 }
 
 void GenerationCall::TellIds(const absl::Status& status) {
@@ -119,10 +133,15 @@ absl::Status GenerationCall::PrepareOutputs() {
   for (uint32_t index = 0; index < samples.size(); ++index) {
     hanmo::v1::Output* output = response_.add_outputs();
     output->set_index(index);
-    if (const auto* job = std::get_if<TextJob>(&samples[index])) {
+    if (const auto* job = std::get_if<TextJob>(&samples[index]); job != nullptr && plan_.paints) {
+      output->mutable_picture()->set_seed(job->sampling.seed);
+      output->mutable_picture()->set_steps(job->max_tokens);
+      output->mutable_picture()->set_format(plan_.format);
+    } else if (job != nullptr) {
       output->mutable_text()->set_seed(job->sampling.seed);
-      auto text = TextAssembler::Create(
-          {plan_.model->tokenizer.get(), plan_.stop, plan_.include_stop, job->stop_token_ids});
+      auto text =
+          TextAssembler::Create({plan_.model->tokenizer.get(), plan_.stop, plan_.include_stop,
+                                 job->stop_token_ids, plan_.caption, plan_.begun});
       if (!text.ok()) return FieldError("text.stop", text.status().message());
       texts_.push_back(*std::move(text));
     } else {
@@ -272,8 +291,10 @@ void GenerationCall::OnSampleEnd(uint32_t index, SampleEnd end, uint32_t stop_id
 
 void GenerationCall::OnDone(const absl::Status& status, const Usage& usage) {
   usage_ = usage;
+  usage_.prompt_tokens -= std::min(plan_.padding, usage_.prompt_tokens);
+  usage_.cached_prompt_tokens = std::min(usage_.cached_prompt_tokens, usage_.prompt_tokens);
   if (!status.ok()) {
-    Fail(submitted_ ? WithFieldPath(status, plan_.model->spec.kind) : status);
+    Fail(submitted_ ? WithFieldPath(status, plan_.paints) : status);
   } else if (best_.has_value()) {
     EncodeBest();
   }

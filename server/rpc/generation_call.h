@@ -2,7 +2,8 @@
 // the batcher's sink of its request and builds the response; UnaryCall and StreamCall send it.
 //
 // Threads: Begin runs on a gRPC thread, or partly on the tokenize pool; the sink's methods on the
-// batcher's thread; pictures are encoded on the media pool. Whatever comes last completes the call.
+// batcher's thread; pictures are decoded and encoded on the media pool. Whatever comes last
+// completes the call.
 #ifndef HANMO_SERVER_RPC_GENERATION_CALL_H_
 #define HANMO_SERVER_RPC_GENERATION_CALL_H_
 
@@ -76,6 +77,8 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   // Once and last: the response is complete when `status` is OK.
   virtual void Send(const absl::Status& status) = 0;
 
+  // Whether an event tells of this step: of many small ones not all do.
+  bool IsTold(uint32_t step) const { return step % plan_.steps_per_event == 0; }
   // Tells the request's id and trace to the client; to be called before anything is sent.
   void TellIds(const absl::Status& status);
   // The sink has room again.
@@ -97,6 +100,7 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   // No request id of the batcher.
   static constexpr RequestId kNone = UINT64_MAX;
 
+  void DecodePictureLater();
   void Tokenize();
   void Submit();
   absl::Status PrepareOutputs();

@@ -38,6 +38,24 @@ void OpenReranker(const std::filesystem::path& folder, Model* model) {
                    own.vocab_size(), " tokens of its vocabulary"));
 }
 
+// Requests are framed by the tokenizer, and the model was told by its configuration how.
+void CheckTokenIds(Model* model) {
+  const PictureTokensSpec& tokens = model->spec.tokens;
+  const Tokenizer& tokenizer = *model->tokenizer;
+  const auto fail = [&](absl::string_view key, uint32_t configured, absl::string_view found) {
+    model->spec.status = absl::InvalidArgumentError(absl::StrCat(
+        "transformer/config.json has ", key, " ", configured, ", but the tokenizer ", found));
+  };
+  if (tokenizer.vocab_size() > tokens.text_vocabulary) {
+    fail("text_vocab_size", tokens.text_vocabulary,
+         absl::StrCat("has ", tokenizer.vocab_size(), " tokens"));
+  } else if (tokenizer.special().cls != tokens.cls) {
+    fail("cls_token_id", tokens.cls, "has another [CLS]");
+  } else if (tokenizer.special().sep != tokens.sep) {
+    fail("sep_token_id", tokens.sep, "has another [SEP]");
+  }
+}
+
 }  // namespace
 
 void SetTokenizer(std::unique_ptr<const Tokenizer> tokenizer, Model* model) {
@@ -52,7 +70,7 @@ Model OpenModel(ModelSpec spec) {
   Model model;
   model.spec = std::move(spec);
   if (!model.spec.status.ok()) return model;
-  const bool picture = model.spec.kind == ModelKind::kPicture;
+  const bool picture = model.spec.kind != ModelKind::kText;
   std::filesystem::path folder = model.spec.path;
   if (picture) folder /= "tokenizer";
   // What transformers assumes where tokenizer_config.json names no class.
@@ -64,6 +82,7 @@ Model OpenModel(ModelSpec spec) {
     return model;
   }
   SetTokenizer(*std::move(tokenizer), &model);
+  if (model.spec.kind == ModelKind::kPictureTokens) CheckTokenIds(&model);
   if (model.spec.picture.reranker_tokens > 0) {
     OpenReranker(std::filesystem::path(model.spec.path) / "reranker", &model);
   }

@@ -116,5 +116,26 @@ TEST(OpenModelTest, ARerankerReadsItsOwnVocabularyOrThatOfTheModel) {
               ::testing::HasSubstr("vocab_size 5, less than the 6 tokens"));
 }
 
+TEST(OpenModelTest, TheTokenizerAndTheIdsOfAPictureModelAgree) {
+  const std::filesystem::path folder = std::filesystem::path(::testing::TempDir()) / "brush";
+  std::filesystem::remove_all(folder);
+  std::filesystem::create_directories(folder / "tokenizer");
+  std::ofstream(folder / "tokenizer/vocab.txt") << "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n山\n";
+  std::ofstream(folder / "tokenizer/tokenizer_config.json")
+      << R"({"tokenizer_class": "BertTokenizer"})";
+  ModelSpec spec = testing::Scribe(0, "brush").spec;
+  spec.path = folder;
+  EXPECT_TRUE(OpenModel(spec).spec.status.ok()) << OpenModel(spec).spec.status;
+  spec.tokens.sep = 4;
+  EXPECT_EQ(OpenModel(spec).spec.status.message(),
+            "transformer/config.json has sep_token_id 4, but the tokenizer has another [SEP]");
+  spec.tokens.cls = 3;
+  EXPECT_THAT(std::string(OpenModel(spec).spec.status.message()),
+              ::testing::HasSubstr("cls_token_id 3"));
+  spec.tokens.text_vocabulary = 5;
+  EXPECT_THAT(std::string(OpenModel(spec).spec.status.message()),
+              ::testing::HasSubstr("text_vocab_size 5, but the tokenizer has 6 tokens"));
+}
+
 }  // namespace
 }  // namespace hanmo

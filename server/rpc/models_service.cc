@@ -28,9 +28,11 @@ hanmo::v1::ModelState StateOf(ModelPhase phase) {
   return hanmo::v1::MODEL_STATE_UNSPECIFIED;
 }
 
-hanmo::v1::Task TaskOf(const ModelSpec& spec) {
-  return spec.kind == ModelKind::kText ? hanmo::v1::TASK_TEXT_TO_TEXT
-                                       : hanmo::v1::TASK_TEXT_TO_PICTURE;
+template <typename Message>
+void AddTasks(const ModelSpec& spec, Message* message) {
+  message->add_tasks(spec.kind == ModelKind::kText ? hanmo::v1::TASK_TEXT_TO_TEXT
+                                                   : hanmo::v1::TASK_TEXT_TO_PICTURE);
+  if (spec.kind == ModelKind::kPictureTokens) message->add_tasks(hanmo::v1::TASK_PICTURE_TO_TEXT);
 }
 
 void DescribeText(const Model& model, hanmo::v1::TextModel* text) {
@@ -48,19 +50,28 @@ void DescribeText(const Model& model, hanmo::v1::TextModel* text) {
   text->set_default_max_tokens(spec.max_tokens);
 }
 
-void DescribePicture(const PictureModelSpec& spec, hanmo::v1::PictureModel* picture) {
+void DescribePicture(const ModelSpec& model, hanmo::v1::PictureModel* picture) {
+  const PictureModelSpec& spec = model.picture;
   picture->set_default_width(spec.width);
   picture->set_default_height(spec.height);
-  picture->set_size_multiple(spec.size_multiple);
-  picture->set_min_size(spec.size_multiple);
-  picture->set_max_size(spec.max_size);
   picture->set_default_steps(spec.steps);
   picture->set_max_steps(spec.max_steps);
+  picture->set_max_size(spec.max_size);
+  picture->set_prompt_tokens(spec.prompt_tokens);
+  picture->set_has_reranker(spec.reranker_tokens > 0);
+  if (model.kind == ModelKind::kPictureTokens) {
+    picture->set_paints_by_tokens(true);
+    picture->set_default_temperature(model.tokens.temperature);
+    picture->set_default_top_k(model.tokens.top_k);
+    picture->set_default_top_p(model.tokens.top_p);
+    picture->set_suggested_best_of(model.tokens.candidates);
+    return;
+  }
+  picture->set_size_multiple(spec.size_multiple);
+  picture->set_min_size(spec.size_multiple);
   picture->set_default_guidance(spec.guidance);
   picture->set_default_sampler(spec.sampler);
   for (const std::string& sampler : SamplerNames()) picture->add_samplers(sampler);
-  picture->set_prompt_tokens(spec.prompt_tokens);
-  picture->set_has_reranker(spec.reranker_tokens > 0);
 }
 
 void DescribeExperts(const LoadedModel& loaded, hanmo::v1::PictureModel* picture) {
@@ -111,7 +122,7 @@ grpc::ServerUnaryReactor* ModelsService::ListModels(grpc::CallbackServerContext*
     if (listing.versions.empty()) continue;
     hanmo::v1::ModelSummary* summary = reply.add_models();
     summary->set_name(listing.name);
-    summary->add_tasks(TaskOf(listing.versions.back().spec));
+    AddTasks(listing.versions.back().spec, summary);
     summary->set_state(hanmo::v1::MODEL_STATE_UNLOADED);
     for (const ModelListing::Version& version : listing.versions) {
       hanmo::v1::ModelVersion* proto = summary->add_versions();
@@ -139,7 +150,7 @@ grpc::ServerUnaryReactor* ModelsService::DescribeModel(grpc::CallbackServerConte
   const Model& model = **found;
   const ModelStatus status = models_.Status(model.spec.id);
   reply.set_name(model.spec.name);
-  reply.add_tasks(TaskOf(model.spec));
+  AddTasks(model.spec, &reply);
   reply.set_state(StateOf(status.phase));
   reply.set_state_detail(status.detail);
   reply.set_architecture(model.spec.architecture);
@@ -149,10 +160,9 @@ grpc::ServerUnaryReactor* ModelsService::DescribeModel(grpc::CallbackServerConte
   reply.set_version(model.spec.version);
   for (const std::string& label : models_.Labels(model.spec)) reply.add_labels(label);
   if (model.spec.status.ok()) {
-    if (model.spec.kind == ModelKind::kText) {
-      DescribeText(model, reply.mutable_text());
-    } else {
-      DescribePicture(model.spec.picture, reply.mutable_picture());
+    if (model.spec.kind != ModelKind::kPicture) DescribeText(model, reply.mutable_text());
+    if (model.spec.kind != ModelKind::kText) {
+      DescribePicture(model.spec, reply.mutable_picture());
       DescribeExperts(status.loaded, reply.mutable_picture());
     }
   }

@@ -11,6 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "server/rpc/picture_fields.h"
 #include "server/rpc/text_fields.h"
+#include "server/rpc/token_pictures.h"
 #include "server/rpc/violations.h"
 
 namespace hanmo {
@@ -43,6 +44,10 @@ void CheckScheduling(const GenerateRequest& proto, Violations* violations) {
                                            " characters of [A-Za-z0-9._-]"));
   }
   violations->CheckRange("priority", proto.priority(), -100, 100);
+}
+
+bool IsCaption(const GenerateRequest& proto, const Model& model) {
+  return model.spec.kind == ModelKind::kPictureTokens && HasPicture(proto);
 }
 
 void CheckChat(const GenerateRequest& proto, const Model& model, Violations* violations) {
@@ -104,7 +109,11 @@ void CheckInput(const GenerateRequest& proto, const Model& model, Violations* vi
       CheckChat(proto, model, violations);
       break;
     case GenerateRequest::kParts:
-      CheckParts(proto, violations);
+      if (IsCaption(proto, model)) {
+        CheckPictureParts(proto, violations);
+      } else {
+        CheckParts(proto, violations);
+      }
       break;
     case GenerateRequest::kTokenIds:
       CheckTokenIds(proto, model, violations);
@@ -193,6 +202,20 @@ absl::StatusOr<std::vector<uint32_t>> PictureWords(absl::string_view field, cons
       field, absl::StrCat("must be at most ", length, " tokens for this model, got ", all->size()));
 }
 
+// The prompt in its frame, not padded.
+absl::StatusOr<std::vector<uint32_t>> PaintingSource(const GenerateRequest& proto,
+                                                     const Model& model) {
+  const uint32_t length = model.spec.picture.prompt_tokens;
+  const auto& own = proto.token_ids().ids();
+  auto ids = proto.has_token_ids()
+                 ? absl::StatusOr<std::vector<uint32_t>>({own.begin(), own.end()})
+                 : model.tokenizer->Encode(PlainPrompt(proto), /*add_special=*/true);
+  if (!ids.ok() || ids->size() <= length) return ids;
+  return FieldError(
+      proto.has_token_ids() ? "token_ids" : "prompt",
+      absl::StrCat("must be at most ", length, " tokens for this model, got ", ids->size()));
+}
+
 // The same words for the reranker, cut where it reads no further.
 absl::StatusOr<std::vector<uint32_t>> ScorePrompt(const std::string& text, const Model& model) {
   const Tokenizer& tokenizer =
@@ -203,6 +226,19 @@ absl::StatusOr<std::vector<uint32_t>> ScorePrompt(const std::string& text, const
   auto cut = tokenizer.EncodePadded(text, most);
   if (!cut.ok()) return cut.status();
   return std::move(cut->ids);
+}
+
+absl::Status SetPaintingPrompts(const GenerateRequest& proto, GenerationPlan* plan) {
+  const auto source = PaintingSource(proto, *plan->model);
+  if (!source.ok()) return source.status();
+  std::vector<uint32_t> score_prompt;
+  if (plan->chosen > 0) {
+    auto ids = ScorePrompt(PlainPrompt(proto), *plan->model);
+    if (!ids.ok()) return ids.status();
+    score_prompt = *std::move(ids);
+  }
+  SetPaintingPrompt(*source, score_prompt, plan);
+  return absl::OkStatus();
 }
 
 absl::Status SetPicturePrompts(const GenerateRequest& proto, GenerationPlan* plan) {
@@ -253,10 +289,12 @@ absl::StatusOr<GenerationPlan> PlanFromProto(const GenerateRequest& proto,
   plan.request.tenant = proto.tenant();
   plan.request.priority = proto.priority();
   const Randomness random = Draw();
-  if (spec.kind == ModelKind::kText) {
-    PlanText(proto, random.seed, &plan, &violations);
-  } else {
+  plan.caption = IsCaption(proto, **model);
+  plan.paints = spec.kind != ModelKind::kText && !plan.caption;
+  if (plan.paints) {
     PlanPicture(proto, random.seed, &plan, &violations);
+  } else {
+    PlanText(proto, random.seed, &plan, &violations);
   }
   if (!violations.empty()) return violations.ToStatus();
   plan.request_id = proto.request_id().empty()
@@ -300,7 +338,11 @@ size_t PromptBytes(const GenerateRequest& proto) {
 }
 
 absl::Status SetPrompts(const GenerateRequest& proto, GenerationPlan* plan) {
-  if (plan->model->spec.kind == ModelKind::kPicture) return SetPicturePrompts(proto, plan);
+  if (plan->caption) return SetCaptionPrompt(proto, plan);
+  if (plan->paints && plan->model->spec.kind == ModelKind::kPictureTokens) {
+    return SetPaintingPrompts(proto, plan);
+  }
+  if (plan->paints) return SetPicturePrompts(proto, plan);
   auto prompt = TextPromptIds(proto, *plan->model);
   if (!prompt.ok()) return prompt.status();
   return SetTextPrompt(*std::move(prompt), plan);

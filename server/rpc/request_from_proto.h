@@ -25,6 +25,9 @@ struct GenerationPlan {
   std::string request_id;
   // Texts: sampling is complete; prompts are set by SetPrompts.
   Request request;
+  bool paints = false;  // the samples are pictures, not texts
+  // Padding within the prompts, which is no part of the usage.
+  uint32_t padding = 0;
 
   // Texts.
   std::vector<std::string> stop;
@@ -33,16 +36,21 @@ struct GenerationPlan {
   bool logprobs = false;
   bool default_max_tokens = false;  // max_tokens is what fits
   std::string guide_field;          // empty: the texts are free
+  // Texts about a picture, which ReadPicture sets, and the tokens that they begin with.
+  bool caption = false;
+  PictureInput picture;
+  std::vector<uint32_t> begun;
 
   // Pictures.
   EncodeOptions encode;
   uint32_t chosen = 0;  // so many of the samples, the best by score, are the answer; 0: all
   hanmo::v1::PictureFormat format = hanmo::v1::PICTURE_FORMAT_PNG;
+  uint32_t steps_per_event = 1;
 };
 
-// Checks all fields and fills everything but the prompts. NOT_FOUND for an unknown model,
-// INVALID_ARGUMENT with all violations that could be told, UNIMPLEMENTED for inputs that no model
-// here reads, FAILED_PRECONDITION for a model that could not be loaded (with its reason).
+// Checks all fields and fills everything but the prompts and the picture. NOT_FOUND for an unknown
+// model, INVALID_ARGUMENT with all violations that could be told, UNIMPLEMENTED for inputs that no
+// model here reads, FAILED_PRECONDITION for a model that could not be loaded (with its reason).
 absl::StatusOr<GenerationPlan> PlanFromProto(const hanmo::v1::GenerateRequest& proto,
                                              const ModelTable& models);
 
@@ -56,8 +64,8 @@ absl::StatusOr<ModelRef> FindModel(const ModelTable& models, const std::string& 
 // Bytes of text that SetPrompts will tokenize: it takes about a microsecond for each few.
 size_t PromptBytes(const hanmo::v1::GenerateRequest& proto);
 
-// Tokenizes the input into plan->request. INVALID_ARGUMENT when it is empty, too long for the model
-// or refused by the chat template.
+// Tokenizes the input into plan->request; a caption has its picture by then. INVALID_ARGUMENT when
+// it is empty, too long for the model or refused by the chat template.
 absl::Status SetPrompts(const hanmo::v1::GenerateRequest& proto, GenerationPlan* plan);
 
 // Compiles the request's guide, if it has one: tens of milliseconds for a large one, more for a

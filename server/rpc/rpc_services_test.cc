@@ -68,7 +68,7 @@ TEST_F(RpcServicesTest, ModelsAreListedAndDescribed) {
   grpc::ClientContext context;
   hanmo::v1::ListModelsResponse list;
   ASSERT_TRUE(models_->ListModels(&context, {}, &list).ok());
-  ASSERT_EQ(list.models_size(), 4);
+  ASSERT_EQ(list.models_size(), 5);
   EXPECT_EQ(list.models(0).name(), "broken");
   EXPECT_EQ(list.models(0).state(), hanmo::v1::MODEL_STATE_FAILED);
   EXPECT_EQ(list.models(3).name(), "poet");

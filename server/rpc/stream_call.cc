@@ -31,6 +31,7 @@ void StreamCall::OnQueued(uint32_t position, absl::Duration wait) {
 
 void StreamCall::OnStep(uint32_t index, uint32_t step, uint32_t steps) {
   GenerationCall::OnStep(index, step, steps);
+  if (!IsTold(step)) return;
   Event event;
   event.mutable_step()->set_index(index);
   event.mutable_step()->set_step(step);

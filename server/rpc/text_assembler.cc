@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "absl/strings/strip.h"
+
 namespace hanmo {
 
 absl::StatusOr<TextAssembler> TextAssembler::Create(TextAssemblerOptions options) {
@@ -13,7 +15,16 @@ absl::StatusOr<TextAssembler> TextAssembler::Create(TextAssemblerOptions options
 
 TextAssembler::TextAssembler(TextAssemblerOptions options, StopStrings stops)
     : options_(std::move(options)), stops_(std::move(stops)) {
-  if (options_.tokenizer != nullptr) detokenizer_.emplace(*options_.tokenizer, true);
+  if (options_.tokenizer == nullptr) return;
+  detokenizer_.emplace(*options_.tokenizer, true);
+  if (!options_.begun.empty()) detokenizer_->SetContext(options_.begun);
+}
+
+std::string TextAssembler::Spaced(std::string text) {
+  if (!options_.caption || text.empty()) return text;
+  // A piece that continues a word, with no word before it.
+  const bool first = !std::exchange(began_, true) && options_.begun.empty();
+  return spacing_.Append(first ? absl::StripPrefix(text, "##") : absl::string_view(text));
 }
 
 absl::StatusOr<TextAssembler::Piece> TextAssembler::Append(absl::Span<const Token> tokens) {
@@ -24,7 +35,8 @@ absl::StatusOr<TextAssembler::Piece> TextAssembler::Append(absl::Span<const Toke
     if (!detokenizer_ || IsEnding(token.id)) continue;
     auto text = detokenizer_->Append({&token.id, 1});
     if (!text.ok()) return text.status();
-    piece.text += options_.stop.empty() ? *std::move(text) : stops_.Append(*text);
+    std::string spaced = Spaced(*std::move(text));
+    piece.text += options_.stop.empty() ? std::move(spaced) : stops_.Append(spaced);
   }
   return piece;
 }
@@ -32,8 +44,10 @@ absl::StatusOr<TextAssembler::Piece> TextAssembler::Append(absl::Span<const Toke
 absl::StatusOr<std::string> TextAssembler::Finish() {
   if (!detokenizer_ || stopped_by() != nullptr) return std::string();
   auto text = detokenizer_->Finish();
-  if (!text.ok() || options_.stop.empty()) return text;
-  std::string shown = stops_.Append(*text);
+  if (!text.ok()) return text;
+  std::string rest = Spaced(*std::move(text)) + spacing_.Finish();
+  if (options_.stop.empty()) return rest;
+  std::string shown = stops_.Append(rest);
   shown += stops_.Finish();
   return shown;
 }

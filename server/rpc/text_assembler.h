@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "server/batcher/sink.h"
+#include "server/text/chinese_spacing.h"
 #include "server/text/detokenizer.h"
 #include "server/text/stop_strings.h"
 #include "server/text/tokenizer.h"
@@ -23,6 +24,10 @@ struct TextAssemblerOptions {
   bool include_stop = false;
   // Ids that end the sample; they are in the token ids, not in the text.
   std::vector<uint32_t> ending_ids;
+  // A caption: Chinese from a WordPiece vocabulary, spaced as people write it, that goes on after
+  // `begun`.
+  bool caption = false;
+  std::vector<uint32_t> begun;
 };
 
 // One thread at a time.
@@ -52,9 +57,12 @@ class TextAssembler {
   TextAssembler(TextAssemblerOptions options, StopStrings stops);
 
   bool IsEnding(uint32_t id) const;
+  std::string Spaced(std::string text);
 
   TextAssemblerOptions options_;
   StopStrings stops_;
+  ChineseSpacing spacing_;
+  bool began_ = false;  // with text
   std::optional<Detokenizer> detokenizer_;
 };
 

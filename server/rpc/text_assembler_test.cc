@@ -82,6 +82,30 @@ TEST_F(TextAssemblerTest, AHalfStopStringIsShownAtTheEnd) {
   EXPECT_EQ(assembler.stopped_by(), nullptr);
 }
 
+// Of Painter's words: 5 is 山, 6 水, 10 on are letters, 1 is unknown and 3 ends.
+TEST(CaptionTest, ChineseHasNoSpacesAndStopsAreFoundInIt) {
+  const Model scribe = testing::Scribe(0, "scribe");
+  const auto caption = [&](const std::vector<uint32_t>& ids, std::vector<std::string> stop = {},
+                           std::vector<uint32_t> begun = {}) {
+    auto assembler =
+        TextAssembler::Create({scribe.tokenizer.get(), std::move(stop), false, {3}, true, begun});
+    EXPECT_TRUE(assembler.ok()) << assembler.status();
+    std::string text;
+    for (const uint32_t id : ids) {
+      Token token;
+      token.id = id;
+      text += assembler->Append({&token, 1})->text;
+    }
+    return text + *assembler->Finish();
+  };
+  EXPECT_EQ(caption({5, 6, 5, 3}), "山水山");
+  EXPECT_EQ(caption({10, 11, 5, 12, 3}), "a b山c");
+  EXPECT_EQ(caption({7, 5, 6, 8}, {"山水"}), "一");
+  // It goes on after words.
+  EXPECT_EQ(caption({10, 11}, {}, {12}), " a b");
+  EXPECT_EQ(caption({6, 10}, {}, {5}), "水a");
+}
+
 TEST_F(TextAssemblerTest, WithoutATokenizerThereIsNoText) {
   auto assembler = TextAssembler::Create({nullptr, {}, false, {256}});
   const auto piece = assembler->Append(Tokens("ab"));

@@ -20,12 +20,6 @@ constexpr int kMaxStopTokenIds = 64;
 constexpr uint32_t kMaxLogprobs = 20;
 constexpr uint32_t kMaxSamples = 16;
 
-// (0, max]: what divides or selects must not be zero.
-void CheckPositive(absl::string_view field, double value, double max, Violations* violations) {
-  if (value > 0 && value <= max) return;
-  violations->Add(field, absl::StrCat("must be in (0, ", max, "], got ", value));
-}
-
 void CheckVocabulary(absl::string_view field, uint32_t id, uint32_t vocabulary,
                      Violations* violations) {
   if (id < vocabulary) return;
@@ -75,10 +69,10 @@ void CheckText(const TextParameters& text, const TextModelSpec& model, Violation
   if (text.has_temperature()) {
     violations->CheckRange("text.temperature", text.temperature(), 0, 100);
   }
-  if (text.has_top_p()) CheckPositive("text.top_p", text.top_p(), 1, violations);
+  if (text.has_top_p()) violations->CheckPositive("text.top_p", text.top_p(), 1);
   if (text.has_min_p()) violations->CheckRange("text.min_p", text.min_p(), 0, 1);
   if (text.has_repetition_penalty()) {
-    CheckPositive("text.repetition_penalty", text.repetition_penalty(), 10, violations);
+    violations->CheckPositive("text.repetition_penalty", text.repetition_penalty(), 10);
   }
   if (text.has_presence_penalty()) {
     violations->CheckRange("text.presence_penalty", text.presence_penalty(), -2, 2);
@@ -120,7 +114,10 @@ void PlanText(const hanmo::v1::GenerateRequest& proto, uint64_t drawn_seed, Gene
               Violations* violations) {
   const TextParameters& text = proto.text();
   const TextModelSpec& model = plan->model->spec.text;
-  if (proto.has_picture()) violations->Add("picture", "this model writes texts; use text");
+  if (proto.has_picture()) {
+    violations->Add("picture", plan->caption ? "a picture is made from words; use text"
+                                             : "this model writes texts; use text");
+  }
   CheckText(text, model, violations);
   if (plan->model->tokenizer == nullptr && text.stop_size() > 0) {
     violations->Add("text.stop", "must be empty: this model has no tokenizer");
@@ -156,14 +153,13 @@ void PlanText(const hanmo::v1::GenerateRequest& proto, uint64_t drawn_seed, Gene
   }
 }
 
-absl::Status SetTextPrompt(std::vector<uint32_t> prompt, GenerationPlan* plan) {
+absl::Status SettleLength(absl::string_view field, size_t prompt_tokens, GenerationPlan* plan) {
   const TextModelSpec& model = plan->model->spec.text;
-  if (prompt.empty()) return FieldError("prompt", "must not be empty");
-  if (prompt.size() >= model.context_tokens) {
-    return FieldError("prompt", absl::StrCat("must be at most ", model.context_tokens - 1,
-                                             " tokens for this model, got ", prompt.size()));
+  if (prompt_tokens >= model.context_tokens) {
+    return FieldError(field, absl::StrCat("must be at most ", model.context_tokens - 1,
+                                          " tokens for this model, got ", prompt_tokens));
   }
-  const uint32_t room = model.context_tokens - static_cast<uint32_t>(prompt.size());
+  const uint32_t room = model.context_tokens - static_cast<uint32_t>(prompt_tokens);
   for (SampleJob& sample : plan->request.samples) {
     auto& job = std::get<TextJob>(sample);
     if (plan->default_max_tokens) {
@@ -172,13 +168,22 @@ absl::Status SetTextPrompt(std::vector<uint32_t> prompt, GenerationPlan* plan) {
     if (job.max_tokens > room) {
       return FieldError("text.max_tokens", absl::StrCat("must be 1 to ", room, " (",
                                                         model.context_tokens, " less the prompt's ",
-                                                        prompt.size(), "), got ", job.max_tokens));
+                                                        prompt_tokens, "), got ", job.max_tokens));
     }
     if (job.sampling.min_tokens > job.max_tokens) {
       return FieldError("text.min_tokens", absl::StrCat("must be 0 to ", job.max_tokens, ", got ",
                                                         job.sampling.min_tokens));
     }
-    job.prompt = &sample == &plan->request.samples.back() ? std::move(prompt) : prompt;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SetTextPrompt(std::vector<uint32_t> prompt, GenerationPlan* plan) {
+  if (prompt.empty()) return FieldError("prompt", "must not be empty");
+  if (auto status = SettleLength("prompt", prompt.size(), plan); !status.ok()) return status;
+  for (SampleJob& sample : plan->request.samples) {
+    std::get<TextJob>(sample).prompt =
+        &sample == &plan->request.samples.back() ? std::move(prompt) : prompt;
   }
   return absl::OkStatus();
 }

@@ -2,10 +2,12 @@
 #ifndef HANMO_SERVER_RPC_TEXT_FIELDS_H_
 #define HANMO_SERVER_RPC_TEXT_FIELDS_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/strings/string_view.h"
 #include "hanmo/v1/generation.pb.h"
 #include "server/rpc/request_from_proto.h"
 #include "server/rpc/violations.h"
@@ -16,7 +18,11 @@ namespace hanmo {
 void PlanText(const hanmo::v1::GenerateRequest& proto, uint64_t drawn_seed, GenerationPlan* plan,
               Violations* violations);
 
-// Sets the prompt of every sample and settles max_tokens, whose range depends on its length.
+// Settles max_tokens of every sample, whose range depends on the length of the prompt, which is
+// `field`. INVALID_ARGUMENT when it leaves no room, or less than was asked for.
+absl::Status SettleLength(absl::string_view field, size_t prompt_tokens, GenerationPlan* plan);
+
+// Sets the prompt of every sample and settles its length.
 absl::Status SetTextPrompt(std::vector<uint32_t> prompt, GenerationPlan* plan);
 
 }  // namespace hanmo

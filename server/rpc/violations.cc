@@ -30,6 +30,11 @@ void Violations::CheckRange(absl::string_view field, double value, double min, d
       absl::StrCat("must be in [", Number(min), ", ", Number(max), "], got ", Number(value)));
 }
 
+void Violations::CheckPositive(absl::string_view field, double value, double max) {
+  if (value > 0 && value <= max) return;
+  Add(field, absl::StrCat("must be in (0, ", Number(max), "], got ", value));
+}
+
 absl::Status Violations::ToStatus() const {
   if (violations_.empty()) return absl::OkStatus();
   google::rpc::BadRequest details;

@@ -22,6 +22,8 @@ class Violations {
   void Add(absl::string_view field, absl::string_view description);
   // Adds "must be <range>, got <value>" unless min <= value <= max; NaN is never within.
   void CheckRange(absl::string_view field, double value, double min, double max);
+  // The same for (0, max]: what divides or selects must not be zero.
+  void CheckPositive(absl::string_view field, double value, double max);
 
   bool empty() const { return violations_.empty(); }
   // INVALID_ARGUMENT with google.rpc.BadRequest; OK when empty.

@@ -20,6 +20,11 @@ bool IsByteToken(const TokenPiece& piece) {
 Detokenizer::Detokenizer(const Tokenizer& tokenizer, bool skip_special)
     : tokenizer_(tokenizer), skip_special_(skip_special) {}
 
+void Detokenizer::SetContext(absl::Span<const uint32_t> ids) {
+  window_.assign(ids.begin(), ids.end());
+  emitted_ = window_.size();
+}
+
 absl::StatusOr<std::string> Detokenizer::Append(absl::Span<const uint32_t> ids) {
   return tokenizer_.is_byte_level() ? AppendBytes(ids) : AppendWindow(ids);
 }

@@ -19,6 +19,10 @@ class Detokenizer {
   // `tokenizer` outlives this object. `skip_special` leaves special tokens out.
   Detokenizer(const Tokenizer& tokenizer, bool skip_special);
 
+  // These tokens stand before the ones to come: the joint is as Decode of both has it. Before the
+  // first Append, and only where the tokenizer is not byte-level: there a joint is like any other.
+  void SetContext(absl::Span<const uint32_t> ids);
+
   // Takes the next tokens, returns the text that is certain by now; it may be empty. Bytes that can
   // still become a character are held: at most three for a byte-level tokenizer, a run of byte
   // tokens

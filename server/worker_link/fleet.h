@@ -46,8 +46,8 @@ struct FleetOptions {
   std::string dtype;                  // "", "float32", "float16" or "bfloat16"
   std::optional<bool> deterministic;  // nullopt: where it costs nothing, on CPUs
   uint64_t kv_bytes = 0;              // KV pages per worker and text model; 0: the worker chooses
-  uint32_t max_context_tokens = 0;    // of text models; 0: their own
   uint64_t expert_bytes = 0;          // experts in memory per worker and picture model; 0: all
+  uint32_t max_context_tokens = 0;    // of text models; 0: their own
 
   // A worker that dies is started again after min_backoff, doubled up to max_backoff while it keeps
   // dying within stable_after.

@@ -251,8 +251,8 @@ void ToWire(const LoadCommand& load, wire::Load* out) {
   out->set_dtype(load.dtype);
   out->set_deterministic(load.deterministic);
   out->set_kv_bytes(load.kv_bytes);
-  out->set_expert_bytes(load.expert_bytes);
   out->set_max_context_tokens(load.max_context_tokens);
+  out->set_expert_bytes(load.expert_bytes);
 }
 
 void ToWire(ModelId model, const absl::StatusOr<LoadedModel>& loaded, wire::Loaded* out) {
@@ -366,8 +366,8 @@ LoadCommand FromWire(const wire::Load& in) {
   out.dtype = in.dtype();
   out.deterministic = in.deterministic();
   out.kv_bytes = in.kv_bytes();
-  out.expert_bytes = in.expert_bytes();
   out.max_context_tokens = in.max_context_tokens();
+  out.expert_bytes = in.expert_bytes();
   return out;
 }
 

@@ -2,26 +2,15 @@
 
 import pytest
 from calls import generate
-from contract import ROOT
 from hanmo_server import BIN, Server
 from mixed_load import mixed_requests
-
-MODELS = ROOT / "models"
-GOLDENS = ROOT / "tests/goldens"
+from repositories import GOLDENS, MODELS, link_models
 
 
 def pytest_sessionstart():
     missing = [n for n in ("hanmo-server", "hanmo-worker") if not (BIN / n).exists()]
     if missing:
         pytest.exit(f"{BIN} lacks {', '.join(missing)}: build first, or set HANMO_BIN", 2)
-
-
-def link_models(folder, **models):
-    """A repository of links: name -> checkpoint; underscores in names become dashes."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, target in models.items():
-        (folder / name.replace("_", "-")).symlink_to(target, target_is_directory=True)
-    return folder
 
 
 @pytest.fixture(scope="session")

@@ -51,8 +51,9 @@ def test_the_models_know_no_protocol(part):
 
 def test_server_and_workers_meet_in_the_contract_only():
     assert not offenders("server", r"^workers/")
-    # The workers take the words of a step from the batcher and the wire from the link.
-    foreign = r"^server/(?!(batcher|worker_link)/)"
+    # The workers take the words of a step from the batcher, the wire from the link, and guides with
+    # their tokenizer from the texts.
+    foreign = r"^server/(?!(batcher|worker_link|text)/)"
     assert not offenders("workers", foreign)
     assert not offenders("client", r"^(server|workers)/")
 

@@ -6,9 +6,9 @@ import signal
 import numpy as np
 import pytest
 from calls import generate, picture_request, pixels, stream
-from conftest import GOLDENS, MODELS, link_models
 from mixed_load import start_together
 from observe import until
+from repositories import GOLDENS, MODELS, link_models
 
 MODEL = "experts"
 

@@ -126,6 +126,12 @@ def test_every_way_to_ask(server, client):
             client.generate_text(POET, parts=["画里是什么？", picture])
         (violation,) = error.value.violations
         assert violation.field == "parts.parts[1].picture"
+        with pytest.raises(hanmo.InvalidArgumentError) as error:
+            client.caption(POET, picture, "画里有", n=2)
+        (violation,) = error.value.violations
+        assert violation.field == "parts.parts[0].picture"
+    with pytest.raises(TypeError, match="not str"):
+        client.caption(POET, "boat.png")
 
 
 def test_pictures(server, client, tmp_path):
@@ -632,7 +638,7 @@ def test_the_wheel_runs_the_examples(server, wheel_python, libraries, tmp_path):
     newest = os.path.dirname(os.path.dirname(grpc.__file__))
     path = {"oldest": str(oldest), "newest": newest}[libraries]
     environment = clean_environment(PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1")
-    assert len(EXAMPLES) == 5
+    assert len(EXAMPLES) == 6
 
     def python(program):
         done = subprocess.run(

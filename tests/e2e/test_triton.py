@@ -91,7 +91,7 @@ def test_metadata_and_configuration_agree(client, model):
     assert names == (
         {"text_output", "token_ids", "finish_reason", "seed"}
         if model == POET
-        else {"image", "pixels", "seed", "step", "steps"}
+        else {"image", "pixels", "seed", "step", "steps", "score"}
     )
 
 

@@ -54,7 +54,7 @@ void PackPanels(const PackedMatrix& matrix, const PackSource& source, int64_t be
 // The weights of one output, as float32 [in]: a row of a tied embedding.
 void UnpackOutput(const PackedMatrix& matrix, int64_t output, float* row);
 
-enum class Activation { kNone, kGeluTanh, kGeluErf, kRelu, kSilu };
+enum class TextActivation { kNone, kGeluTanh, kGeluErf, kRelu, kSilu };
 
 // output = activation(input · weights + bias), or added to what is there.
 struct LinearCall {
@@ -63,7 +63,7 @@ struct LinearCall {
   const void* input = nullptr;  // activations [rows, input_stride], finite up to an even column
   int64_t input_stride = 0;     // in elements
   int64_t rows = 0;
-  Activation activation = Activation::kNone;
+  TextActivation activation = TextActivation::kNone;
   enum class Output { kFloat32, kAddFloat32, kActivations } output_as = Output::kFloat32;
   void* output = nullptr;  // [rows, output_stride]; the padding is written, too
   int64_t output_stride = 0;
@@ -98,7 +98,7 @@ struct RopeCall {
 // output[i] = activation(x[i]) · x[columns + i], row by row.
 struct GateCall {
   WeightType type = WeightType::kFloat32;  // decides the type of the output
-  Activation activation = Activation::kSilu;
+  TextActivation activation = TextActivation::kSilu;
   const float* x = nullptr;  // [rows, x_stride]
   int64_t x_stride = 0;
   int64_t columns = 0;

@@ -50,17 +50,17 @@ struct Weights {
   PackedMatrix packed;
 };
 
-double Reference(Activation activation, double x) {
+double Reference(TextActivation activation, double x) {
   switch (activation) {
-    case Activation::kNone:
+    case TextActivation::kNone:
       return x;
-    case Activation::kRelu:
+    case TextActivation::kRelu:
       return std::max(x, 0.0);
-    case Activation::kSilu:
+    case TextActivation::kSilu:
       return x / (1 + std::exp(-x));
-    case Activation::kGeluErf:
+    case TextActivation::kGeluErf:
       return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
-    case Activation::kGeluTanh:
+    case TextActivation::kGeluTanh:
       return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
   }
   return 0;
@@ -69,7 +69,8 @@ double Reference(Activation activation, double x) {
 class TextKernelsTest : public TextKernelTest {
  protected:
   std::vector<float> RunLinear(const Weights& weights, const Rows& input, int64_t first,
-                               int64_t rows, Activation activation = Activation::kNone) const {
+                               int64_t rows,
+                               TextActivation activation = TextActivation::kNone) const {
     const int64_t stride = PaddedColumns(weights.packed.out);
     std::vector<float> output(rows * stride, std::nanf(""));
     const char* data =
@@ -113,10 +114,11 @@ TEST_P(TextKernelsTest, LinearRowsDoNotDependOnTheirCompany) {
   const Weights weights(type(), 130, 150, 3);
   const Rows input(bf16(), 40, 130, 4);
   const int64_t stride = PaddedColumns(150);
-  const std::vector<float> all = RunLinear(weights, input, 0, 40, Activation::kGeluTanh);
+  const std::vector<float> all = RunLinear(weights, input, 0, 40, TextActivation::kGeluTanh);
   for (int64_t rows = 1; rows <= 13; ++rows) {
     for (int64_t first : {int64_t{0}, int64_t{5}, 40 - rows}) {
-      const std::vector<float> some = RunLinear(weights, input, first, rows, Activation::kGeluTanh);
+      const std::vector<float> some =
+          RunLinear(weights, input, first, rows, TextActivation::kGeluTanh);
       ASSERT_EQ(std::memcmp(some.data(), all.data() + first * stride, some.size() * sizeof(float)),
                 0)
           << rows << " rows from " << first;
@@ -131,8 +133,9 @@ TEST_P(TextKernelsTest, LinearAddsBiasActivationAndResidual) {
   const std::vector<float> plain = RunLinear(weights, input, 0, 3);
   std::vector<float> bias(stride);
   for (int64_t o = 0; o < 70; ++o) bias[o] = 0.1f * static_cast<float>(o - 35);
-  for (const Activation activation : {Activation::kNone, Activation::kGeluTanh,
-                                      Activation::kGeluErf, Activation::kRelu, Activation::kSilu}) {
+  for (const TextActivation activation :
+       {TextActivation::kNone, TextActivation::kGeluTanh, TextActivation::kGeluErf,
+        TextActivation::kRelu, TextActivation::kSilu}) {
     std::vector<float> added(3 * stride, 2.0f);
     std::vector<float> wide(3 * stride);
     std::vector<uint16_t> narrow(3 * stride);
@@ -273,7 +276,7 @@ TEST_P(TextKernelsTest, GateMultipliesTheActivatedHalfWithTheOther) {
   for (const int64_t columns : {1, 7, 16, 77, 256}) {
     const Rows x(false, 3, 2 * columns, 15);
     const int64_t stride = PaddedColumns(columns);
-    for (const Activation activation : {Activation::kSilu, Activation::kGeluTanh}) {
+    for (const TextActivation activation : {TextActivation::kSilu, TextActivation::kGeluTanh}) {
       std::vector<float> wide(3 * stride);
       std::vector<uint16_t> narrow(3 * stride);
       const GateCall call{.type = type(),

@@ -52,20 +52,20 @@ struct TextMath {
     return V::CopySign(V::Sub(V::Set(1.0f), tail), x);
   }
 
-  static Vector Activate(Activation activation, Vector x) {
+  static Vector Activate(TextActivation activation, Vector x) {
     switch (activation) {
-      case Activation::kNone:
+      case TextActivation::kNone:
         return x;
-      case Activation::kRelu:
+      case TextActivation::kRelu:
         return V::Max(x, V::Set(0.0f));
-      case Activation::kSilu:
+      case TextActivation::kSilu:
         return TimesSigmoid(x, x);
-      case Activation::kGeluTanh: {
+      case TextActivation::kGeluTanh: {
         // (1 + tanh u) / 2 = 1 / (1 + e^-2u), with 2u = 2 √(2/π) x (1 + 0.044715 x²)
         const Vector inner = V::Fma(V::Mul(x, x), V::Set(0.044715f), V::Set(1.0f));
         return TimesSigmoid(x, V::Mul(V::Mul(x, V::Set(1.59576912f)), inner));
       }
-      case Activation::kGeluErf: {
+      case TextActivation::kGeluErf: {
         const Vector half = V::Mul(x, V::Set(0.5f));
         return V::Fma(half, Erf(V::Mul(x, V::Set(0.707106781f))), half);
       }

@@ -2,29 +2,10 @@
 
 #include <limits>
 
+#include "workers/models/text_layers_aten.h"
+
 namespace hanmo {
 namespace {
-
-at::Tensor Project(const at::Tensor& x, const LinearWeights& linear) {
-  if (!linear.bias.defined()) return at::matmul(x, linear.weight.t());
-  return at::addmm(linear.bias, x, linear.weight.t());
-}
-
-at::Tensor Activate(const at::Tensor& x, Activation activation) {
-  switch (activation) {
-    case Activation::kGeluTanh:
-      return at::gelu(x, "tanh");
-    case Activation::kGeluErf:
-      return at::gelu(x);
-    case Activation::kRelu:
-      return at::relu(x);
-    case Activation::kSilu:
-      return at::silu(x);
-    case Activation::kNone:
-      break;
-  }
-  return x;
-}
 
 // x [tokens, heads, head_dim], in float32 whatever its type.
 at::Tensor Rotate(const at::Tensor& x, const RopeAngles& angles, RopeCall::Pairs pairs) {
@@ -163,8 +144,8 @@ at::Tensor DecoderAten::Attention(int64_t layer, const at::Tensor& x,
 
 at::Tensor DecoderAten::Mlp(const DecoderLayerWeights& layer, const at::Tensor& x) const {
   const at::Tensor in = Project(x, layer.mlp_in);
-  if (!config_.gated) return Project(Activate(in, config_.activation), layer.mlp_out);
-  const at::Tensor gate = Activate(in.narrow(1, 0, config_.inner), config_.activation);
+  if (!config_.gated) return Project(ApplyActivation(in, config_.activation), layer.mlp_out);
+  const at::Tensor gate = ApplyActivation(in.narrow(1, 0, config_.inner), config_.activation);
   return Project(gate * in.narrow(1, config_.inner, config_.inner), layer.mlp_out);
 }
 

@@ -6,19 +6,20 @@
 
 namespace hanmo {
 
-Activation ReadActivation(ModelConfig& fields, absl::string_view key, absl::string_view absent) {
-  constexpr std::pair<const char*, Activation> kNames[] = {
-      {"gelu_new", Activation::kGeluTanh}, {"gelu_fast", Activation::kGeluTanh},
-      {"gelu", Activation::kGeluErf},      {"gelu_pytorch_tanh", Activation::kGeluTanh},
-      {"relu", Activation::kRelu},         {"silu", Activation::kSilu},
-      {"swish", Activation::kSilu},
+TextActivation ReadActivation(ModelConfig& fields, absl::string_view key,
+                              absl::string_view absent) {
+  constexpr std::pair<const char*, TextActivation> kNames[] = {
+      {"gelu_new", TextActivation::kGeluTanh}, {"gelu_fast", TextActivation::kGeluTanh},
+      {"gelu", TextActivation::kGeluErf},      {"gelu_pytorch_tanh", TextActivation::kGeluTanh},
+      {"relu", TextActivation::kRelu},         {"silu", TextActivation::kSilu},
+      {"swish", TextActivation::kSilu},
   };
   const std::string name = fields.String(key, absent);
   for (const auto& [known, activation] : kNames) {
     if (name == known) return activation;
   }
   fields.Fail(key, "must be gelu, gelu_new, gelu_fast, gelu_pytorch_tanh, relu, silu or swish");
-  return Activation::kNone;
+  return TextActivation::kNone;
 }
 
 RopeAngles AnglesAt(const at::Tensor& positions, const RopeConfig& rope, int64_t head_dim) {

@@ -38,7 +38,7 @@ struct DecoderConfig {
   bool rotates = false;     // by `rope`
   RopeConfig rope;
   bool learned_positions = false;  // added to the embeddings
-  Activation activation = Activation::kSilu;
+  TextActivation activation = TextActivation::kSilu;
   bool gated = false;  // MLP: out(activation(gate(x)) · up(x)) instead of out(activation(in(x)))
   bool qkv_bias = false;
   bool attention_out_bias = false;
@@ -58,7 +58,7 @@ struct DecoderConfig {
 
 // What text models name their activations: "gelu_new", "gelu_fast" and "gelu_pytorch_tanh" are one,
 // "gelu", "relu", "silu" and "swish". Anything else is a problem of `key`.
-Activation ReadActivation(ModelConfig& fields, absl::string_view key, absl::string_view absent);
+TextActivation ReadActivation(ModelConfig& fields, absl::string_view key, absl::string_view absent);
 
 // cos and sin of every pair's angle at the given positions, float32 [positions, head_dim / 2], as
 // transformers computes them.

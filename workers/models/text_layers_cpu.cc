@@ -95,7 +95,16 @@ at::Tensor CpuTextLayers::Floats(int64_t rows, int64_t columns) {
 }
 
 void CpuTextLayers::Normalize(const at::Tensor& x, const CpuNorm& norm, at::Tensor& output) const {
-  const NormCall call{.type = type_,
+  NormalizeAs(type_, x, norm, output);
+}
+
+void CpuTextLayers::NormalizeInPlace(at::Tensor& x, const CpuNorm& norm) const {
+  NormalizeAs(WeightType::kFloat32, x, norm, x);
+}
+
+void CpuTextLayers::NormalizeAs(WeightType type, const at::Tensor& x, const CpuNorm& norm,
+                                at::Tensor& output) const {
+  const NormCall call{.type = type,
                       .x = x.data_ptr<float>(),
                       .weight = norm.weight.data_ptr<float>(),
                       .bias = norm.bias.defined() ? norm.bias.data_ptr<float>() : nullptr,
@@ -109,7 +118,7 @@ void CpuTextLayers::Normalize(const at::Tensor& x, const CpuNorm& norm, at::Tens
 }
 
 void CpuTextLayers::Multiply(const CpuMatrix& matrix, const at::Tensor& input, at::Tensor& output,
-                             LinearCall::Output output_as, Activation activation) const {
+                             LinearCall::Output output_as, TextActivation activation) const {
   const LinearCall call{.weights = matrix.packed,
                         .bias = matrix.bias.defined() ? matrix.bias.data_ptr<float>() : nullptr,
                         .input = input.data_ptr(),
@@ -123,7 +132,7 @@ void CpuTextLayers::Multiply(const CpuMatrix& matrix, const at::Tensor& input, a
                    [&](int64_t begin, int64_t end) { kernels_.linear(call, begin, end); });
 }
 
-void CpuTextLayers::Gate(const at::Tensor& x, int64_t columns, Activation activation,
+void CpuTextLayers::Gate(const at::Tensor& x, int64_t columns, TextActivation activation,
                          at::Tensor& output) const {
   const GateCall call{.type = type_,
                       .activation = activation,

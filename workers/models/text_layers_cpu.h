@@ -69,10 +69,14 @@ class CpuTextLayers {
   static at::Tensor Floats(int64_t rows, int64_t columns);      // anything
 
   void Normalize(const at::Tensor& x, const CpuNorm& norm, at::Tensor& output) const;
+  // x is float32 and stays so.
+  void NormalizeInPlace(at::Tensor& x, const CpuNorm& norm) const;
   void Multiply(const CpuMatrix& matrix, const at::Tensor& input, at::Tensor& output,
-                LinearCall::Output output_as, Activation activation = Activation::kNone) const;
+                LinearCall::Output output_as,
+                TextActivation activation = TextActivation::kNone) const;
   // output = activation(x[:, :columns]) · x[:, columns : 2 columns]
-  void Gate(const at::Tensor& x, int64_t columns, Activation activation, at::Tensor& output) const;
+  void Gate(const at::Tensor& x, int64_t columns, TextActivation activation,
+            at::Tensor& output) const;
 
   // The bytes of one page in `layers` layers, and that many pages of zeros, which take no memory
   // before they are first written.
@@ -87,6 +91,9 @@ class CpuTextLayers {
   const TextKernels& kernels() const { return kernels_; }
 
  private:
+  void NormalizeAs(WeightType type, const at::Tensor& x, const CpuNorm& norm,
+                   at::Tensor& output) const;
+
   const WeightType type_;
   const at::ScalarType dtype_;
   const CpuIsa isa_;

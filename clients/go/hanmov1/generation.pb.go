@@ -323,7 +323,8 @@ type GenerateRequest_Chat struct {
 }
 
 type GenerateRequest_Parts struct {
-	// Text and pictures in order, for models that read pictures.
+	// Text and pictures in order. With a picture, for models that read pictures: the picture first,
+	// and after it, if wanted, how the text about it begins; the answer is what follows.
 	Parts *Parts `protobuf:"bytes,5,opt,name=parts,proto3,oneof"`
 }
 
@@ -485,7 +486,10 @@ func (*Part_Picture) isPart_Part() {}
 
 type InputPicture struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// An encoded PNG, JPEG or WebP file, at most 16 MiB and 4096 x 4096 pixels.
+	// An encoded PNG, JPEG or WebP file, at most 16 MiB and 4096 x 4096 pixels. It is read as viewers
+	// show it: turned as its EXIF says, transparent parts on white, of an animation the first frame.
+	// Then its middle is cut out and resized to the size that the model reads, its default_width x
+	// default_height.
 	Data          []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1063,6 +1067,9 @@ func (x *Choice) GetTexts() []string {
 	return nil
 }
 
+// A model that paints by tokens (see PictureModel) takes temperature, top_k and top_p, and refuses
+// negative_prompt, steps, guidance, sampler, preview_every_steps and min_steps; others do the
+// opposite.
 type PictureParameters struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the picture should not show; used where guidance is above 1. Default: empty.
@@ -1096,7 +1103,12 @@ type PictureParameters struct {
 	// Candidates to paint, count to 64, of which the `count` best are returned, best first: those that
 	// the model's reranker finds closest to the words of the prompt. Needs a model with a reranker,
 	// and no token_ids. Default: as many as count, and nothing is scored.
-	BestOf        *uint32 `protobuf:"varint,13,opt,name=best_of,json=bestOf,proto3,oneof" json:"best_of,omitempty"`
+	BestOf *uint32 `protobuf:"varint,13,opt,name=best_of,json=bestOf,proto3,oneof" json:"best_of,omitempty"`
+	// How picture tokens are drawn, each with its range of TextParameters. Defaults: the checkpoint's,
+	// else 1, 0 and 1.
+	Temperature   *float32 `protobuf:"fixed32,14,opt,name=temperature,proto3,oneof" json:"temperature,omitempty"`
+	TopK          *uint32  `protobuf:"varint,15,opt,name=top_k,json=topK,proto3,oneof" json:"top_k,omitempty"`
+	TopP          *float32 `protobuf:"fixed32,16,opt,name=top_p,json=topP,proto3,oneof" json:"top_p,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1218,6 +1230,27 @@ func (x *PictureParameters) GetMinSteps() uint32 {
 func (x *PictureParameters) GetBestOf() uint32 {
 	if x != nil && x.BestOf != nil {
 		return *x.BestOf
+	}
+	return 0
+}
+
+func (x *PictureParameters) GetTemperature() float32 {
+	if x != nil && x.Temperature != nil {
+		return *x.Temperature
+	}
+	return 0
+}
+
+func (x *PictureParameters) GetTopK() uint32 {
+	if x != nil && x.TopK != nil {
+		return *x.TopK
+	}
+	return 0
+}
+
+func (x *PictureParameters) GetTopP() float32 {
+	if x != nil && x.TopP != nil {
+		return *x.TopP
 	}
 	return 0
 }
@@ -1608,8 +1641,9 @@ type Picture struct {
 	Height uint32        `protobuf:"varint,4,opt,name=height,proto3" json:"height,omitempty"`
 	// The seed used: asked for or drawn.
 	Seed uint64 `protobuf:"varint,5,opt,name=seed,proto3" json:"seed,omitempty"`
-	// As asked for, or fewer where min_steps allowed it.
-	Steps   uint32 `protobuf:"varint,6,opt,name=steps,proto3" json:"steps,omitempty"`
+	// As asked for, or fewer where min_steps allowed it. Of a picture painted by tokens: its tokens.
+	Steps uint32 `protobuf:"varint,6,opt,name=steps,proto3" json:"steps,omitempty"`
+	// Empty where it was painted by tokens.
 	Sampler string `protobuf:"bytes,7,opt,name=sampler,proto3" json:"sampler,omitempty"`
 	// With best_of: how well the picture fits the prompt, as the cosine of the reranker's projected
 	// and normalised features of both, -1 to 1. Scores of different models can't be compared.
@@ -1918,7 +1952,8 @@ func (x *QueueUpdate) GetExpectedWait() *durationpb.Duration {
 type StepUpdate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Index uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
-	// Step `step` of `steps` is done. With best_of all candidates' steps are told.
+	// Step `step` of `steps` is done. Of a picture painted by tokens, which are its steps, one event
+	// comes for each row of tokens. With best_of all candidates' steps are told.
 	Step          uint32 `protobuf:"varint,2,opt,name=step,proto3" json:"step,omitempty"`
 	Steps         uint32 `protobuf:"varint,3,opt,name=steps,proto3" json:"steps,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -2204,10 +2239,13 @@ func (x *PictureChunk) GetData() []byte {
 // What the request used, also when it was cut short.
 type Usage struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Texts: tokens of the prompt, which all samples share.
-	PromptTokens     uint32 `protobuf:"varint,1,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
+	// Texts: tokens of the prompt, which all samples share; a picture counts with its tokens. Pictures
+	// painted by tokens: those of the prompt.
+	PromptTokens uint32 `protobuf:"varint,1,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
+	// Of texts; picture tokens are steps.
 	CompletionTokens uint32 `protobuf:"varint,2,opt,name=completion_tokens,json=completionTokens,proto3" json:"completion_tokens,omitempty"`
-	// Denoising steps done, and those done in vain: lost with a worker, say, and done again.
+	// Denoising steps or picture tokens done, and those done in vain: lost with a worker, say, and
+	// done again.
 	Steps       uint32 `protobuf:"varint,3,opt,name=steps,proto3" json:"steps,omitempty"`
 	StepsRedone uint32 `protobuf:"varint,4,opt,name=steps_redone,json=stepsRedone,proto3" json:"steps_redone,omitempty"`
 	Pictures    uint32 `protobuf:"varint,5,opt,name=pictures,proto3" json:"pictures,omitempty"`
@@ -2797,7 +2835,7 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\x06choice\x18\x04 \x01(\v2\x10.hanmo.v1.ChoiceH\x00R\x06choiceB\a\n" +
 	"\x05guide\"\x1e\n" +
 	"\x06Choice\x12\x14\n" +
-	"\x05texts\x18\x01 \x03(\tR\x05texts\"\xa3\x04\n" +
+	"\x05texts\x18\x01 \x03(\tR\x05texts\"\xa2\x05\n" +
 	"\x11PictureParameters\x12'\n" +
 	"\x0fnegative_prompt\x18\x01 \x01(\tR\x0enegativePrompt\x12\x19\n" +
 	"\x05width\x18\x02 \x01(\rH\x00R\x05width\x88\x01\x01\x12\x1b\n" +
@@ -2812,7 +2850,11 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	" \x01(\rH\x06R\aquality\x88\x01\x01\x12.\n" +
 	"\x13preview_every_steps\x18\v \x01(\rR\x11previewEverySteps\x12 \n" +
 	"\tmin_steps\x18\f \x01(\rH\aR\bminSteps\x88\x01\x01\x12\x1c\n" +
-	"\abest_of\x18\r \x01(\rH\bR\x06bestOf\x88\x01\x01B\b\n" +
+	"\abest_of\x18\r \x01(\rH\bR\x06bestOf\x88\x01\x01\x12%\n" +
+	"\vtemperature\x18\x0e \x01(\x02H\tR\vtemperature\x88\x01\x01\x12\x18\n" +
+	"\x05top_k\x18\x0f \x01(\rH\n" +
+	"R\x04topK\x88\x01\x01\x12\x18\n" +
+	"\x05top_p\x18\x10 \x01(\x02H\vR\x04topP\x88\x01\x01B\b\n" +
 	"\x06_widthB\t\n" +
 	"\a_heightB\b\n" +
 	"\x06_stepsB\v\n" +
@@ -2824,7 +2866,10 @@ const file_hanmo_v1_generation_proto_rawDesc = "" +
 	"\n" +
 	"_min_stepsB\n" +
 	"\n" +
-	"\b_best_of\"\xe1\x01\n" +
+	"\b_best_ofB\x0e\n" +
+	"\f_temperatureB\b\n" +
+	"\x06_top_kB\b\n" +
+	"\x06_top_p\"\xe1\x01\n" +
 	"\x10GenerateResponse\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x12\x14\n" +

@@ -752,7 +752,7 @@ func (x *StepCost) GetKneeBytes() uint64 {
 // Limits and defaults of a model that writes text.
 type TextModel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Prompt and output together, in tokens.
+	// Prompt and output together, in tokens. A picture that the text is about does not count.
 	ContextTokens            uint32   `protobuf:"varint,1,opt,name=context_tokens,json=contextTokens,proto3" json:"context_tokens,omitempty"`
 	VocabularySize           uint32   `protobuf:"varint,2,opt,name=vocabulary_size,json=vocabularySize,proto3" json:"vocabulary_size,omitempty"`
 	EosTokenIds              []uint32 `protobuf:"varint,3,rep,packed,name=eos_token_ids,json=eosTokenIds,proto3" json:"eos_token_ids,omitempty"`
@@ -868,7 +868,8 @@ func (x *TextModel) GetHasThinkingSwitch() bool {
 	return false
 }
 
-// Limits and defaults of a model that paints.
+// Limits and defaults of a model that paints. One that has TASK_PICTURE_TO_TEXT, too, reads pictures
+// of its default size, to which those that come are cut and resized.
 type PictureModel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Pixels.
@@ -887,6 +888,15 @@ type PictureModel struct {
 	PromptTokens uint32 `protobuf:"varint,11,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
 	// It can score its pictures: requests may have best_of.
 	HasReranker bool `protobuf:"varint,12,opt,name=has_reranker,json=hasReranker,proto3" json:"has_reranker,omitempty"`
+	// It draws a picture token by token (as ERNIE-ViLG 1.0 does) instead of denoising it, in its
+	// default size only: it takes temperature, top_k and top_p, and has no steps, guidance and
+	// samplers to choose. Its default_steps are the tokens of a picture.
+	PaintsByTokens     bool    `protobuf:"varint,13,opt,name=paints_by_tokens,json=paintsByTokens,proto3" json:"paints_by_tokens,omitempty"`
+	DefaultTemperature float32 `protobuf:"fixed32,14,opt,name=default_temperature,json=defaultTemperature,proto3" json:"default_temperature,omitempty"`
+	DefaultTopK        uint32  `protobuf:"varint,15,opt,name=default_top_k,json=defaultTopK,proto3" json:"default_top_k,omitempty"`
+	DefaultTopP        float32 `protobuf:"fixed32,16,opt,name=default_top_p,json=defaultTopP,proto3" json:"default_top_p,omitempty"`
+	// From how many candidates the checkpoint's makers choose the best (best_of); 0: they say nothing.
+	SuggestedBestOf uint32 `protobuf:"varint,17,opt,name=suggested_best_of,json=suggestedBestOf,proto3" json:"suggested_best_of,omitempty"`
 	// The networks that share the timesteps among them, in the order in which a picture needs them;
 	// none where one network has all timesteps, and before the model has been loaded.
 	Experts []*Expert `protobuf:"bytes,20,rep,name=experts,proto3" json:"experts,omitempty"`
@@ -1008,6 +1018,41 @@ func (x *PictureModel) GetHasReranker() bool {
 		return x.HasReranker
 	}
 	return false
+}
+
+func (x *PictureModel) GetPaintsByTokens() bool {
+	if x != nil {
+		return x.PaintsByTokens
+	}
+	return false
+}
+
+func (x *PictureModel) GetDefaultTemperature() float32 {
+	if x != nil {
+		return x.DefaultTemperature
+	}
+	return 0
+}
+
+func (x *PictureModel) GetDefaultTopK() uint32 {
+	if x != nil {
+		return x.DefaultTopK
+	}
+	return 0
+}
+
+func (x *PictureModel) GetDefaultTopP() float32 {
+	if x != nil {
+		return x.DefaultTopP
+	}
+	return 0
+}
+
+func (x *PictureModel) GetSuggestedBestOf() uint32 {
+	if x != nil {
+		return x.SuggestedBestOf
+	}
+	return 0
 }
 
 func (x *PictureModel) GetExperts() []*Expert {
@@ -1147,7 +1192,7 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\x1adefault_repetition_penalty\x18\b \x01(\x02R\x18defaultRepetitionPenalty\x12,\n" +
 	"\x12default_max_tokens\x18\t \x01(\rR\x10defaultMaxTokens\x12.\n" +
 	"\x13has_thinking_switch\x18\n" +
-	" \x01(\bR\x11hasThinkingSwitch\"\x86\x04\n" +
+	" \x01(\bR\x11hasThinkingSwitch\"\xd5\x05\n" +
 	"\fPictureModel\x12#\n" +
 	"\rdefault_width\x18\x01 \x01(\rR\fdefaultWidth\x12%\n" +
 	"\x0edefault_height\x18\x02 \x01(\rR\rdefaultHeight\x12#\n" +
@@ -1161,7 +1206,12 @@ const file_hanmo_v1_models_proto_rawDesc = "" +
 	"\bsamplers\x18\n" +
 	" \x03(\tR\bsamplers\x12#\n" +
 	"\rprompt_tokens\x18\v \x01(\rR\fpromptTokens\x12!\n" +
-	"\fhas_reranker\x18\f \x01(\bR\vhasReranker\x12*\n" +
+	"\fhas_reranker\x18\f \x01(\bR\vhasReranker\x12(\n" +
+	"\x10paints_by_tokens\x18\r \x01(\bR\x0epaintsByTokens\x12/\n" +
+	"\x13default_temperature\x18\x0e \x01(\x02R\x12defaultTemperature\x12\"\n" +
+	"\rdefault_top_k\x18\x0f \x01(\rR\vdefaultTopK\x12\"\n" +
+	"\rdefault_top_p\x18\x10 \x01(\x02R\vdefaultTopP\x12*\n" +
+	"\x11suggested_best_of\x18\x11 \x01(\rR\x0fsuggestedBestOf\x12*\n" +
 	"\aexperts\x18\x14 \x03(\v2\x10.hanmo.v1.ExpertR\aexperts\x12)\n" +
 	"\x10resident_experts\x18\x15 \x01(\rR\x0fresidentExperts\"F\n" +
 	"\x06Expert\x12\x12\n" +

@@ -1,9 +1,7 @@
 package openai
 
 import (
-	"encoding/json"
 	"net/http"
-	"strings"
 
 	"hanmo/hanmov1"
 )
@@ -45,39 +43,17 @@ type chatMessage struct {
 	ToolCallID   anything `json:"tool_call_id"`
 }
 
-// content is a text or a list of texts.
-type content string
-
-func (c *content) UnmarshalJSON(data []byte) error {
-	var text string
-	if json.Unmarshal(data, &text) == nil {
-		*c = content(text)
-		return nil
-	}
-	var parts []struct {
-		Type string  `json:"type"`
-		Text *string `json:"text"`
-	}
-	if err := json.Unmarshal(data, &parts); err != nil {
-		return badField("messages", "content must be a text or a list of texts")
-	}
-	var joined strings.Builder
-	for _, part := range parts {
-		if part.Type != "text" || part.Text == nil {
-			return badField("messages", "content may have parts of type \"text\" only")
-		}
-		joined.WriteString(*part.Text)
-	}
-	*c = content(joined.String())
-	return nil
-}
-
 var chatNames = fieldNames{
 	"text.logprobs":       "top_logprobs",
 	"text.include_stop":   "include_stop_str_in_output",
 	"chat":                "messages",
 	"chat.thinking":       "chat_template_kwargs.enable_thinking",
+	"parts.parts":         "messages",
 	"text.stop_token_ids": "stop_token_ids",
+
+	"parts.parts[0].picture":      "messages[0].content",
+	"parts.parts[0].picture.data": "messages[0].content",
+	"parts.parts[1].text":         "messages[1].content",
 }
 
 func (a *API) chat(w http.ResponseWriter, r *http.Request) error {
@@ -141,6 +117,13 @@ func (b *chatRequest) toHanmo() (*hanmov1.GenerateRequest, error) {
 		chat.Messages = append(chat.Messages, turn)
 	}
 	request.Input = &hanmov1.GenerateRequest_Chat{Chat: chat}
+	if b.hasPicture() {
+		parts, err := b.parts()
+		if err != nil {
+			return nil, err
+		}
+		request.Input = &hanmov1.GenerateRequest_Parts{Parts: parts}
+	}
 	request.Parameters = &hanmov1.GenerateRequest_Text{Text: text}
 	return request, nil
 }
@@ -160,7 +143,7 @@ func (m *chatMessage) toHanmo(path string) (*hanmov1.ChatMessage, error) {
 	if m.Content == nil {
 		return nil, badField(path+".content", "is required")
 	}
-	return &hanmov1.ChatMessage{Role: role, Content: string(*m.Content)}, nil
+	return &hanmov1.ChatMessage{Role: role, Content: m.Content.text}, nil
 }
 
 // "auto" without tools asks for nothing.

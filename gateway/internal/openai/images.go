@@ -29,6 +29,11 @@ type imageRequest struct {
 	Sampler        string   `json:"sampler"`
 	BestOf         *uint32  `json:"best_of"`
 
+	// Of models that paint by tokens.
+	Temperature *float32 `json:"temperature"`
+	TopK        *uint32  `json:"top_k"`
+	TopP        *float32 `json:"top_p"`
+
 	Quality    *string `json:"quality"`
 	Background *string `json:"background"`
 	Moderation *string `json:"moderation"`
@@ -122,7 +127,7 @@ func (b *imageRequest) toHanmo() (*hanmov1.GenerateRequest, error) {
 	picture := &hanmov1.PictureParameters{
 		NegativePrompt: b.NegativePrompt, Steps: b.Steps, MinSteps: b.MinSteps, Guidance: b.Guidance,
 		Seed: b.Seed, Count: b.N, Sampler: b.Sampler, Quality: b.OutputCompression,
-		BestOf: b.BestOf,
+		BestOf: b.BestOf, Temperature: b.Temperature, TopK: b.TopK, TopP: b.TopP,
 	}
 	if b.OutputFormat != nil {
 		picture.Format = formats[*b.OutputFormat]

@@ -15,6 +15,9 @@ Pixels Noise(uint32_t width, uint32_t height) {
   return pixels;
 }
 
+uint32_t SeenIn(const std::string& rgb, uint32_t place) {
+  return 5 + static_cast<unsigned char>(rgb[3 * place % rgb.size()]) % 5;
+}
 float ScoreOf(uint64_t seed) { return static_cast<float>(seed * 7 % 11) / 11; }
 
 void EchoWorker::Hold() {
@@ -128,15 +131,24 @@ void EchoWorker::Write(const Row& row, Sample* sample, RowResult* result) {
   sample->known += row.prefill_tokens;
   if (sample->known < job.prompt.size() + sample->done && row.prefill_tokens > 0) return;
   Token& token = result->tokens.emplace_back();
-  token.id = job.prompt[sample->done++ % job.prompt.size()];
+  token.id = job.picture.rgb != nullptr ? SeenIn(*job.picture.rgb, sample->done)
+                                        : job.prompt[sample->done % job.prompt.size()];
+  ++sample->done;
   token.logprob = -0.5f;
   if (job.sampling.logprobs) token.top.assign(*job.sampling.logprobs, {token.id, -0.5f});
   const auto& stops = job.stop_token_ids;
-  sample->ended = sample->done == job.max_tokens ||
-                  std::find(stops.begin(), stops.end(), token.id) != stops.end();
+  sample->ended = !job.paints() && (sample->done == job.max_tokens ||
+                                    std::find(stops.begin(), stops.end(), token.id) != stops.end());
 }
 
 void EchoWorker::Paint(StepKind kind, const Row& row, Sample* sample, RowResult* result) {
+  if (kind == StepKind::kPictureEncode) return;
+  if (const auto* text = std::get_if<TextJob>(&sample->job)) {
+    result->picture = Noise(text->paint_width, text->paint_height);
+    if (!text->score_prompt.empty()) result->score = ScoreOf(text->sampling.seed);
+    sample->ended = true;
+    return;
+  }
   const auto& job = std::get<PictureJob>(sample->job);
   if (kind == StepKind::kDenoise) ++sample->done;
   result->steps_done = sample->done;

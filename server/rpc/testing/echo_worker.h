@@ -1,11 +1,13 @@
 // A worker in memory for tests of the front end and its benchmark: a text model writes its prompt
-// again and again, a picture model paints noise. Results come at once, or when they are released.
+// again and again, a picture model paints noise, one that reads pictures tells their colours.
+// Results come at once, or when they are released.
 #ifndef HANMO_SERVER_RPC_TESTING_ECHO_WORKER_H_
 #define HANMO_SERVER_RPC_TESTING_ECHO_WORKER_H_
 
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -67,6 +69,10 @@ class EchoWorker : public WorkerLink {
 Pixels Noise(uint32_t width, uint32_t height);
 // And its score, where one is asked for: eleven different ones for eleven seeds in a row.
 float ScoreOf(uint64_t seed);
+
+// The token at `place` of what it writes about a picture: one of Painter's Chinese words, by the
+// red of its pixels in order.
+uint32_t SeenIn(const std::string& rgb, uint32_t place);
 
 }  // namespace hanmo::testing
 

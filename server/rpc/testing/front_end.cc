@@ -9,13 +9,14 @@
 
 namespace hanmo::testing {
 
-std::vector<Model> FourModels() {
+std::vector<Model> FiveModels() {
   std::vector<Model> models;
   models.push_back(ByteModel(0, "poet"));
   models.push_back(Painter(1, "painter"));
   models.push_back(BrokenModel(2, "broken"));
   models.push_back(ByteModel(3, "novelist"));
   models.back().spec.text.context_tokens = 1 << 16;
+  models.push_back(Scribe(4, "scribe"));
   return models;
 }
 
@@ -46,7 +47,7 @@ FrontEnd::FrontEnd(std::vector<Model> models, LogLevel log_level, Observed obser
   loop_.batcher().AddWorker(0, worker_);
   for (const ModelRef& model : models_.Served()) {
     if (!model->spec.status.ok()) continue;
-    const bool text = model->spec.kind == ModelKind::kText;
+    const bool text = model->spec.kind != ModelKind::kPicture;
     loop_.batcher().ModelReady(
         0, model->spec.id,
         text ? ModelCapacity{.page_tokens = 16, .pages = 4096} : ModelCapacity{});

@@ -16,15 +16,15 @@
 
 namespace hanmo::testing {
 
-// "poet" (ByteModel), "painter" (Painter), "broken", and "novelist": a poet with a context of
-// 65536.
-std::vector<Model> FourModels();
+// "poet" (ByteModel), "painter" (Painter), "broken", "novelist": a poet with a context of 65536,
+// and "scribe" (Scribe).
+std::vector<Model> FiveModels();
 
 class FrontEnd {
  public:
   enum class Observed { kYes, kNo };
 
-  explicit FrontEnd(std::vector<Model> models = FourModels(), LogLevel log_level = LogLevel::kError,
+  explicit FrontEnd(std::vector<Model> models = FiveModels(), LogLevel log_level = LogLevel::kError,
                     Observed observed = Observed::kYes);
   ~FrontEnd();
 

@@ -82,6 +82,31 @@ Model Painter(ModelId id, const std::string& name) {
   return model;
 }
 
+Model Scribe(ModelId id, const std::string& name) {
+  Model model = Painter(id, name);
+  model.spec.kind = ModelKind::kPictureTokens;
+  model.spec.architecture = "ErnieViLGPipeline";
+  model.spec.picture = {};
+  model.spec.picture.width = model.spec.picture.height = model.spec.picture.max_size = 16;
+  model.spec.picture.steps = model.spec.picture.max_steps = 4;
+  model.spec.picture.prompt_tokens = 20;
+  model.spec.picture.vocabulary_size = 38;
+  model.spec.text.context_tokens = model.spec.text.max_tokens = 20;
+  model.spec.text.vocabulary_size = 38;
+  model.spec.text.eos_token_ids = {3};
+  PictureTokensSpec& tokens = model.spec.tokens;
+  tokens.rows = tokens.columns = 2;
+  tokens.text_vocabulary = 38;
+  tokens.picture_vocabulary = 8;
+  tokens.text_tokens = 20;
+  tokens.cls = 2;
+  tokens.sep = 3;
+  tokens.boi = 36;
+  tokens.bot = 37;
+  tokens.top_k = 5;
+  return model;
+}
+
 Model BrokenModel(ModelId id, const std::string& name) {
   Model model;
   model.spec.id = id;

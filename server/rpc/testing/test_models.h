@@ -19,6 +19,10 @@ Model BareModel(ModelId id, const std::string& name);
 // [CLS] 2, [SEP] 3 and [PAD] 0.
 Model Painter(ModelId id, const std::string& name);
 
+// Paints 16 x 16 by 2 x 2 tokens and writes about pictures of that size, with the words of Painter:
+// prompts and texts of 20 tokens, [BOI] 36 and [BOT] 37, picture tokens from 38 on.
+Model Scribe(ModelId id, const std::string& name);
+
 // Its folder is broken.
 Model BrokenModel(ModelId id, const std::string& name);
 

@@ -14,7 +14,7 @@ from hanmo._channel import Tls
 from hanmo._errors import RequestCancelledError
 from hanmo._events import Event, PictureEvent, PictureReader, Reader, Result, TextEvent, TextReader
 from hanmo._models import Model, ModelDescription, description_from_proto, models_from_proto
-from hanmo._requests import CallOptions, Metadata, PictureOptions, TextOptions
+from hanmo._requests import CallOptions, Metadata, Part, PictureOptions, TextOptions
 from hanmo._results import PictureResult, TextResult, picture_result, text_result
 from hanmo._retry import DEFAULT_POLICY, Attempts, RetryPolicy
 from hanmo.v1 import generation_pb2, generation_pb2_grpc, models_pb2, models_pb2_grpc
@@ -168,6 +168,14 @@ class AsyncClient:
         """The same as a stream of `Queued`, `TextDelta` and, at the end, `TextResult`."""
         request = _requests.text_request(model, prompt, options, self._defaults)
         return AsyncTextStream(TextReader(), *self._open(request, options))
+
+    async def caption(
+        self, model: str, picture: Part, begin: str = "", **options: Unpack[TextOptions]
+    ) -> TextResult:
+        """Writes what a picture shows: bytes of a file, its path or a PIL image. The text goes on
+        from `begin`."""
+        request = _requests.caption_request(model, picture, begin, options, self._defaults)
+        return text_result(await self._call(self._generation.Generate, request, options))
 
     async def generate_picture(
         self, model: str, prompt: str | None = None, **options: Unpack[PictureOptions]

@@ -104,6 +104,13 @@ class PictureModel:
     """Longest prompt."""
     has_reranker: bool
     """Requests may have best_of."""
+    paints_by_tokens: bool
+    """It takes temperature, top_k and top_p instead of steps, guidance and sampler."""
+    default_temperature: float
+    default_top_k: int
+    default_top_p: float
+    suggested_best_of: int
+    """0: the checkpoint says nothing."""
     experts: tuple[Expert, ...]
     """In the order in which a picture needs them; none where one network has all timesteps."""
     resident_experts: int

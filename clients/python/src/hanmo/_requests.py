@@ -52,7 +52,7 @@ class GenerateOptions(CallOptions, total=False):
     switch for that. Default: the template's."""
     parts: Iterable[Part]
     """Words (str) and pictures (bytes of a file, its path, or a PIL image) in order, in place of a
-    prompt; for models that read pictures."""
+    prompt; for models that read pictures: the picture, and how the text about it begins."""
     token_ids: Iterable[int]
     """A prompt that is tokenized already."""
     version: str | int
@@ -131,6 +131,12 @@ class PictureOptions(GenerateOptions, total=False):
     best_of: int
     """Candidates to paint, count to 64; the `count` that fit the prompt best are returned, best
     first. Needs a model with a reranker. Default: nothing is scored."""
+    temperature: float
+    """Of models that paint by tokens; 0 always takes the likeliest."""
+    top_k: int
+    """Of models that paint by tokens, as of texts."""
+    top_p: float
+    """Of models that paint by tokens, as of texts."""
 
 
 _GENERATE = GenerateOptions.__annotations__.keys()
@@ -244,6 +250,16 @@ def text_request(
     request = _base(model, prompt, options, defaults)
     request.text.CopyFrom(generation_pb2.TextParameters(**fields))
     return request
+
+
+def caption_request(
+    model: str, picture: Part, begin: str, options: TextOptions, defaults: Defaults
+) -> generation_pb2.GenerateRequest:
+    """Raises TypeError where `picture` is none, and as text_request."""
+    if isinstance(picture, str):
+        raise TypeError("a picture is bytes, a path (pathlib.Path) or a PIL image, not str")
+    parts: list[Part] = [picture, begin] if begin else [picture]
+    return text_request(model, None, {**options, "parts": parts}, defaults)
 
 
 def picture_request(

@@ -209,7 +209,7 @@ class PictureChunk(_message.Message):
     def __init__(self, index: _Optional[int] = ..., format: _Optional[_Union[PictureFormat, str]] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., offset: _Optional[int] = ..., total_bytes: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
 class PictureParameters(_message.Message):
-    __slots__ = ["best_of", "count", "format", "guidance", "height", "min_steps", "negative_prompt", "preview_every_steps", "quality", "sampler", "seed", "steps", "width"]
+    __slots__ = ["best_of", "count", "format", "guidance", "height", "min_steps", "negative_prompt", "preview_every_steps", "quality", "sampler", "seed", "steps", "temperature", "top_k", "top_p", "width"]
     BEST_OF_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
@@ -222,6 +222,9 @@ class PictureParameters(_message.Message):
     SAMPLER_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
     WIDTH_FIELD_NUMBER: _ClassVar[int]
     best_of: int
     count: int
@@ -235,8 +238,11 @@ class PictureParameters(_message.Message):
     sampler: str
     seed: int
     steps: int
+    temperature: float
+    top_k: int
+    top_p: float
     width: int
-    def __init__(self, negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., sampler: _Optional[str] = ..., format: _Optional[_Union[PictureFormat, str]] = ..., quality: _Optional[int] = ..., preview_every_steps: _Optional[int] = ..., min_steps: _Optional[int] = ..., best_of: _Optional[int] = ...) -> None: ...
+    def __init__(self, negative_prompt: _Optional[str] = ..., width: _Optional[int] = ..., height: _Optional[int] = ..., steps: _Optional[int] = ..., guidance: _Optional[float] = ..., seed: _Optional[int] = ..., count: _Optional[int] = ..., sampler: _Optional[str] = ..., format: _Optional[_Union[PictureFormat, str]] = ..., quality: _Optional[int] = ..., preview_every_steps: _Optional[int] = ..., min_steps: _Optional[int] = ..., best_of: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ...) -> None: ...
 
 class Preview(_message.Message):
     __slots__ = ["data", "index", "step"]

@@ -110,36 +110,46 @@ class ModelVersion(_message.Message):
     def __init__(self, version: _Optional[int] = ..., state: _Optional[_Union[ModelState, str]] = ..., labels: _Optional[_Iterable[str]] = ..., is_default: bool = ...) -> None: ...
 
 class PictureModel(_message.Message):
-    __slots__ = ["default_guidance", "default_height", "default_sampler", "default_steps", "default_width", "experts", "has_reranker", "max_size", "max_steps", "min_size", "prompt_tokens", "resident_experts", "samplers", "size_multiple"]
+    __slots__ = ["default_guidance", "default_height", "default_sampler", "default_steps", "default_temperature", "default_top_k", "default_top_p", "default_width", "experts", "has_reranker", "max_size", "max_steps", "min_size", "paints_by_tokens", "prompt_tokens", "resident_experts", "samplers", "size_multiple", "suggested_best_of"]
     DEFAULT_GUIDANCE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_SAMPLER_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_STEPS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_TOP_K_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_TOP_P_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_WIDTH_FIELD_NUMBER: _ClassVar[int]
     EXPERTS_FIELD_NUMBER: _ClassVar[int]
     HAS_RERANKER_FIELD_NUMBER: _ClassVar[int]
     MAX_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_STEPS_FIELD_NUMBER: _ClassVar[int]
     MIN_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAINTS_BY_TOKENS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     RESIDENT_EXPERTS_FIELD_NUMBER: _ClassVar[int]
     SAMPLERS_FIELD_NUMBER: _ClassVar[int]
     SIZE_MULTIPLE_FIELD_NUMBER: _ClassVar[int]
+    SUGGESTED_BEST_OF_FIELD_NUMBER: _ClassVar[int]
     default_guidance: float
     default_height: int
     default_sampler: str
     default_steps: int
+    default_temperature: float
+    default_top_k: int
+    default_top_p: float
     default_width: int
     experts: _containers.RepeatedCompositeFieldContainer[Expert]
     has_reranker: bool
     max_size: int
     max_steps: int
     min_size: int
+    paints_by_tokens: bool
     prompt_tokens: int
     resident_experts: int
     samplers: _containers.RepeatedScalarFieldContainer[str]
     size_multiple: int
-    def __init__(self, default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., max_size: _Optional[int] = ..., default_steps: _Optional[int] = ..., max_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., default_sampler: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., prompt_tokens: _Optional[int] = ..., has_reranker: bool = ..., experts: _Optional[_Iterable[_Union[Expert, _Mapping]]] = ..., resident_experts: _Optional[int] = ...) -> None: ...
+    suggested_best_of: int
+    def __init__(self, default_width: _Optional[int] = ..., default_height: _Optional[int] = ..., size_multiple: _Optional[int] = ..., min_size: _Optional[int] = ..., max_size: _Optional[int] = ..., default_steps: _Optional[int] = ..., max_steps: _Optional[int] = ..., default_guidance: _Optional[float] = ..., default_sampler: _Optional[str] = ..., samplers: _Optional[_Iterable[str]] = ..., prompt_tokens: _Optional[int] = ..., has_reranker: bool = ..., paints_by_tokens: bool = ..., default_temperature: _Optional[float] = ..., default_top_k: _Optional[int] = ..., default_top_p: _Optional[float] = ..., suggested_best_of: _Optional[int] = ..., experts: _Optional[_Iterable[_Union[Expert, _Mapping]]] = ..., resident_experts: _Optional[int] = ...) -> None: ...
 
 class StepCost(_message.Message):
     __slots__ = ["height", "kind", "knee_bytes", "knee_rows", "knee_time", "one_row", "one_row_bytes", "steps", "width"]

@@ -1,7 +1,5 @@
-// The span of a call and its phases.
-#include <initializer_list>
-#include <string>
-
+// What the trace tells of a GenerationCall.
+#include "absl/status/status.h"
 #include "server/batcher/clock.h"
 #include "server/rpc/generation_call.h"
 
@@ -47,7 +45,7 @@ void GenerationCall::EndSpan() {
     };
     phase("tokenize", arrival_, tokenized_);
     phase("queue", tokenized_, started);
-    if (plan_.model->spec.kind == ModelKind::kText) {
+    if (!plan_.paints) {
       const bool wrote = last_token_ > absl::InfinitePast();
       phase("prefill", started, wrote ? first_output_ : absl::InfinitePast(),
             {{"hanmo.prompt_tokens", int64_t{usage_.prompt_tokens}},
@@ -55,7 +53,8 @@ void GenerationCall::EndSpan() {
       phase("decode", first_output_, last_token_,
             {{"hanmo.completion_tokens", int64_t{usage_.completion_tokens}}});
     } else {
-      phase("denoise", started, last_step_,
+      phase(plan_.model->spec.kind == ModelKind::kPictureTokens ? "paint" : "denoise", started,
+            last_step_,
             {{"hanmo.steps", int64_t{usage_.steps}},
              {"hanmo.steps_redone", int64_t{usage_.steps_redone}}});
       phase("vae_decode", last_step_, painted_);
