@@ -658,7 +658,8 @@ def test_the_wheel_runs_the_examples(server, wheel_python, libraries, tmp_path):
     said = [python(program.replace("localhost:8001", server.address)) for program, _ in EXAMPLES]
     for (_, expected), output in zip(EXAMPLES, said, strict=True):
         assert output == (expected or output) != ""
-    _, streams, _, models, errors = said
+    _, form, streams, _, models, errors = said
+    assert form.strip()
     assert "春山未有日" in streams and "preview after step 2" in streams
     assert "taiyi-sd-tiny ready text_to_picture" in models and models.endswith("秋山\n")
     assert "picture.width - " in errors and "picture.steps - " in errors
