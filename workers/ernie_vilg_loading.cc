@@ -56,12 +56,14 @@ absl::Status ErnieVilgPipeline::LoadComponents() {
     return absl::InvalidArgumentError(absl::StrCat(
         "vqvae config.json: in_channels: ", vqgan_->traits().picture_channels, ", 3 expected"));
   }
+  loaded_.weight_bytes = vqvae.taken_bytes() + transformer.taken_bytes();
+  HANMO_ASSIGN_OR_RETURN(scorer_, PictureScorer::Load(options_, index, &loaded_));
+  // Of what all weights leave.
   HANMO_ASSIGN_OR_RETURN(const int64_t pages,
                          ChooseKvPages(options_, model_->page_bytes(), model_->context_tokens()));
   cache_ = model_->MakeCache(pages);
   loaded_.architecture = kErnieVilgPipeline;
   loaded_.dtype = DtypeName(options_.dtype);
-  loaded_.weight_bytes = vqvae.taken_bytes() + transformer.taken_bytes();
   loaded_.context_tokens = model_->context_tokens();
   loaded_.vocabulary_size = config.vocabulary();
   loaded_.page_tokens = kPageTokens;
@@ -90,7 +92,7 @@ absl::Status ErnieVilgPipeline::WarmUp() {
     return absl::InvalidArgumentError(
         absl::StrCat(name, ": predicts NaN or Inf in ", loaded_.dtype, "; try another dtype"));
   }
-  return absl::OkStatus();
+  return scorer_.WarmUp();
 }
 
 absl::StatusOr<ErnieVilgPipeline::Sample> ErnieVilgPipeline::MakeSample(
@@ -134,9 +136,7 @@ absl::Status ErnieVilgPipeline::CheckJob(const TextJob& job, size_t target_begin
     return absl::InvalidArgumentError(
         absl::StrCat("prompt: token ", largest, ", below ", loaded_.vocabulary_size, " expected"));
   }
-  if (!job.score_prompt.empty()) {
-    return absl::InvalidArgumentError("score_prompt: the model has no reranker");
-  }
+  HANMO_RETURN_IF_ERROR(scorer_.CheckPrompt(job.score_prompt));
   // Tokens of the target behind the one that begins it.
   const size_t target = job.prompt.size() - target_begin - 1 + job.max_tokens;
   if (!job.paints()) {

@@ -186,9 +186,9 @@ absl::Status ErnieVilgPipeline::EncodePictures(const std::vector<Rider>& riders)
   return absl::OkStatus();
 }
 
-absl::Status ErnieVilgPipeline::DecodePictures(const std::vector<Rider>& riders) const {
+absl::Status ErnieVilgPipeline::DecodePictures(const std::vector<Rider>& riders) {
   const ErnieVilgConfig& config = model_->config();
-  std::vector<const Rider*> painted;
+  std::vector<PictureScorer::Row> painted;
   std::vector<at::Tensor> codes;
   for (const Rider& rider : riders) {
     const std::vector<uint32_t>& generated = rider.sample->generated;
@@ -200,13 +200,13 @@ absl::Status ErnieVilgPipeline::DecodePictures(const std::vector<Rider>& riders)
     }
     const std::vector<int64_t> ids(generated.begin(), generated.end());
     codes.push_back(at::tensor(ids, at::kLong).view({config.rows, config.columns}));
-    painted.push_back(&rider);
+    painted.push_back({&rider.sample->job.score_prompt, rider.result});
   }
   if (painted.empty()) return absl::OkStatus();
   const at::Tensor decoded = vqgan_->Decode(at::stack(codes).to(options_.device->device()));
   const at::Tensor rgb = ToRgb8(decoded).contiguous();
   for (size_t i = 0; i < painted.size(); ++i) {
-    RowResult& result = *painted[i]->result;
+    RowResult& result = *painted[i].result;
     if (!at::isfinite(decoded[i]).all().item<bool>()) {
       result.status = absl::InternalError(absl::StrCat(kNonFinite, "the picture has NaN or Inf"));
       continue;
@@ -216,6 +216,7 @@ absl::Status ErnieVilgPipeline::DecodePictures(const std::vector<Rider>& riders)
     const auto* bytes = reinterpret_cast<const char*>(rgb[i].data_ptr<uint8_t>());
     result.picture.rgb.assign(bytes, rgb[i].numel());
   }
+  scorer_.Score(painted, rgb);
   return absl::OkStatus();
 }
 

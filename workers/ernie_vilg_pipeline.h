@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
 #include "workers/models/text_model.h"
+#include "workers/picture_scorer.h"
 #include "workers/pipeline.h"
 
 namespace hanmo {
@@ -80,7 +81,8 @@ class ErnieVilgPipeline final : public Pipeline {
   absl::Status Board(Rider& rider) const;
   absl::Status RunText(std::vector<Rider>& riders);
   absl::Status EncodePictures(const std::vector<Rider>& riders) const;
-  absl::Status DecodePictures(const std::vector<Rider>& riders) const;
+  // Scores those that ask for it, too.
+  absl::Status DecodePictures(const std::vector<Rider>& riders);
   // Draws the sample's next token. `logits` is overwritten.
   absl::Status SampleNext(Sample& sample, const at::Tensor& logits, RowResult* result) const;
 
@@ -88,6 +90,7 @@ class ErnieVilgPipeline final : public Pipeline {
   LoadedModel loaded_;
   std::unique_ptr<ErnieVilg> model_;
   std::unique_ptr<Vqgan> vqgan_;
+  PictureScorer scorer_;
   KvCache cache_;
   std::map<SampleHandle, std::shared_ptr<Sample>> samples_;
 };

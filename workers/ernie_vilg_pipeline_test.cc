@@ -11,179 +11,14 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "workers/models/testing/golden.h"
-#include "workers/torch_executor.h"
+#include "workers/testing/ernie_vilg_fixture.h"
 
 namespace hanmo {
 namespace {
 
 using ::testing::HasSubstr;
 
-constexpr char kFolder[] = "tests/goldens/ernie_vilg/whole";
-constexpr uint32_t kWords = 61, kCodes = 48, kTokens = 15, kWidth = 40, kHeight = 24;
-constexpr uint32_t kSep = 3, kPad = 0, kBoi = 4, kBot = 5, kPage = 16;
-
-// What became of one sample.
-struct Outcome {
-  absl::Status status;
-  std::vector<uint32_t> ids;
-  std::vector<float> logprobs;
-  std::string rgb;
-};
-
-class ErnieVilgPipelineTest : public ::testing::Test {
- protected:
-  ErnieVilgPipelineTest()
-      : executor_(*ComputeDevice::Open("cpu")),
-        golden_(absl::StrCat(kFolder, "/golden.safetensors")) {
-    SetComputeThreads(1);
-    LoadCommand load;
-    load.path = kFolder;
-    absl::StatusOr<LoadedModel> loaded = executor_.Load(load);
-    EXPECT_TRUE(loaded.ok()) << loaded.status();
-    if (loaded.ok()) loaded_ = *loaded;
-  }
-
-  std::vector<uint32_t> Ids(const std::string& name) {
-    const at::Tensor ids = golden_.Get(name, at::kInt);
-    return {ids.data_ptr<int32_t>(), ids.data_ptr<int32_t>() + ids.numel()};
-  }
-  std::string Bytes(const std::string& name) {
-    const at::Tensor bytes = golden_.Get(name, at::kByte).contiguous();
-    return {reinterpret_cast<const char*>(bytes.data_ptr<uint8_t>()),
-            static_cast<size_t>(bytes.numel())};
-  }
-
-  // Greedy unless changed.
-  TextJob Painting(const std::string& index) {
-    TextJob job;
-    job.prompt = Ids(absl::StrCat("paint.", index, ".source"));
-    job.source_tokens = job.prompt.size();
-    job.prompt.resize((job.prompt.size() + kPage - 1) / kPage * kPage, kPad);
-    job.prompt.push_back(kBoi);
-    job.max_tokens = kTokens;
-    job.paint_width = kWidth;
-    job.paint_height = kHeight;
-    job.sampling.temperature = 0;
-    job.sampling.logprobs = 2;
-    return job;
-  }
-  TextJob Caption(const std::string& index) {
-    TextJob job;
-    job.prompt.assign(kTokens, kWords);  // placeholders
-    job.prompt.resize(kPage, kPad);
-    job.prompt.push_back(kBot);
-    job.source_tokens = kTokens;
-    job.max_tokens = 20;
-    job.stop_token_ids = job.sampling.eos_token_ids = {kSep};
-    job.sampling.temperature = 0;
-    job.sampling.logprobs = 2;
-    const std::string rgb = Bytes(absl::StrCat("write.", index, ".rgb"));
-    job.picture = {kWidth, kHeight, std::make_shared<const std::string>(rgb)};
-    return job;
-  }
-  static TextJob Drawn(TextJob job, uint64_t seed) {
-    job.sampling.temperature = 1;
-    job.sampling.seed = seed;
-    return job;
-  }
-
-  // A sample on its way, as the batcher sees it.
-  struct Runner {
-    TextJob job;
-    uint32_t known = 0, cached = 0, pages = 0;
-    bool ended = false;
-    Outcome outcome;
-  };
-
-  // All jobs in every step that they can share.
-  std::vector<Outcome> RunTogether(const std::vector<TextJob>& jobs,
-                                   std::vector<Resume> resumes = {}, uint32_t chunk = 512) {
-    resumes.resize(jobs.size());
-    std::vector<Runner> runners(jobs.size());
-    next_page_ = 0;
-    for (size_t i = 0; i < jobs.size(); ++i) {
-      runners[i].job = jobs[i];
-      runners[i].known = jobs[i].prompt.size() + resumes[i].emitted.size();
-      runners[i].outcome.ids = resumes[i].emitted;
-      runners[i].ended = resumes[i].emitted.size() == jobs[i].max_tokens;
-      executor_.Begin(1 + i, 0, jobs[i], resumes[i]);
-    }
-    const auto step = [&](StepKind kind, const std::function<bool(Runner&)>& wanted) {
-      Step next = {1, 0, kind, {}};
-      for (size_t i = 0; i < jobs.size(); ++i) {
-        if (!runners[i].outcome.status.ok() || !wanted(runners[i])) continue;
-        next.rows.push_back(kind == StepKind::kText ? NextRow(runners[i], chunk) : Row());
-        next.rows.back().sample = 1 + i;
-      }
-      if (next.rows.empty()) return false;
-      StepResult result = executor_.Run(next);
-      EXPECT_TRUE(result.status.ok()) << result.status;
-      for (RowResult& row : result.rows) Take(row, runners[row.sample - 1]);
-      return result.status.ok();
-    };
-    step(StepKind::kPictureEncode, [](Runner& r) { return r.job.picture.rgb != nullptr; });
-    while (step(StepKind::kText, [](Runner& r) { return !r.ended; })) {
-    }
-    step(StepKind::kVaeDecode, [](Runner& r) { return r.job.paints(); });
-    std::vector<Outcome> outcomes;
-    for (size_t i = 0; i < jobs.size(); ++i) {
-      executor_.Drop({1 + i});
-      outcomes.push_back(runners[i].outcome);
-    }
-    return outcomes;
-  }
-  Outcome RunAlone(const TextJob& job, Resume resume = {}, uint32_t chunk = 512) {
-    return RunTogether({job}, {std::move(resume)}, chunk)[0];
-  }
-
-  Row NextRow(Runner& runner, uint32_t chunk) {
-    Row row;
-    const uint32_t source = (runner.job.source_tokens + kPage - 1) / kPage * kPage;
-    const uint32_t most = std::max(chunk, runner.cached == 0 ? source : 0);
-    const uint32_t count = std::min(most, runner.known - runner.cached);
-    if (count > 1) row.prefill_tokens = count;
-    runner.cached += count;
-    const uint32_t all = runner.job.prompt.size() + runner.job.max_tokens - 1;
-    while (runner.pages * kPage < (runner.job.paints() ? all : runner.cached)) {
-      row.new_pages.push_back(next_page_++);
-      ++runner.pages;
-    }
-    return row;
-  }
-  static void Take(RowResult& row, Runner& runner) {
-    runner.outcome.status = row.status;
-    runner.ended = runner.ended || !row.status.ok() || row.skipped;
-    runner.known += row.tokens.size();
-    for (const Token& token : row.tokens) {
-      runner.outcome.ids.push_back(token.id);
-      runner.outcome.logprobs.push_back(token.logprob);
-      for (const TokenCandidate& top : token.top) {
-        EXPECT_EQ(top.id >= kWords, runner.job.paints());
-        EXPECT_LT(top.id, kWords + kCodes);
-      }
-    }
-    if (!row.picture.rgb.empty()) {
-      EXPECT_EQ(row.picture.width, kWidth);
-      EXPECT_EQ(row.picture.height, kHeight);
-      runner.outcome.rgb = std::move(row.picture.rgb);
-    }
-  }
-
-  // What the first step of a bad job says.
-  std::string ErrorOf(const TextJob& job, const Resume& resume = {}) {
-    executor_.Begin(9, 0, job, resume);
-    Row row = {9, static_cast<uint32_t>(job.prompt.size()), {0, 1, 2, 3}, false};
-    const StepResult result = executor_.Run({1, 0, StepKind::kText, {row}});
-    if (result.rows.empty()) return std::string(result.status.message());
-    return std::string(result.rows[0].status.message());
-  }
-
-  TorchExecutor executor_;
-  testing::Golden golden_;
-  LoadedModel loaded_;
-  uint32_t next_page_ = 0;
-};
+class ErnieVilgPipelineTest : public testing::ErnieVilgFixture {};
 
 TEST_F(ErnieVilgPipelineTest, ReportsWhatTheModelCanDo) {
   EXPECT_EQ(loaded_.architecture, "ErnieViLGPipeline");
@@ -351,6 +186,8 @@ TEST_F(ErnieVilgPipelineTest, BadSamplesAreRefusedByTheirField) {
   EXPECT_THAT(ErrorOf(paint, resume), HasSubstr("emitted: token 60, 61 to 108 expected"));
   resume.emitted.assign(kTokens + 1, 70);
   EXPECT_THAT(ErrorOf(paint, resume), HasSubstr("emitted: 16 tokens, at most 15 expected"));
+  resume.emitted.assign(20, 7);
+  EXPECT_THAT(ErrorOf(write, resume), HasSubstr("emitted: 20 tokens, at most 19 expected"));
   resume.emitted.clear();
   resume.cached_tokens = 8;
   EXPECT_THAT(ErrorOf(paint, resume), HasSubstr("cached_tokens: 8"));

@@ -1,6 +1,5 @@
 // The loading half of PicturePipeline: folders, configs and capabilities.
 #include <algorithm>
-#include <cmath>
 #include <string>
 #include <utility>
 
@@ -67,12 +66,7 @@ absl::Status PicturePipeline::LoadComponents() {
   HANMO_ASSIGN_OR_RETURN(Checkpoint vae, open("vae"));
   HANMO_ASSIGN_OR_RETURN(vae_, Vae::Load(vae, model_options));
   loaded_.weight_bytes = text.taken_bytes() + experts_->weight_bytes() + vae.taken_bytes();
-  if (const std::string reranker = RerankerClass(index); !reranker.empty()) {
-    HANMO_ASSIGN_OR_RETURN(reranker_, Reranker::Load(options_.folder + "/reranker", reranker,
-                                                     checkpoint_options, model_options));
-    loaded_.weight_bytes += reranker_->weight_bytes();
-    loaded_.has_reranker = true;
-  }
+  HANMO_ASSIGN_OR_RETURN(scorer_, PictureScorer::Load(options_, index, &loaded_));
   HANMO_RETURN_IF_ERROR(CheckComponents());
   DescribeCapabilities(experts_->config());
   return absl::OkStatus();
@@ -157,14 +151,7 @@ absl::Status PicturePipeline::WarmUp() {
                                                    ": predicts NaN or Inf in ", loaded_.dtype,
                                                    "; try another dtype"));
   }
-  if (reranker_ == nullptr) return absl::OkStatus();
-  const std::vector<uint32_t> prompt = {0};
-  const at::Tensor blank = at::zeros({1, side, side, 3}, at::kByte);
-  if (!std::isfinite(reranker_->Score({&prompt}, blank)[0])) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("reranker: scores NaN or Inf in ", loaded_.dtype, "; try another dtype"));
-  }
-  return absl::OkStatus();
+  return scorer_.WarmUp();
 }
 
 }  // namespace hanmo

@@ -56,7 +56,7 @@ absl::StatusOr<PicturePipeline::Picture> PicturePipeline::MakePicture(PictureJob
                        job.prompt.size(), " expected"));
     }
   }
-  HANMO_RETURN_IF_ERROR(CheckScorePrompt(job.score_prompt));
+  HANMO_RETURN_IF_ERROR(scorer_.CheckPrompt(job.score_prompt));
   SamplerRequest request;
   request.scheduler_config = scheduler_config_;
   request.default_class = scheduler_class_;
@@ -86,12 +86,6 @@ absl::Status PicturePipeline::CheckPrompt(const std::vector<uint32_t>& prompt,
   if (largest < traits.vocabulary) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(name, ": token ", largest, ", below ", traits.vocabulary, " expected"));
-}
-
-absl::Status PicturePipeline::CheckScorePrompt(const std::vector<uint32_t>& prompt) const {
-  if (prompt.empty()) return absl::OkStatus();
-  if (reranker_ != nullptr) return reranker_->CheckPrompt(prompt);
-  return absl::InvalidArgumentError("score_prompt: the model has no reranker");
 }
 
 void PicturePipeline::Begin(SampleHandle sample, SampleJob job, Resume resume) {
@@ -254,7 +248,9 @@ absl::Status PicturePipeline::Decode(const std::vector<Rider>& riders) {
   HANMO_RETURN_IF_ERROR(CheckOneShape(latents, "pictures"));
   const at::Tensor decoded = vae_->Decode(at::cat(latents));
   const at::Tensor rgb = ToRgb8(decoded).contiguous();
+  std::vector<PictureScorer::Row> painted;
   for (size_t i = 0; i < riders.size(); ++i) {
+    painted.push_back({&riders[i].picture->job.score_prompt, riders[i].result});
     if (!IsFinite(decoded[i])) {
       riders[i].result->status = NonFinite("the picture");
       continue;
@@ -265,27 +261,8 @@ absl::Status PicturePipeline::Decode(const std::vector<Rider>& riders) {
     const auto* bytes = reinterpret_cast<const char*>(rgb[i].data_ptr<uint8_t>());
     pixels.rgb.assign(bytes, rgb[i].numel());
   }
-  Score(riders, rgb);
+  scorer_.Score(painted, rgb);
   return absl::OkStatus();
-}
-
-void PicturePipeline::Score(const std::vector<Rider>& riders, const at::Tensor& rgb) {
-  std::vector<const std::vector<uint32_t>*> prompts;
-  std::vector<at::Tensor> pictures;
-  std::vector<RowResult*> results;
-  for (size_t i = 0; i < riders.size(); ++i) {
-    const std::vector<uint32_t>& prompt = riders[i].picture->job.score_prompt;
-    if (prompt.empty() || !riders[i].result->status.ok()) continue;
-    prompts.push_back(&prompt);
-    pictures.push_back(rgb[i]);
-    results.push_back(riders[i].result);
-  }
-  if (prompts.empty()) return;
-  const std::vector<float> scores = reranker_->Score(prompts, at::stack(pictures));
-  for (size_t i = 0; i < scores.size(); ++i) {
-    results[i]->score = scores[i];
-    if (!std::isfinite(scores[i])) results[i]->status = NonFinite("the score");
-  }
 }
 
 // The sampler's input has the noise level that the preview was fitted for; some samplers' own

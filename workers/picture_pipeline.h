@@ -15,9 +15,9 @@
 #include "absl/status/statusor.h"
 #include "workers/experts.h"
 #include "workers/latent_preview.h"
-#include "workers/models/reranker.h"
 #include "workers/models/text_encoder.h"
 #include "workers/models/vae.h"
+#include "workers/picture_scorer.h"
 #include "workers/pipeline.h"
 #include "workers/samplers/sampler.h"
 
@@ -63,7 +63,6 @@ class PicturePipeline final : public Pipeline {
   void DescribeCapabilities(const nlohmann::json& unet_config);
   absl::StatusOr<Picture> MakePicture(PictureJob job, const Resume& resume) const;
   absl::Status CheckPrompt(const std::vector<uint32_t>& prompt, const char* name) const;
-  absl::Status CheckScorePrompt(const std::vector<uint32_t>& prompt) const;
 
   absl::Status EncodeText(const std::vector<Rider>& riders);
   absl::Status Denoise(const std::vector<Rider>& riders);
@@ -72,8 +71,6 @@ class PicturePipeline final : public Pipeline {
   // Which expert each of the picture's model calls needs.
   std::vector<VariantChange> Variants(const Picture& picture) const;
   absl::Status Decode(const std::vector<Rider>& riders);
-  // Scores those of the decoded pictures, rgb [n, h, w, 3] uint8 by rider, that ask for it.
-  void Score(const std::vector<Rider>& riders, const at::Tensor& rgb);
   Pixels Preview(const Picture& picture) const;
 
   const PipelineOptions options_;
@@ -83,7 +80,7 @@ class PicturePipeline final : public Pipeline {
   std::unique_ptr<TextEncoder> text_encoder_;
   std::unique_ptr<Experts> experts_;
   std::unique_ptr<Vae> vae_;
-  std::unique_ptr<Reranker> reranker_;  // null: the folder has none
+  PictureScorer scorer_;
   std::optional<LatentPreview> preview_;
   std::map<SampleHandle, std::shared_ptr<Picture>> pictures_;
   absl::Duration waited_;

@@ -1,6 +1,8 @@
 // Texts with a source (ERNIE-ViLG): pictures painted by tokens, and captions of pictures.
 #include <algorithm>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 
 #include "server/batcher/testing/batcher_fixture.h"
@@ -32,8 +34,15 @@ class SourcesTest : public BatcherTest {
     return job;
   }
 
+  static TextJob Scored(TextJob job) {
+    job.score_prompt = {5, 6};
+    return job;
+  }
+
   void ExpectPainted(RequestId id, const TextJob& job, uint32_t index = 0) {
     EXPECT_EQ(sink(id).outputs[index].picture, PictureOf(job));
+    const bool scored = !job.score_prompt.empty();
+    EXPECT_EQ(sink(id).outputs[index].score, scored ? std::optional(ScoreOf(job)) : std::nullopt);
     EXPECT_EQ(sink(id).outputs[index].tokens.size(), 0u);
     ASSERT_TRUE(sink(id).outputs[index].end.has_value());
     EXPECT_EQ(sink(id).outputs[index].end->end, SampleEnd::kPainted);
@@ -60,6 +69,22 @@ TEST_F(SourcesTest, APictureIsPaintedByTokensAndDecoded) {
   EXPECT_EQ(sink(id).usage.completion_tokens, 0u);
 }
 
+TEST_F(SourcesTest, PaintedPicturesThatAskForAScoreGetOne) {
+  pages_ = 64;
+  Start();
+  const TextJob scored = Scored(Painting(6, 10, 1)), plain = Painting(6, 10, 2);
+  const RequestId id = Submit({scored, plain});
+  RunToIdle();
+  ExpectPainted(id, scored, 0);
+  ExpectPainted(id, plain, 1);
+
+  worker().ForgetScores();
+  const RequestId unscored = Submit(scored);
+  RunToIdle();
+  EXPECT_EQ(sink(unscored).code(), absl::StatusCode::kInternal);
+}
+
+// One candidate costs its source and its own tokens, each other one its own tokens alone.
 TEST_F(SourcesTest, CandidatesShareTheirSource) {
   pages_ = 64;
   Start();
@@ -68,9 +93,16 @@ TEST_F(SourcesTest, CandidatesShareTheirSource) {
   const RequestId id = Submit(jobs);
   Steps(4);
   uint32_t prefilled = 0;
+  std::set<uint32_t> pages;
   for (const Step& step : worker().steps()) {
-    for (const Row& row : step.rows) prefilled += row.prefill_tokens;
+    for (const Row& row : step.rows) {
+      prefilled += row.prefill_tokens;
+      pages.insert(row.new_pages.begin(), row.new_pages.end());
+    }
   }
+  EXPECT_EQ(worker().samples(), 8u);
+  // The source's two pages once, and three for the target of each.
+  EXPECT_EQ(pages.size(), 2u + 8 * 3);
   // The source's two pages and the first target token once, then that token for each other.
   EXPECT_EQ(prefilled, 9u + 7u);
   EXPECT_EQ(worker().shared_tokens(), 7u * 8);
@@ -209,6 +241,19 @@ TEST_F(SourcesTest, APictureBesideTextsOfAnotherModelHasTheShareOfPictures) {
   RunToIdle();
   ExpectPainted(picture, painting);
   ExpectTokens(written, text, 100);
+}
+
+TEST_F(SourcesTest, ADeathInTheDecodeChangesNoScore) {
+  Start();
+  const TextJob job = Scored(Painting(6, 10));
+  const RequestId id = Submit(job);
+  Steps(11);
+  ASSERT_EQ(StepsOf(worker().steps(), StepKind::kVaeDecode), 1u);
+  ASSERT_FALSE(sink(id).outputs[0].end.has_value());
+  Replace(worker());
+  RunToIdle();
+  ExpectPainted(id, job);
+  EXPECT_EQ(sink(id).usage.deaths, 1u);
 }
 
 TEST_F(SourcesTest, APictureTakesItsPagesAtOnceAndGivesThemBack) {

@@ -8,30 +8,11 @@ import grpc
 import numpy as np
 import pytest
 from calls import PAINTER, POEM, POET, error_of, generate, picture_request, pixels, stream
-from contract import ROOT, generation_pb2
+from contract import generation_pb2
+from repositories import GOLDENS, MODELS, RERANKERS, with_reranker
 
-RERANKERS = ROOT / "tests/goldens/reranker"
-CLASSES = {
-    "chinese_clip": "ChineseCLIPModel",
-    "chinese_clip_gelu": "ChineseCLIPModel",
-    "taiyi": "TaiyiCLIPModel",
-    "taiyi_roberta": "BertForSequenceClassification",
-}
+FOLDERS = GOLDENS / "reranker"
 SCENE = "水墨山水，两座青山，一叶扁舟"
-
-
-def with_reranker(folder, reranker, class_name):
-    """The demo model with a reranker beside it."""
-    demo = ROOT / "models" / PAINTER
-    folder.mkdir(parents=True)
-    for part in demo.iterdir():
-        if part.is_dir():
-            (folder / part.name).symlink_to(part)
-    index = json.loads((demo / "model_index.json").read_text())
-    index["reranker"] = ["transformers", class_name]
-    (folder / "model_index.json").write_text(json.dumps(index))
-    (folder / "reranker").symlink_to(reranker)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -39,10 +20,10 @@ def scored(tmp_path_factory):
     from hanmo_server import Server
 
     repository = tmp_path_factory.mktemp("scored") / "repository"
-    for name, class_name in CLASSES.items():
-        with_reranker(repository / name, RERANKERS / name, class_name)
-    (repository / PAINTER).symlink_to(ROOT / "models" / PAINTER)
-    (repository / POET).symlink_to(ROOT / "models" / POET)
+    for name, class_name in RERANKERS.items():
+        with_reranker(repository / name, MODELS / PAINTER, FOLDERS / name, class_name)
+    (repository / PAINTER).symlink_to(MODELS / PAINTER)
+    (repository / POET).symlink_to(MODELS / POET)
     log = tmp_path_factory.mktemp("log") / "server.log"
     one = Server(repository, log=log).wait_serving()
     yield one
@@ -56,7 +37,7 @@ def candidates(server, model, count, **parameters):
     return sorted(generate(server, request).outputs, key=lambda output: output.index)
 
 
-@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("name", RERANKERS)
 def test_the_best_are_the_pictures_that_count_paints(scored, name):
     parameters = dict(seed=40, guidance=4.0)
     plain = generate(scored, picture_request(SCENE, model=name, count=6, **parameters))
@@ -170,7 +151,7 @@ FAULTS = {
 def test_broken_rerankers_are_described(start_server, tmp_path):
     repository = tmp_path / "repository"
     for name, (class_name, changes, _) in FAULTS.items():
-        source = RERANKERS / "chinese_clip"
+        source = FOLDERS / "chinese_clip"
         reranker = tmp_path / name
         if changes is not None:
             reranker.mkdir()
@@ -181,8 +162,8 @@ def test_broken_rerankers_are_described(start_server, tmp_path):
             for file in ("vocab.txt", "preprocessor_config.json", "model.safetensors"):
                 if file != "model.safetensors" or changes.get("weights", True):
                     (reranker / file).symlink_to(source / file)
-        with_reranker(repository / name, reranker, class_name)
-    (repository / POET).symlink_to(ROOT / "models" / POET)
+        with_reranker(repository / name, MODELS / PAINTER, reranker, class_name)
+    (repository / POET).symlink_to(MODELS / POET)
     server = start_server(repository=repository)
     for name, (_, _, words) in FAULTS.items():
         assert words in server.describe(name).state_detail, server.describe(name)
@@ -198,7 +179,7 @@ def test_live_scores_of_transformers(scored):
     import torch
     import transformers
 
-    folder = RERANKERS / "chinese_clip"
+    folder = FOLDERS / "chinese_clip"
     model = transformers.ChineseCLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
     from transformers.models.chinese_clip import image_processing_pil_chinese_clip as pil
 

@@ -20,7 +20,7 @@ using ::hanmo::testing::RelativeError;
 using ::testing::HasSubstr;
 
 constexpr int kTexts = 3;
-constexpr int kSizes = 4;
+constexpr int kSizes = 5;
 
 std::string Folder(const std::string& name) { return "tests/goldens/reranker/" + name; }
 

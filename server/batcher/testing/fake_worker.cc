@@ -30,6 +30,10 @@ uint64_t SeedOf(const SampleJob& job) {
       job);
 }
 
+const std::vector<uint32_t>& ScorePromptOf(const SampleJob& job) {
+  return std::visit([](const auto& j) -> auto& { return j.score_prompt; }, job);
+}
+
 }  // namespace
 
 uint32_t TokenOf(const TextJob& job, uint32_t position) {
@@ -49,8 +53,8 @@ std::string PictureOf(const TextJob& job) {
   return absl::StrJoin(tokens, " ");
 }
 
-float ScoreOf(const PictureJob& job) {
-  return static_cast<float>(Mix(job.seed + job.score_prompt.size()) % 2001) / 1000 - 1;
+float ScoreOf(const SampleJob& job) {
+  return static_cast<float>(Mix(SeedOf(job) + ScorePromptOf(job).size()) % 2001) / 1000 - 1;
 }
 
 void FakeWorker::Serve(ModelId model, ModelCapacity capacity) {
@@ -287,6 +291,9 @@ RowResult FakeWorker::ExecuteRow(const Step& step, const Row& row, Sample& sampl
   } else {
     Paint(step, row, sample, result);
   }
+  if (step.kind == StepKind::kVaeDecode && scores_ && !ScorePromptOf(sample.job).empty()) {
+    result.score = ScoreOf(sample.job);
+  }
   return result;
 }
 
@@ -412,7 +419,6 @@ void FakeWorker::Paint(const Step& step, const Row& row, Sample& sample, RowResu
   } else {
     if (sample.steps != job.steps) Breach("decoded too early");
     result.picture = {1, 1, absl::StrCat(sample.paint)};
-    if (!job.score_prompt.empty() && scores_) result.score = ScoreOf(job);
   }
   result.steps_done = sample.steps;
 }

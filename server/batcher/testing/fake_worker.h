@@ -24,7 +24,7 @@ uint32_t TokenOf(const TextJob& job, uint32_t position);
 std::string PictureOf(const PictureJob& job);
 std::string PictureOf(const TextJob& job);
 // And its score, for a job with a score_prompt.
-float ScoreOf(const PictureJob& job);
+float ScoreOf(const SampleJob& job);
 
 class FakeWorker final : public WorkerLink {
  public:

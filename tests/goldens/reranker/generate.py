@@ -5,7 +5,8 @@
 Each folder is a `reranker/` of a picture model with a vocabulary of its own, and golden.safetensors
 (computed in float32 from the stored weights): `ids_I` (int64, framed) and `text_I` (features before
 they are normalised), `rgb_S` (uint8, pictures of one size), `prepared_S` (float32, by the Pillow
-image processors), `picture_S` (features) and `scores_S` (cosines, texts by pictures).
+image processors), `picture_S` (features) and `scores_S` (cosines, texts by pictures). The pictures
+of the last S are those that `../ernie_vilg/whole` paints.
 `versions.json` names the versions that made them.
 """
 
@@ -24,6 +25,7 @@ from transformers.models.chinese_clip.image_processing_pil_chinese_clip import (
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 HERE = pathlib.Path(__file__).parent
+PAINTED = HERE.parent / "ernie_vilg/whole/golden.safetensors"
 # The words of models/recipes/landscape, so that the prompts of its model mean something here.
 WORDS = "水墨山寒冬黄昏清晨秋夜两座青一叶扁舟金岸边梅树天上飞鸟红日古松峰，"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(WORDS)]
@@ -233,6 +235,11 @@ def paint(size, generator):
     return (255 * pictures.clip(0, 1)).round().astype(numpy.uint8)
 
 
+def painted_by_tokens():
+    golden = safetensors.torch.load_file(PAINTED)
+    return numpy.stack([golden[f"paint.{i}.rgb"].numpy() for i in range(2)])
+
+
 def record(reranker, tokenizer, settings, generator):
     golden = {}
     processor = reranker.processor(**settings)
@@ -241,8 +248,8 @@ def record(reranker, tokenizer, settings, generator):
         ids = torch.tensor([tokenizer(words).input_ids])
         texts.append(reranker.text(ids))
         golden |= {f"ids_{index}": ids[0], f"text_{index}": texts[-1]}
-    for index, size in enumerate(SIZES):
-        rgb = paint(size, generator)
+    shown = [*(paint(size, generator) for size in SIZES), painted_by_tokens()]
+    for index, rgb in enumerate(shown):
         pictures = [PIL.Image.fromarray(picture) for picture in rgb]
         prepared = torch.from_numpy(
             numpy.stack(processor(pictures, return_tensors="np").pixel_values)
