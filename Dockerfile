@@ -34,6 +34,10 @@ RUN set -eu; \
     traces=$(echo /src/.deps/opentelemetry/usr/lib/*-linux-gnu); \
     mkdir -p "/image/usr/lib/${traces##*/}"; \
     cp -P "$traces"/libopentelemetry_*.so* "/image/usr/lib/${traces##*/}/"; \
+    # Unpacked, not installed: told where scanners look for such packages.
+    mkdir -p /image/var/lib/dpkg/status.d; \
+    dpkg-deb --field /src/.deps/opentelemetry/apt/opentelemetry-cpp_*.deb \
+      >/image/var/lib/dpkg/status.d/opentelemetry-cpp; \
     wanted='libtorch_cpu|libc10\.so|libgomp|libcudart|libcupti'; \
     if [ "$CUDA" = 1 ]; then wanted='lib'; fi; \
     find torch/lib nvidia -regextype posix-extended -regex ".*/($wanted)[^/]*" \

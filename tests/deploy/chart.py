@@ -116,6 +116,11 @@ def custom_definitions():
         ),
         *definitions("github.com/kedacore/keda/v2", "config/crd/bases/keda.sh_scaledobjects.yaml"),
         *definitions("sigs.k8s.io/gateway-api", "config/crd/standard/*_httproutes.yaml"),
+        *definitions(
+            "sigs.k8s.io/gateway-api-inference-extension",
+            "config/crd/bases/inference.networking.k8s.io_inferencepools.yaml",
+        ),
+        *definitions("github.com/kserve/kserve", "config/crd/full/*_clusterservingruntimes.yaml"),
     ]
 
 

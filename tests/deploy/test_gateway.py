@@ -1,7 +1,7 @@
 """deploy/gateway: the pool takes the pods of the chart at their gRPC port."""
 
 import yaml
-from chart import kubeconform, pod_specs, render, the
+from chart import NEWEST, kubeconform, pod_specs, render, the
 from contract import ROOT
 
 FILE = ROOT / "deploy/gateway/inference-pool.yaml"
@@ -22,4 +22,4 @@ def test_the_pool_is_the_charts_pods(schemas):
         == the(chart, "Service", "hanmo")["spec"]["ports"][0]["appProtocol"]
     )
     assert route["spec"]["rules"][0]["backendRefs"][0]["name"] == pool["metadata"]["name"]
-    assert kubeconform([route], "1.37.0", schemas) == []
+    assert kubeconform(objects, NEWEST, schemas) == []

@@ -6,6 +6,7 @@ import grpc
 import pytest
 import yaml
 from calls import picture_request
+from chart import NEWEST, kubeconform
 from contract import ROOT, generation_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hanmo_server import BIN, SERVING
@@ -23,6 +24,10 @@ def container():
     (one,) = spec["containers"]
     assert one["name"] == "kserve-container" and spec["protocolVersions"] == ["grpc-v2"]
     return one
+
+
+def test_kserve_accepts_it(schemas):
+    assert kubeconform([yaml.safe_load(RUNTIME.read_text())], NEWEST, schemas) == []
 
 
 def test_it_serves_the_model_by_the_services_name(container, models, tmp_path):
