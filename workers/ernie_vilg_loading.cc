@@ -103,6 +103,7 @@ absl::StatusOr<ErnieVilgPipeline::Sample> ErnieVilgPipeline::MakeSample(
   sample.tokens.insert(sample.tokens.end(), resume.emitted.begin(), resume.emitted.end());
   sample.cached = resume.cached_tokens;
   sample.generated = resume.emitted;
+  sample.ended = sample.generated.size() == job.max_tokens;
   if (job.paints()) {
     for (uint32_t& code : sample.generated) code -= static_cast<uint32_t>(config.text_vocabulary);
   } else {
@@ -166,10 +167,11 @@ absl::Status ErnieVilgPipeline::CheckPicture(const TextJob& job) const {
 
 absl::Status ErnieVilgPipeline::CheckResume(const TextJob& job, const Resume& resume) const {
   const ErnieVilgConfig& config = model_->config();
-  if (resume.emitted.size() >= job.max_tokens) {
-    return absl::InvalidArgumentError(absl::StrCat("emitted: ", resume.emitted.size(),
-                                                   " tokens, below max_tokens ", job.max_tokens,
-                                                   " expected"));
+  // A painted picture may still have to be decoded.
+  const size_t most = job.paints() ? job.max_tokens : job.max_tokens - 1;
+  if (resume.emitted.size() > most) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("emitted: ", resume.emitted.size(), " tokens, at most ", most, " expected"));
   }
   const uint32_t first = job.paints() ? config.text_vocabulary : 0;
   const uint32_t end = job.paints() ? config.vocabulary() : config.text_vocabulary;

@@ -106,6 +106,7 @@ class ErnieVilgPipelineTest : public ::testing::Test {
       runners[i].job = jobs[i];
       runners[i].known = jobs[i].prompt.size() + resumes[i].emitted.size();
       runners[i].outcome.ids = resumes[i].emitted;
+      runners[i].ended = resumes[i].emitted.size() == jobs[i].max_tokens;
       executor_.Begin(1 + i, 0, jobs[i], resumes[i]);
     }
     const auto step = [&](StepKind kind, const std::function<bool(Runner&)>& wanted) {
@@ -253,6 +254,18 @@ TEST_F(ErnieVilgPipelineTest, GoesOnFromEmittedTokensWithTheSameBytes) {
   }
 }
 
+// Its worker died after the last token and before the pixels.
+TEST_F(ErnieVilgPipelineTest, APictureOfWhichEveryTokenIsEmittedIsOnlyDecoded) {
+  const TextJob job = Drawn(Painting("1"), 3);
+  const Outcome whole = RunAlone(job);
+  Resume resume;
+  resume.emitted = whole.ids;
+  const Outcome resumed = RunAlone(job, resume);
+  ASSERT_TRUE(resumed.status.ok()) << resumed.status;
+  EXPECT_EQ(resumed.ids, whole.ids);
+  EXPECT_EQ(resumed.rgb, whole.rgb);
+}
+
 TEST_F(ErnieVilgPipelineTest, CandidatesReadTheirSourceFromSharedPages) {
   TextJob first = Drawn(Painting("1"), 3), second = Drawn(Painting("1"), 4);
   const Outcome alone = RunAlone(second);
@@ -336,8 +349,8 @@ TEST_F(ErnieVilgPipelineTest, BadSamplesAreRefusedByTheirField) {
   Resume resume;
   resume.emitted = {60};
   EXPECT_THAT(ErrorOf(paint, resume), HasSubstr("emitted: token 60, 61 to 108 expected"));
-  resume.emitted.assign(kTokens, 70);
-  EXPECT_THAT(ErrorOf(paint, resume), HasSubstr("emitted: 15 tokens"));
+  resume.emitted.assign(kTokens + 1, 70);
+  EXPECT_THAT(ErrorOf(paint, resume), HasSubstr("emitted: 16 tokens, at most 15 expected"));
   resume.emitted.clear();
   resume.cached_tokens = 8;
   EXPECT_THAT(ErrorOf(paint, resume), HasSubstr("cached_tokens: 8"));

@@ -1,6 +1,9 @@
 #include "bench/load_generator/arrival.h"
 
 #include <cstdint>
+#include <fstream>
+#include <iterator>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -71,7 +74,7 @@ void FillPicture(Line& line, hanmo::v1::GenerateRequest* request) {
   if (line.Has("width")) picture->set_width(line.Count("width", 0));
   if (line.Has("height")) picture->set_height(line.Count("height", 0));
   if (line.Has("guidance")) picture->set_guidance(line.Number("guidance", 0, 100));
-  picture->set_sampler(line.Text("sampler"));
+  if (line.Has("sampler")) picture->set_sampler(line.Text("sampler"));
   picture->set_seed(static_cast<uint64_t>(line.Number("seed", 0, 1e15)));
 }
 
@@ -85,6 +88,15 @@ void FillText(Line& line, hanmo::v1::GenerateRequest* request) {
   text->set_ignore_eos(true);
   text->set_temperature(line.Number("temperature", 1, 100));
   text->set_seed(seed);
+}
+
+void FillCaption(Line& line, hanmo::v1::GenerateRequest* request) {
+  const std::string path = line.Text("file");
+  std::ifstream file(path, std::ios::binary);
+  if (!file) line.Fail(absl::StrCat("file cannot be read: \"", path, "\""));
+  request->mutable_parts()->add_parts()->mutable_picture()->set_data(
+      std::string(std::istreambuf_iterator<char>(file), {}));
+  request->mutable_text()->set_seed(static_cast<uint64_t>(line.Number("seed", 0, 1e15)));
 }
 
 }  // namespace
@@ -112,8 +124,10 @@ absl::StatusOr<Arrival> ParseArrival(absl::string_view text) {
     FillPicture(line, &arrival.request);
   } else if (kind == "text") {
     FillText(line, &arrival.request);
+  } else if (kind == "caption") {
+    FillCaption(line, &arrival.request);
   } else {
-    line.Fail(absl::StrCat("kind must be picture or text, got \"", kind, "\""));
+    line.Fail(absl::StrCat("kind must be picture, text or caption, got \"", kind, "\""));
   }
   if (!line.status().ok()) return line.status();
   return arrival;

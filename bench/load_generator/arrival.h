@@ -11,9 +11,10 @@
 
 namespace hanmo {
 
-// Reads one line of JSON. Keys: at_s, deadline_s, repeat, kind ("picture" or "text"), model, seed;
-// of pictures prompt, steps, width, height, guidance, sampler; of texts prompt_tokens,
-// prefix_tokens, max_tokens, temperature. Others are left alone. INVALID_ARGUMENT names the key.
+// Reads one line of JSON. Keys: at_s, deadline_s, repeat, kind ("picture", "text" or "caption"),
+// model, seed; of pictures prompt, steps, width, height, guidance, sampler; of texts prompt_tokens,
+// prefix_tokens, max_tokens, temperature; of captions file, the path of a picture. Others are left
+// alone. INVALID_ARGUMENT names the key.
 absl::StatusOr<Arrival> ParseArrival(absl::string_view line);
 
 // Prompt of a text: the first `prefix` ids are the same for every seed, the others are the seed's

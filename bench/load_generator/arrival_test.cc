@@ -1,5 +1,6 @@
 #include "bench/load_generator/arrival.h"
 
+#include <fstream>
 #include <string>
 #include <utility>
 
@@ -44,14 +45,25 @@ TEST(ArrivalTest, ReadsATextWhoseLengthTheTraceDecides) {
   EXPECT_TRUE(arrival->request.text().ignore_eos());
 }
 
+TEST(ArrivalTest, ReadsACaptionOfAFile) {
+  const std::string path = ::testing::TempDir() + "caption.png";
+  std::ofstream(path) << "bytes";
+  const auto arrival =
+      ParseArrival(R"({"kind": "caption", "model": "m", "file": ")" + path + "\"}");
+  ASSERT_TRUE(arrival.ok()) << arrival.status();
+  EXPECT_TRUE(arrival->streams());
+  EXPECT_EQ(arrival->request.parts().parts(0).picture().data(), "bytes");
+}
+
 TEST(ArrivalTest, SaysWhichKeyIsWrong) {
   const std::pair<const char*, const char*> cases[] = {
       {"", "JSON object"},
       {"[1]", "JSON object"},
-      {R"({"kind": "poem"})", "kind must be picture or text"},
+      {R"({"kind": "poem"})", "kind must be picture, text or caption"},
       {R"({"kind": "text", "at_s": -1})", "at_s must be 0 to 86400"},
       {R"({"kind": "text", "max_tokens": "x"})", "max_tokens must be 0 to"},
       {R"({"kind": "picture", "prompt": 1})", "prompt must be a string"},
+      {R"({"kind": "caption", "file": "/nowhere"})", "file cannot be read"},
   };
   for (const auto& [line, message] : cases) {
     EXPECT_THAT(std::string(ParseArrival(line).status().message()), HasSubstr(message)) << line;

@@ -134,6 +134,16 @@ def sender_figures(calls, sender):
     }
 
 
+def answers_per_s(calls, seconds):
+    """By part of the scenario."""
+    answered = Counter(
+        call["job"].get("part", "all")
+        for call in calls
+        if call["code"] == "OK" and not call["cut"] and ended(call) <= seconds
+    )
+    return {part: count / seconds for part, count in answered.items()}
+
+
 def summarise(calls, lone, slo, seconds):
     bad = Counter(c["code"] for c in calls if not c["cut"] and c["code"] != "OK")
     known = sum(bad[code] for code in (*REFUSED, *MISSED))
@@ -141,6 +151,7 @@ def summarise(calls, lone, slo, seconds):
         latency_figures(calls, lone, slo, seconds)
         | text_figures(calls, seconds)
         | {"failed": sum(bad.values()) - known, "codes": dict(bad)}
+        | {"answers_per_s": answers_per_s(calls, seconds)}
     )
 
 

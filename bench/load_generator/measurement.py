@@ -43,7 +43,11 @@ class Bench:
         text_model = args.text_model or models.DEFAULT_TEXT_MODEL
         if args.text_model is None:
             models.make_gpt2(text_model)
-        self._folders = {"picture": args.picture_model, "text": text_model}
+        self._folders = {
+            "picture": args.picture_model,
+            "text": text_model,
+            "painter": models.DEMO_PAINTER,
+        }
         self._jobs = scenarios.default_jobs(args.picture_model, args.sizes, text_model)
         self._recorded = traces.read(args.trace) if args.trace else None
         self._kinds = self._scenario.kinds

@@ -8,6 +8,9 @@ import struct
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 DEMO_PICTURE_MODEL = ROOT / "models/taiyi-sd-tiny"
+# Paints by tokens and describes.
+DEMO_PAINTER = ROOT / "models/ernie-vilg-tiny"
+DEMO_PICTURE = ROOT / "docs/pictures/14.png"
 DEFAULT_TEXT_MODEL = ROOT / "build/bench-models/gpt2-102m"
 
 LAYERS, WIDTH, CONTEXT, VOCABULARY = 12, 768, 1024, 21128

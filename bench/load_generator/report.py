@@ -121,4 +121,7 @@ def print_table(lines):
             cells = ("-" if value is None else f"{value:.4g}" for value in values)
             print(f"{key:26}" + "".join(f"{cell:>{width}}" for cell in cells))
     checks = {key: value for key, value in lines[0].items() if key.startswith("outputs_")}
+    for line in lines:
+        by_part = "  ".join(f"{part} {rate:.3g}" for part, rate in line["answers_per_s"].items())
+        print(f"{line['policy']}, answers a second: {by_part}")
     print("  ".join(f"{key} {value}" for key, value in checks.items()))

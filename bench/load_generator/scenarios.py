@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import pathlib
 
 from load_generator import models, traces
 
@@ -27,6 +28,8 @@ class Jobs:
     picture_sides: tuple  # pixels, small and large
     text_model: str
     context: int  # tokens
+    painter: str  # paints by tokens and describes
+    captioned: pathlib.Path
 
     def mixed_pictures(self):
         """40 % of 4 steps, 40 % of 20, 20 % of 50; sizes and guidance half and half."""
@@ -155,6 +158,33 @@ class TextUnderPictures(Scenario):
         return jobs.streams() + pictures
 
 
+class Everything(TextUnderPictures):
+    """16 streams of texts while 2 pictures are always being denoised, 2 painted by tokens and one
+    described; beside it the texts and the pictures alone."""
+
+    kinds = ("picture", "text", "painter")
+
+    def sides(self, policies):
+        same = policies[0].options
+        pictures = ("picture", "painting", "caption")
+        return [
+            *policies,
+            Side("texts-alone", same, parts=("text",)),
+            Side("pictures-alone", same, parts=pictures),
+        ]
+
+    def trace(self, jobs, rate, seconds, seed):
+        ((_, denoised),) = self.mix(jobs)
+        painted = traces.painting(jobs.painter)
+        described = traces.captioning(jobs.painter, jobs.captioned)
+        return [
+            *jobs.streams(),
+            *(traces.one(denoised, i, repeat=1, part="picture") for i in range(2)),
+            *(traces.one(painted, i, repeat=1, part="painting") for i in range(2)),
+            traces.one(described, 0, repeat=1, part="caption"),
+        ]
+
+
 class LongPrompt(Scenario):
     """A prompt of nearly the whole context now and then into 16 streams of texts; beside it the
     streams alone, the prompts alone, and the same with a server that does not cut prompts."""
@@ -192,6 +222,7 @@ SCENARIOS = {
     "mixed-pictures": MixedPictures(),
     "text": Text(),
     "text-under-pictures": TextUnderPictures(),
+    "everything": Everything(),
     "long-prompt": LongPrompt(),
     "overload": Overload(),
 }
@@ -204,4 +235,6 @@ def default_jobs(picture_folder, picture_sides, text_folder):
         picture_sides=tuple(picture_sides or (side // 2, side)),
         text_model=text_folder.name,
         context=models.context_tokens(text_folder),
+        painter=models.DEMO_PAINTER.name,
+        captioned=models.DEMO_PICTURE,
     )

@@ -173,11 +173,11 @@ class Watch:
             steps = grown("hanmo_batch_size_count", step=step)
             return grown("hanmo_batch_size_sum", step=step) / steps if steps else None
 
-        # Steps of texts and denoising steps are in one family, told apart by the model.
+        # Steps of texts and of pictures are in one family, told apart by the model.
         painters = {
             have["model"]
             for name, have, value in after[0]
-            if name == "hanmo_batch_size_count" and have["step"] == "denoise" and value
+            if name == "hanmo_batch_size_count" and have["step"] == "vae_decode" and value
         }
         pictures = sum(
             grown(f"hanmo_{step}_seconds_sum", model=model)

@@ -36,6 +36,15 @@ def text(model, prompt_tokens, max_tokens):
     }
 
 
+def painting(model):
+    """A picture that the model paints by tokens, of the size that it knows."""
+    return {"kind": "picture", "model": model}
+
+
+def captioning(model, file):
+    return {"kind": "caption", "model": model, "file": str(file)}
+
+
 def shape(arrival):
     """Arrivals of one shape are the same work."""
     return tuple(sorted((k, v) for k, v in arrival.items() if k not in NOT_SHAPE))

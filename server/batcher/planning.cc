@@ -97,6 +97,7 @@ void Batcher::Core::Line(Sample* sample) {
     found->key = *key;
   }
   InsertByRank(sample, found->ready);
+  if (found->writes(*sample)) ++found->texts;
   sample->lane = &*found;
 }
 
@@ -124,24 +125,24 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
   bool pictures = worker.sliced.has_value();
   for (Lane& lane : worker.lanes) {
     if (lane.ready.empty()) continue;
-    const bool is_text = lane.key.kind == StepKind::kText;
-    (is_text ? texts : pictures) = true;
+    (lane.texts > 0 ? texts : pictures) = true;
     const bool alone = lane.key.alone != 0;
-    // Beside a step in slices there are only texts that may have company.
-    if (worker.sliced && (!is_text || alone)) continue;
+    // Beside a step in slices there are only tokens that may have company.
+    if (worker.sliced && (lane.key.kind != StepKind::kText || alone)) continue;
     // A suspect is cleared by a few steps alone, and then it can share. Whoever waits for its
     // prompt to be encoded has begun to be in the next batch, which would run without it: that
     // takes many times as long as an encoder.
     const bool first = alone || Encodes(lane.key.kind);
     const Rank rank = TurnOf(worker, lane);
-    candidates_.push_back({lane.key.kind, first ? std::min(rank, kUrgentEnd) : rank});
+    candidates_.push_back({lane.texts > 0, first ? std::min(rank, kUrgentEnd) : rank,
+                           lane.ready.front()->home->last_turn});
     lanes_.push_back(&lane);
   }
   // A slice more before the last one is answered, as long as the step should not have ended by
   // then.
   const auto& sliced = worker.sliced;
   if (sliced && (sliced->unanswered == 0 || sliced->left > absl::ZeroDuration())) {
-    candidates_.push_back({sliced->kind, sliced->rank});
+    candidates_.push_back({false, sliced->rank, 0});
     lanes_.push_back(nullptr);
   }
   // Who had nothing to run has no claim to what was missed.
@@ -189,6 +190,7 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   sent.step.model = key.model;
   sent.step.kind = key.kind;
   sent.alone = key.alone != 0;
+  sent.texts = lane.texts > 0;
   sent.sent_after = deaths_;
   sent.cost = {key.model, key.kind, key.width, key.height};
   const size_t most = std::min({max_batch, lane.ready.size(), MostSamples(worker, sent.cost)});
@@ -208,8 +210,8 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   if (key.kind == StepKind::kDenoise) worker.models.at(key.model).variant = key.variant;
   sent.predicted = worker.costs->Predict(sent.cost, sent.load);
   if (key.kind != StepKind::kText && !sent.alone) CutIntoSlices(worker, lane_rank, &sent);
-  absl::Duration& share = key.kind == StepKind::kText ? worker.shares.text : worker.shares.pictures;
-  share += sent.predicted;
+  if (sent.texts) worker.models.at(key.model).last_turn = sent.step.id;
+  (sent.texts ? worker.shares.text : worker.shares.pictures) += sent.predicted;
   if (sent.step.budget > absl::ZeroDuration()) sent.saves = std::exchange(saves_, {});
   worker.in_flight.push_back(std::move(sent));
   worker.link->Run(worker.in_flight.back().step);
@@ -256,7 +258,7 @@ absl::Duration Batcher::Core::SliceBudget(const ActiveWorker& worker) const {
   if (policy.policy != Policy::kHanmo) return absl::ZeroDuration();
   // Between two steps of texts, what the share leaves for pictures.
   for (const Lane& lane : worker.lanes) {
-    if (lane.key.kind != StepKind::kText || lane.ready.empty()) continue;
+    if (lane.key.kind != StepKind::kText || lane.texts == 0) continue;
     const auto rows = static_cast<uint32_t>(lane.ready.size());
     const absl::Duration step =
         worker.costs->Predict({lane.key.model, lane.key.kind, 0, 0}, {rows, 0});

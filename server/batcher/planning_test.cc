@@ -122,6 +122,19 @@ TEST_F(PlanningTest, PicturesOfOneSizeShareStepsWhateverElseDiffers) {
   EXPECT_EQ(denoise, 8u + 3u);
 }
 
+TEST_F(PlanningTest, TextsOfTwoModelsAreWrittenInTurns) {
+  options_.steps_in_flight = 1;
+  Start();
+  Submit(Text(2, 20));
+  text_model_ = kOtherText;
+  Submit(Text(2, 20));
+  Steps(10);
+  std::vector<ModelId> models;
+  for (const Step& step : workers_[0]->steps()) models.push_back(step.model);
+  EXPECT_EQ(std::count(models.begin(), models.end(), kText), 5);
+  EXPECT_EQ(std::adjacent_find(models.begin(), models.end()), models.end());
+}
+
 TEST_F(PlanningTest, WhoJoinsIsEncodedBeforeTheOthersGoOn) {
   options_.policy.policy = Policy::kFcfs;  // the one that runs goes first
   options_.steps_in_flight = 1;

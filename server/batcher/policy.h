@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <tuple>
 #include <utility>
 
 #include "absl/time/time.h"
@@ -35,7 +36,8 @@ struct PolicyOptions {
   double stretch = 8;
   // One level of priority counts as so much longer in the queue.
   absl::Duration priority_step = absl::Seconds(30);
-  // Of a worker's time while both kinds have work; the rest is for pictures.
+  // Of a worker's time while both kinds have work; the rest is for pictures, whether they are
+  // denoised or painted by tokens.
   double text_share = 0.6;
   // Below this a step is not cut into slices, and while pictures are alone slices are this long.
   absl::Duration slice = absl::Milliseconds(30);
@@ -90,8 +92,11 @@ struct BatchKey {
 
 // Samples of one key on one worker that could run now.
 struct Candidates {
-  StepKind kind = StepKind::kText;
+  bool texts = false;  // some of them are texts that are read while they are written
   Rank first = kLost;  // of those samples
+  // The worker's last step of texts of this model; 0 before the first. Texts of several models take
+  // turns: one that waited for another to end would stand still before its reader's eyes.
+  uint64_t last_turn = 0;
 };
 
 // What a worker spent on each kind lately.
@@ -101,14 +106,16 @@ struct Shares {
 };
 
 // Index of the batch to run; `candidates` is not empty. Between texts and pictures the one that is
-// behind its share goes first, within a kind the lowest rank.
+// behind its share goes first; within a kind the urgent, then texts in turns and pictures by rank.
 inline size_t ChooseBatch(const PolicyOptions& options, const Shares& shares,
                           absl::Span<const Candidates> candidates) {
   const bool text_is_due =
       shares.text * (1 - options.text_share) <= shares.pictures * options.text_share;
   const auto order = [&](const Candidates& c) {
     const bool fair = options.policy == Policy::kHanmo;
-    return std::make_pair(fair && (c.kind == StepKind::kText) != text_is_due, c.first);
+    const bool in_turns = fair && c.texts && c.first > kUrgentEnd;
+    return std::make_tuple(fair && c.texts != text_is_due, c.first > kUrgentEnd,
+                           in_turns ? c.last_turn : 0, c.first);
   };
   size_t best = 0;
   for (size_t i = 1; i < candidates.size(); ++i) {

@@ -78,19 +78,29 @@ TEST(PolicyTest, UrgentRequestsGoBeforeAllOthersByDeadline) {
 }
 
 TEST(PolicyTest, TextsAndPicturesGetTheirShares) {
-  const Candidates both[] = {{StepKind::kText, 5}, {StepKind::kDenoise, 1}};
+  const Candidates both[] = {{.texts = true, .first = 5}, {.texts = false, .first = 1}};
   // 60 to 40.
   EXPECT_EQ(ChooseBatch(kOurs, {absl::Seconds(5.9), absl::Seconds(4)}, both), 0u);
   EXPECT_EQ(ChooseBatch(kOurs, {absl::Seconds(6.1), absl::Seconds(4)}, both), 1u);
 }
 
+TEST(PolicyTest, TextsOfSeveralModelsTakeTurns) {
+  const Candidates texts[] = {{.texts = true, .first = 1, .last_turn = 9},
+                              {.texts = true, .first = 7, .last_turn = 8}};
+  EXPECT_EQ(ChooseBatch(kOurs, {}, texts), 1u);
+  EXPECT_EQ(ChooseBatch(Options(Policy::kFcfs), {}, texts), 0u);
+  Candidates urgent[] = {texts[0], texts[1]};
+  urgent[0].first = UrgentRank(absl::UnixEpoch());
+  EXPECT_EQ(ChooseBatch(kOurs, {}, urgent), 0u);
+}
+
 TEST(PolicyTest, WhoIsAloneNeedsNoShare) {
-  const Candidates pictures[] = {{StepKind::kDenoise, 7}, {StepKind::kVaeDecode, 3}};
+  const Candidates pictures[] = {{.texts = false, .first = 7}, {.texts = false, .first = 3}};
   EXPECT_EQ(ChooseBatch(kOurs, {absl::ZeroDuration(), absl::Seconds(100)}, pictures), 1u);
 }
 
 TEST(PolicyTest, TheOthersKnowNoShares) {
-  const Candidates both[] = {{StepKind::kText, 5}, {StepKind::kDenoise, 1}};
+  const Candidates both[] = {{.texts = true, .first = 5}, {.texts = false, .first = 1}};
   EXPECT_EQ(ChooseBatch(Options(Policy::kFcfs), {absl::ZeroDuration(), absl::Seconds(9)}, both),
             1u);
 }

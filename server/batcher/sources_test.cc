@@ -184,6 +184,33 @@ TEST_F(SourcesTest, APictureGoesOnAfterADeathAndIsDecodedFromWhatItHas) {
   EXPECT_EQ(StepsOf(worker().steps(), StepKind::kText), 0u);
 }
 
+// It is no text that somebody reads: texts of another model go on beside it as beside any picture.
+TEST_F(SourcesTest, APictureBesideTextsOfAnotherModelHasTheShareOfPictures) {
+  options_.policy.text_share = 0.75;
+  options_.steps_in_flight = 1;
+  pages_ = 64;
+  Start();
+  const TextJob painting = Painting(6, 40);
+  const RequestId picture = Submit(painting);
+  Steps(2);
+  text_model_ = kOtherText;
+  const TextJob text = Text(2, 100);
+  const RequestId written = Submit(text);
+  Steps(1);
+  NewSteps(worker());
+  Steps(40);
+  const std::vector<Step> steps = NewSteps(worker());
+  const auto of = [&](ModelId model) {
+    return std::count_if(steps.begin(), steps.end(),
+                         [&](const Step& s) { return s.model == model; });
+  };
+  EXPECT_EQ(of(kText), 10);
+  EXPECT_EQ(of(kOtherText), 30);
+  RunToIdle();
+  ExpectPainted(picture, painting);
+  ExpectTokens(written, text, 100);
+}
+
 TEST_F(SourcesTest, APictureTakesItsPagesAtOnceAndGivesThemBack) {
   pages_ = 8;  // one picture of 2 + 3 pages and no second
   Start();

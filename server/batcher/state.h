@@ -137,6 +137,11 @@ struct ActiveRequest {
 struct Lane {
   BatchKey key;
   std::vector<Sample*> ready;
+  uint32_t texts = 0;  // of them that take a step of tokens and are no pictures
+
+  bool writes(const Sample& sample) const {
+    return key.kind == StepKind::kText && !sample.text()->paints();
+  }
 };
 
 // A command that was sent and is not answered yet: a step, or a slice more of one.
@@ -144,6 +149,7 @@ struct InFlight {
   Step step;  // of a slice more only the id
   bool resumes = false;
   bool alone = false;
+  bool texts = false;       // in its rows, so that it counts for the share of texts
   uint64_t sent_after = 0;  // deaths of workers
   // It was sent while another ran, or as soon as that one's result was there.
   bool follows = false;
@@ -172,6 +178,7 @@ struct Residence {
   ModelCapacity capacity;
   PagePool pages;
   uint32_t aboard = 0;
+  uint64_t last_turn = 0;                // the last step with texts; 0 before the first
   std::optional<uint32_t> variant;       // of the weights, in the last denoising step sent
   uint32_t reported_pages = UINT32_MAX;  // used, as last told to the observer
   double listed_load = 0;                // as ModelQueue::places has it
@@ -295,6 +302,7 @@ inline void Remove(Sample* sample, std::vector<Sample*>& samples) {
 inline void Unline(Sample* sample) {
   if (sample->lane == nullptr) return;
   Remove(sample, sample->lane->ready);
+  if (sample->lane->writes(*sample)) --sample->lane->texts;
   sample->lane = nullptr;
 }
 

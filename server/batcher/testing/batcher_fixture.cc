@@ -20,6 +20,7 @@ FakeWorker& BatcherTest::AddWorker() {
   text.pages = pages_;
   text.page_bytes = 1;
   workers_.back()->Serve(kText, text);
+  workers_.back()->Serve(kOtherText, text);
   workers_.back()->Serve(kPictures, {});
   return *workers_.back();
 }
@@ -43,7 +44,7 @@ PictureJob BatcherTest::Picture(uint32_t steps, uint64_t seed, uint32_t size) {
 
 RequestId BatcherTest::Submit(std::vector<SampleJob> jobs, absl::Duration deadline) {
   Request request;
-  request.model = std::holds_alternative<TextJob>(jobs.front()) ? kText : kPictures;
+  request.model = std::holds_alternative<TextJob>(jobs.front()) ? text_model_ : kPictures;
   request.tenant = tenant_;
   request.arrival = now_;
   request.deadline = now_ + deadline;

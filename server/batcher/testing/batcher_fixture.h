@@ -78,12 +78,13 @@ class BatcherTest : public ::testing::Test {
  protected:
   static constexpr ModelId kText = 0;
   static constexpr ModelId kPictures = 1;
+  static constexpr ModelId kOtherText = 2;
   static constexpr uint32_t kPageTokens = 4;  // per page
 
-  // Starts the batcher with one worker that serves both models; options and pages may be changed
+  // Starts the batcher with one worker that serves these models; options and pages may be changed
   // before.
   void Start();
-  // A worker more, ready for both models.
+  // A worker more, ready for all of them.
   FakeWorker& AddWorker();
 
   static TextJob Text(uint32_t prompt_tokens, uint32_t max_tokens, uint64_t seed = 1);
@@ -112,8 +113,9 @@ class BatcherTest : public ::testing::Test {
   void TearDown() override;
 
   BatcherOptions options_;
-  uint32_t pages_ = 64;    // of one byte each
-  std::string tenant_;     // of what is submitted
+  uint32_t pages_ = 64;  // of one byte each
+  std::string tenant_;   // of what is submitted
+  ModelId text_model_ = kText;
   uint32_t variants_ = 1;  // of the pictures' weights
   absl::Duration change_;  // what another variant takes
   absl::Time now_ = absl::UnixEpoch() + absl::Seconds(100);
