@@ -3,6 +3,7 @@
 // of edits of something valid.
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <string>
 
@@ -194,13 +195,14 @@ const hanmo_vocabulary* Vocabulary() {
     json += "}";
     hanmo_tokenizer_files files = {};
     files.vocab_json = View(json);
-    files.merges_txt = {"#", 1};
+    files.merges_txt = {"", 0};
     files.class_hint = {"GPT2Tokenizer", 13};
     hanmo_tokenizer* tokenizer = nullptr;
     hanmo_vocabulary* made = nullptr;
     char* error = nullptr;
     if (hanmo_tokenizer_create(&files, &tokenizer, &error) != 0 ||
         hanmo_vocabulary_create(tokenizer, &made, &error) != 0) {
+      std::fprintf(stderr, "no vocabulary: %s\n", error);
       __builtin_trap();
     }
     hanmo_tokenizer_free(tokenizer);
