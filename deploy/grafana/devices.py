@@ -47,6 +47,17 @@ def devices():
                         "percentunit",
                     ),
                     timeseries(
+                        "Waiting for experts",
+                        [
+                            (
+                                per_second(of_models("hanmo_expert_wait_seconds_total"), "model"),
+                                "{{model}}",
+                            )
+                        ],
+                        "percentunit",
+                        "Devices that stand still for weights; more --expert-memory helps.",
+                    ),
+                    timeseries(
                         "Memory",
                         [
                             (

@@ -99,6 +99,9 @@ MetricFamilies::MetricFamilies(Registry* registry)
       device_idle_seconds(MakeCounter(registry, "hanmo_device_idle_seconds_total",
                                       "Time a worker's device stood still between two steps though "
                                       "there was work")),
+      expert_wait_seconds(MakeCounter(registry, "hanmo_expert_wait_seconds_total",
+                                      "Device time in which steps waited for an expert that was "
+                                      "not in memory")),
       step_cost_seconds(
           MakeGauge(registry, "hanmo_step_cost_seconds",
                     "Device time of a step, as learned: of one row, and of as many as "

@@ -29,7 +29,7 @@ struct MetricFamilies {
   Counters prompt_tokens, completion_tokens, pictures, steps, sliced_steps, steps_redone,
       steps_wasted;
   Counters prefix_hit_tokens, preempted, draft_tokens, draft_tokens_accepted;
-  Counters previews_dropped, device_idle_seconds;
+  Counters previews_dropped, device_idle_seconds, expert_wait_seconds;
   Gauges step_cost_seconds, step_cost_bytes, knee_rows;
   Gauges waiting, running, queue_limit, overloaded, model_state, load_seconds, pages_used,
       pages_total, memory_used, memory_total, worker_up, build_info;

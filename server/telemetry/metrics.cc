@@ -56,7 +56,7 @@ struct Metrics::ModelSeries {
   std::array<Histogram*, kStepKinds.size()> batch_size;
   Counter *cancelled, *missed_waiting, *missed_running;
   Counter *prompt_tokens, *completion_tokens, *pictures, *steps, *sliced_steps, *steps_redone,
-      *steps_wasted, *previews_dropped;
+      *steps_wasted, *previews_dropped, *expert_wait;
   std::string name;
   ModelTotals* totals;
   Counter *prefix_hit_tokens, *preempted, *draft_tokens, *draft_tokens_accepted;
@@ -185,6 +185,7 @@ std::unique_ptr<Metrics::ModelSeries> Metrics::MakeSeries(const ModelLabel& mode
   s.steps_redone = &f.steps_redone.Add(label);
   s.steps_wasted = &f.steps_wasted.Add(label);
   s.previews_dropped = &f.previews_dropped.Add(label);
+  s.expert_wait = &f.expert_wait_seconds.Add(label);
   s.name = model.name;
   s.totals = FindTotals(model.name);
   s.prefix_hit_tokens = &f.prefix_hit_tokens.Add(label);
@@ -286,6 +287,7 @@ void Metrics::OnStep(WorkerId worker, const Step& step, const StepResult& result
     w.idle->Increment(absl::ToDoubleSeconds(result.idle_time));
   }
   if (step.budget > absl::ZeroDuration()) s.sliced_steps->Increment();
+  Count(s.expert_wait, absl::ToDoubleSeconds(result.weights_time));
   uint32_t drafted = 0, accepted = 0;
   for (const RowResult& row : result.rows) {
     if (!row.status.ok() && absl::StartsWith(row.status.message(), kNonFinite)) {

@@ -143,6 +143,23 @@ TEST_F(MetricsTest, FailedStepsAndNonFiniteRowsAreNoMeasurements) {
   EXPECT_THAT(Text(), HasSubstr("hanmo_step_seconds_count{model=\"painter\"} 1"));
 }
 
+TEST_F(MetricsTest, WaitingForExpertsIsCountedByModel) {
+  Step step;
+  step.model = 1;
+  step.kind = StepKind::kDenoise;
+  step.rows.resize(1);
+  StepResult result;
+  result.rows.resize(1);
+  result.device_time = absl::Seconds(3);
+  metrics_.OnStep(0, step, result);
+  EXPECT_THAT(Text(), HasSubstr("hanmo_expert_wait_seconds_total{model=\"painter\"} 0"));
+  result.weights_time = absl::Milliseconds(1250);
+  metrics_.OnStep(0, step, result);
+  metrics_.OnStep(1, step, result);
+  EXPECT_THAT(Text(), HasSubstr("hanmo_expert_wait_seconds_total{model=\"painter\"} 2.5"));
+  EXPECT_THAT(Text(), HasSubstr("hanmo_expert_wait_seconds_total{model=\"poet\"} 0"));
+}
+
 TEST_F(MetricsTest, FailedLoadsOfUnknownNamesAreCountedTogether) {
   metrics_.ModelLoadFailed("poet");
   metrics_.ModelLoadFailed("a");

@@ -11,8 +11,9 @@ import threading
 import grpc
 from calls import POEM, POET, generate, picture_request, stream, text_request
 from contract import ROOT, models_pb2
+from repositories import GOLDENS
 
-NAN_POET, BROKEN = "nan-poet", "broken"
+NAN_POET, BROKEN, EXPERTS = "nan-poet", "broken", "experts"
 POISON = 666  # a seed that ends its worker
 NAN_POSITION = 40  # where nan-poet has NaN
 
@@ -23,6 +24,7 @@ OPTIONS = (
     "--kv-memory=2MiB",
     "--preview-bytes-per-second=1KiB",
     "--slice=2ms",
+    "--expert-memory=1",
 )
 
 
@@ -46,6 +48,11 @@ def add_broken(repository):
     (repository / BROKEN / "config.json").write_text('{"model_type": "gpt2"}')
 
 
+def add_experts(repository):
+    """A picture model of three experts, of which one is in memory at a time."""
+    (repository / EXPERTS).symlink_to(GOLDENS / "ernie_vilg2/three")
+
+
 def miss_deadline(server):
     """While nothing is known of the costs, it is not refused."""
     with contextlib.suppress(grpc.RpcError):
@@ -62,6 +69,7 @@ def provoke(server):
         generate(server, text_request(seed=POISON, max_tokens=20, ignore_eos=True))
     with contextlib.suppress(grpc.RpcError):
         generate(server, text_request(model="nobody"))
+    generate(server, picture_request("古风墨竹", EXPERTS, steps=20, sampler="ddim"))
 
 
 def _cancel(server):

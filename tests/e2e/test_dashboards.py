@@ -22,6 +22,7 @@ from observe import until
 from observed_load import (
     OPTIONS,
     add_broken,
+    add_experts,
     add_nan_poet,
     flood,
     load,
@@ -73,6 +74,7 @@ def watched(demo_repository, tmp_path_factory):
         (repository / model.name).symlink_to(model.resolve())
     add_nan_poet(repository)
     add_broken(repository)
+    add_experts(repository)
     authority = Authority(folder / "authority")
     key, certificate = authority.issue("server")
     server = Server(

@@ -62,6 +62,9 @@ def test_no_budget_and_no_company_changes_a_picture(start_experts):
         steps = metrics.sum("hanmo_batch_size_count", **labels)
         rows = metrics.sum("hanmo_batch_size_sum", **labels)
         print(f"{options}: mean batch {rows / steps:.2f}")
+        waited = metrics.sum("hanmo_expert_wait_seconds_total", model=MODEL)
+        assert waited == 0 or options
+        assert waited > 0 or options != ("--expert-memory=1",)
         server.wait_idle()
 
 

@@ -111,6 +111,7 @@ def test_the_figures_are_true(start_server):
         "hanmo_steps_redone_total",
         "hanmo_steps_wasted_total",
         "hanmo_previews_dropped_total",
+        "hanmo_expert_wait_seconds_total",
     ):
         assert m.series(name) and m.sum(name) == 0
 
