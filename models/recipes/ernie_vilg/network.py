@@ -1,8 +1,8 @@
 """The ERNIE-ViLG transformer: one pre-norm encoder that paints (text to picture) and describes (back).
 
 Source tokens see each other; a target token sees the source and the targets before it. Among picture
-tokens attention is sparse: within a row, within a column (layers with i % cycle == column_at), within an
-11 x 11 window (the last layer). Text and BOI are visible to every picture token that is a target.
+tokens attention is sparse: within a row, within a column (layers with i % cycle == column_at), within a
+window (the last layer). Text and BOI are visible to every picture token that is a target.
 
 Tensor names and numbers are those of docs/ernie-vilg.md.
 """
@@ -40,7 +40,7 @@ class Config:
     image_grid: tuple = (16, 16)
     cycle: int = 4
     column_at: int = 2
-    conv_kernel: int = 11
+    conv_kernel: int = 31  # of a 16 x 16 grid everything: see README.md
 
     def kind(self, layer):
         """Which picture tokens a picture token of this layer sees."""
@@ -188,10 +188,11 @@ class Network(nn.Module):
             self.register_buffer(name, value, persistent=False)
 
     @classmethod
-    def load(cls, folder):
-        """The network of a published folder's transformer/, in float32."""
+    def load(cls, folder, **changes):
+        """The network of a published folder's transformer/, in float32, with `changes` of its Config."""
         folder = pathlib.Path(folder)
-        network = cls(read_config(json.loads((folder / "config.json").read_text())))
+        config = read_config(json.loads((folder / "config.json").read_text()))
+        network = cls(dataclasses.replace(config, **changes))
         network.read(load_file(folder / "model.safetensors"))
         return network
 

@@ -11,6 +11,7 @@ import torch  # noqa: E402
 import grammar  # noqa: E402
 import sampling  # noqa: E402
 import train_transformer  # noqa: E402
+import training  # noqa: E402
 from network import Config, Network  # noqa: E402
 from wording import BOI, BOT, VOCABULARY, source_ids  # noqa: E402
 
@@ -75,3 +76,13 @@ def test_mirrored_draws_exchange_the_sides():
     for scene, code in draws._picks(200):
         assert code[0].item() in (0, 1)
         assert (scene in scenes) == (code[0].item() == 0) or scene.mirrored() in scenes
+
+
+def test_the_minutes_of_a_training_do_not_pass_while_it_is_stopped(tmp_path, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(training.time, "time", lambda: now)
+    run = training.Run(tmp_path, "transformer", [], None, None)
+    for passed in (1, 2, 1800, 1):  # seconds
+        now += passed
+        run.done(None, minutes=10)
+    assert run.elapsed() == 1 + 2 + training.LONGEST_STEP + 1

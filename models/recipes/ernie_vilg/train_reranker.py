@@ -6,7 +6,9 @@ The text side begins as the landscape recipe's text encoder, the picture side is
 prompt and a picture of a step is one yes-or-no question (sigmoid loss): yes if the picture is sound and
 shows all that is asked. Beside the other pictures' prompts there are prompts with one attribute changed
 and paintings with one object doubled or damaged; a share of the pictures went through the VQModel, so
-that compression alone does not look like damage. It never sees the checker or a generated picture.
+that compression alone does not look like damage. Two linear layers that are thrown away afterwards
+ask the picture side for the scene's attributes and for damage, which teaches it to see much sooner than
+the questions alone. It never sees the checker or a generated picture.
 """
 
 import argparse
@@ -89,6 +91,35 @@ def text_features(model, prompts):
 
 def picture_features(model, x):
     return functional.normalize(model.get_image_features(pixel_values=x).pooler_output, dim=-1)
+
+
+class Lessons(nn.Module):
+    """What the picture side shall see, told from its state before the projection."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.heads = {
+            name: [v for v in values if v != "bad"] for name, values in check.HEADS.items()
+        }
+        self.attributes = nn.Linear(width, sum(map(len, self.heads.values())))
+        self.damage = nn.Linear(width, 1)
+
+    def forward(self, pooled, scenes):
+        """The loss of sound pictures of `scenes`, then faulty ones. A side of nothing is not asked."""
+        truth = [shown(s) for s in scenes]
+        faulty = torch.arange(len(pooled)) >= len(scenes)
+        damage = self.damage(pooled)[:, 0]
+        loss = functional.binary_cross_entropy_with_logits(damage, faulty.float())
+        parts = self.attributes(pooled[: len(scenes)]).split(
+            [len(v) for v in self.heads.values()], 1
+        )
+        for (name, values), logits in zip(self.heads.items(), parts):
+            labels = [values.index(t[name]) if name in t else -1 for t in truth]
+            errors = functional.cross_entropy(
+                logits, torch.tensor(labels), ignore_index=-1, reduction="sum"
+            )
+            loss = loss + errors / len(scenes)
+        return loss
 
 
 def changed(scene, rng):
@@ -202,7 +233,8 @@ def main():
         model = ChineseCLIPModel.from_pretrained(folder, torch_dtype=torch.float32)
     model.logit_scale.data.fill_(2.3)
     bias = nn.Parameter(torch.tensor(-5.0))  # of the loss alone: ranking does not need it
-    learned = nn.ModuleDict({"model": model, "bias": nn.ParameterList([bias])})
+    lessons = Lessons(model.config.vision_config.hidden_size)
+    learned = nn.ModuleDict({"model": model, "bias": nn.ParameterList([bias]), "lessons": lessons})
     named = list(learned.named_parameters())
     optimiser = Optimiser(named, args.rate, args.muon_rate, weight_decay=1e-3)
     ema = Ema([p for _, p in named], 0.995)
@@ -213,19 +245,22 @@ def main():
         x, scenes = sound.draw(SOUND, rng)
         y, faulty_scenes = faulty.draw(FAULTY, rng)
         prompts, truth = questions(scenes, faulty_scenes, rng)
-        seen = picture_features(model, augment(torch.cat([x, y])))
+        pooled = model.vision_model(pixel_values=augment(torch.cat([x, y]))).pooler_output
+        seen = functional.normalize(model.visual_projection(pooled), dim=-1)
         scores = text_features(model, prompts) @ seen.T * model.logit_scale.exp() + bias
         loss = loss_of(scores, truth)
-        loss.backward()
+        lesson = lessons(pooled, scenes)
+        (loss + 0.3 * lesson).backward()
         torch.nn.utils.clip_grad_norm_(ema.live, 1.0)
         done = run.done(None, args.minutes)
         optimiser.schedule(learning_rate(run.step, done, 1.0, warm_up=50, decay_from=0.4))
         optimiser.step()
         ema.update()
         run.step += 1
-        trace.append(loss.item())
+        trace.append((loss.item(), lesson.item()))
         if run.step % 100 == 0:
-            run.log(f"loss {sum(trace) / len(trace):.4f}")
+            means = [sum(part) / len(part) for part in zip(*trace)]
+            run.log("loss {:.4f} lessons {:.4f}".format(*means))
             trace.clear()
         if run.save(force=done >= 1):
             ema.swap()

@@ -8,6 +8,7 @@ import time
 import torch
 
 SAVE_EVERY = 90.0  # seconds
+LONGEST_STEP = 20.0  # seconds; what a step took beyond that was spent stopped
 
 
 def to_tensor(pictures):
@@ -57,7 +58,9 @@ class Ema:
 
 
 class Run:
-    """A resumable training: counts steps and seconds, writes its state now and then, and a log."""
+    """A resumable training: counts steps and seconds, writes its state now and then, and a log.
+
+    A process that was stopped (SIGSTOP) finds its time where it left it."""
 
     def __init__(self, folder, name, modules, optimiser, ema):
         self.folder = pathlib.Path(folder)
@@ -65,7 +68,7 @@ class Run:
         self.path = self.folder / f"{name}.pt"
         self.log_path = self.folder / f"{name}.log"
         self.modules, self.optimiser, self.ema = modules, optimiser, ema
-        self.step, self.seconds, self.saved, self.started = 0, 0.0, time.time(), time.time()
+        self.step, self.seconds, self.saved, self.seen = 0, 0.0, time.time(), time.time()
         if self.path.exists():
             state = torch.load(self.path, weights_only=True)
             for module, weights in zip(modules, state["modules"]):
@@ -77,7 +80,10 @@ class Run:
             self.log(f"resumed at step {self.step}")
 
     def elapsed(self):
-        return self.seconds + time.time() - self.started
+        now = time.time()
+        self.seconds += min(now - self.seen, LONGEST_STEP)
+        self.seen = now
+        return self.seconds
 
     def done(self, steps, minutes=None):
         """How much of the run is over: its steps or, where minutes are given, its time."""
