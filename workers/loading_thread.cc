@@ -30,9 +30,6 @@ void LoadingThread::Submit(std::function<void()> task) {
 }
 
 void LoadingThread::Run() {
-  // Of this thread, and of those that its operators start.
-  setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNiceness);
-  start_thread_();
   while (true) {
     std::function<void()> task;
     {
@@ -42,7 +39,15 @@ void LoadingThread::Run() {
       task = std::move(tasks_.front());
       tasks_.pop_front();
     }
-    task();
+    // On a thread that ends with it: libgomp keeps the threads that operators started as long as
+    // the one that started them lives, and while there are more than cores it lets none spin, so
+    // that each operator of the compute thread would wait for its threads to be woken.
+    std::thread([&] {
+      // Of this thread, and of those that its operators start.
+      setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), kNiceness);
+      start_thread_();
+      task();
+    }).join();
   }
 }
 

@@ -15,7 +15,7 @@ namespace hanmo {
 // Thread-safe.
 class LoadingThread {
  public:
-  // `start_thread` runs first on the thread.
+  // `start_thread` runs before each task, on its thread.
   explicit LoadingThread(std::function<void()> start_thread);
   // Waits for the task under way; the others are forgotten.
   ~LoadingThread();

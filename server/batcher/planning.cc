@@ -135,14 +135,14 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
     const bool first = alone || Encodes(lane.key.kind);
     const Rank rank = TurnOf(worker, lane);
     candidates_.push_back({lane.texts > 0, first ? std::min(rank, kUrgentEnd) : rank,
-                           lane.ready.front()->home->last_turn});
+                           std::max(lane.ready.front()->home->texts_spent, worker.texts_clock)});
     lanes_.push_back(&lane);
   }
   // A slice more before the last one is answered, as long as the step should not have ended by
   // then.
   const auto& sliced = worker.sliced;
   if (sliced && (sliced->unanswered == 0 || sliced->left > absl::ZeroDuration())) {
-    candidates_.push_back({false, sliced->rank, 0});
+    candidates_.push_back({false, sliced->rank});
     lanes_.push_back(nullptr);
   }
   // Who had nothing to run has no claim to what was missed.
@@ -210,8 +210,12 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   if (key.kind == StepKind::kDenoise) worker.models.at(key.model).variant = key.variant;
   sent.predicted = worker.costs->Predict(sent.cost, sent.load);
   if (key.kind != StepKind::kText && !sent.alone) CutIntoSlices(worker, lane_rank, &sent);
-  if (sent.texts) worker.models.at(key.model).last_turn = sent.step.id;
   (sent.texts ? worker.shares.text : worker.shares.pictures) += sent.predicted;
+  if (sent.texts) {
+    absl::Duration& spent = worker.models.at(key.model).texts_spent;
+    worker.texts_clock = spent = std::max(spent, worker.texts_clock);
+    spent += sent.predicted;
+  }
   if (sent.step.budget > absl::ZeroDuration()) sent.saves = std::exchange(saves_, {});
   worker.in_flight.push_back(std::move(sent));
   worker.link->Run(worker.in_flight.back().step);

@@ -135,6 +135,22 @@ TEST_F(PlanningTest, TextsOfTwoModelsAreWrittenInTurns) {
   EXPECT_EQ(std::adjacent_find(models.begin(), models.end()), models.end());
 }
 
+// It has no claim to what it missed.
+TEST_F(PlanningTest, TextsOfAModelThatHadNoneTakeTurnsFromThenOn) {
+  options_.steps_in_flight = 1;
+  Start();
+  Submit(Text(2, 60));
+  Steps(20);
+  text_model_ = kOtherText;
+  Submit(Text(2, 20));
+  Steps(1);
+  NewSteps(*workers_[0]);
+  Steps(10);
+  size_t others = 0;
+  for (const Step& step : NewSteps(*workers_[0])) others += step.model == kOtherText;
+  EXPECT_EQ(others, 5u);
+}
+
 TEST_F(PlanningTest, WhoJoinsIsEncodedBeforeTheOthersGoOn) {
   options_.policy.policy = Policy::kFcfs;  // the one that runs goes first
   options_.steps_in_flight = 1;

@@ -94,9 +94,9 @@ struct BatchKey {
 struct Candidates {
   bool texts = false;  // some of them are texts that are read while they are written
   Rank first = kLost;  // of those samples
-  // The worker's last step of texts of this model; 0 before the first. Texts of several models take
-  // turns: one that waited for another to end would stand still before its reader's eyes.
-  uint64_t last_turn = 0;
+  // What the worker spent on texts of this model. Texts of several models take turns, with equal
+  // shares of its time: one that waited for another to end would stand still before its reader.
+  absl::Duration spent;
 };
 
 // What a worker spent on each kind lately.
@@ -115,7 +115,7 @@ inline size_t ChooseBatch(const PolicyOptions& options, const Shares& shares,
     const bool fair = options.policy == Policy::kHanmo;
     const bool in_turns = fair && c.texts && c.first > kUrgentEnd;
     return std::make_tuple(fair && c.texts != text_is_due, c.first > kUrgentEnd,
-                           in_turns ? c.last_turn : 0, c.first);
+                           in_turns ? c.spent : absl::ZeroDuration(), c.first);
   };
   size_t best = 0;
   for (size_t i = 1; i < candidates.size(); ++i) {

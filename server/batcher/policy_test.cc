@@ -85,8 +85,8 @@ TEST(PolicyTest, TextsAndPicturesGetTheirShares) {
 }
 
 TEST(PolicyTest, TextsOfSeveralModelsTakeTurns) {
-  const Candidates texts[] = {{.texts = true, .first = 1, .last_turn = 9},
-                              {.texts = true, .first = 7, .last_turn = 8}};
+  const Candidates texts[] = {{.texts = true, .first = 1, .spent = absl::Seconds(9)},
+                              {.texts = true, .first = 7, .spent = absl::Seconds(8)}};
   EXPECT_EQ(ChooseBatch(kOurs, {}, texts), 1u);
   EXPECT_EQ(ChooseBatch(Options(Policy::kFcfs), {}, texts), 0u);
   Candidates urgent[] = {texts[0], texts[1]};

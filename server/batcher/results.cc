@@ -124,8 +124,10 @@ void Batcher::Core::Learn(ActiveWorker& worker, const InFlight& sent, StepLoad l
   worker.costs->Learn(sent.cost, load, result.device_time - result.weights_time);
   worker.costs->LearnBytes(sent.cost, load, result.peak_bytes);
   models_[sent.step.model].learned = true;
-  absl::Duration& share = sent.texts ? worker.shares.text : worker.shares.pictures;
-  share += result.device_time - sent.predicted;
+  const absl::Duration more = result.device_time - sent.predicted;
+  (sent.texts ? worker.shares.text : worker.shares.pictures) += more;
+  const auto home = worker.models.find(sent.step.model);
+  if (sent.texts && home != worker.models.end()) home->second.texts_spent += more;
   // The knee may have moved: more samples may run together.
   if (sent.step.kind == StepKind::kDenoise) models_[sent.step.model].stirred = true;
 }

@@ -178,7 +178,7 @@ struct Residence {
   ModelCapacity capacity;
   PagePool pages;
   uint32_t aboard = 0;
-  uint64_t last_turn = 0;                // the last step with texts; 0 before the first
+  absl::Duration texts_spent;            // on steps with texts, on ActiveWorker::texts_clock
   std::optional<uint32_t> variant;       // of the weights, in the last denoising step sent
   uint32_t reported_pages = UINT32_MAX;  // used, as last told to the observer
   double listed_load = 0;                // as ModelQueue::places has it
@@ -194,6 +194,9 @@ struct ActiveWorker {
   std::deque<InFlight> in_flight;
   std::optional<SlicedStep> sliced;
   Shares shares;
+  // What models with texts have had: where a model begins that had none, so that it owes and is
+  // owed nothing.
+  absl::Duration texts_clock;
   double load = 0;                  // predicted seconds of what is aboard
   bool listed = false;              // in Core::touched_
   bool closed = false;              // static policy: nobody joins until the last has left

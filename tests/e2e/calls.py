@@ -11,6 +11,7 @@ from PIL import Image
 
 PAINTER = "taiyi-sd-tiny"
 POET = "wenzhong-gpt2-tiny"
+BRUSH = "ernie-vilg"
 LANDSCAPE = "一幅水墨画，江上孤舟，远处青山两座，天上一轮红日"
 POEM = "写一首关于秋山的五言绝句"
 
@@ -40,6 +41,35 @@ def text_request(prompt=POEM + "\n", model=POET, request_id="", **parameters):
         prompt=prompt,
         text=generation_pb2.TextParameters(**parameters),
     )
+
+
+def caption_request(file, begin="", request_id="", **parameters):
+    """A text about the picture in `file`, bytes."""
+    parts = [generation_pb2.Part(picture=generation_pb2.InputPicture(data=file))]
+    if begin:
+        parts.append(generation_pb2.Part(text=begin))
+    return generation_pb2.GenerateRequest(
+        model=BRUSH,
+        request_id=request_id,
+        parts=generation_pb2.Parts(parts=parts),
+        text=generation_pb2.TextParameters(**parameters),
+    )
+
+
+def painting_request(prompt="一丁七", request_id="", **parameters):
+    """A picture painted by tokens."""
+    return generation_pb2.GenerateRequest(
+        model=BRUSH,
+        request_id=request_id,
+        prompt=prompt,
+        picture=generation_pb2.PictureParameters(**parameters),
+    )
+
+
+def file_of(rgb, kind="PNG"):
+    file = io.BytesIO()
+    Image.fromarray(rgb).save(file, kind)
+    return file.getvalue()
 
 
 def chat_request(*turns, model=POET, **parameters):

@@ -9,24 +9,27 @@ import grpc
 import numpy as np
 import pytest
 from calls import (
+    BRUSH,
     POET,
+    caption_request,
     error_of,
+    file_of,
     generate,
     outputs,
+    painting_request,
     picture_request,
     pixels,
     stream,
     text_request,
     violations,
 )
-from contract import generation_pb2, models_pb2
+from contract import models_pb2
 from hanmo_server import Server
 from observe import until
 from PIL import Image
 from repositories import GOLDENS, MODELS, link_models
 from safetensors.numpy import load_file
 
-BRUSH = "ernie-vilg"
 PICTURES = GOLDENS / "pictures"
 FIELD = "parts.parts[0].picture.data"
 
@@ -49,29 +52,6 @@ def brush(tmp_path_factory):
     yield one
     print(one.log())
     one.close()
-
-
-def caption_request(file, begin="", **parameters):
-    parts = [generation_pb2.Part(picture=generation_pb2.InputPicture(data=file))]
-    if begin:
-        parts.append(generation_pb2.Part(text=begin))
-    return generation_pb2.GenerateRequest(
-        model=BRUSH,
-        parts=generation_pb2.Parts(parts=parts),
-        text=generation_pb2.TextParameters(**parameters),
-    )
-
-
-def painting_request(prompt="一丁七", **parameters):
-    return generation_pb2.GenerateRequest(
-        model=BRUSH, prompt=prompt, picture=generation_pb2.PictureParameters(**parameters)
-    )
-
-
-def file_of(rgb, kind="PNG"):
-    file = io.BytesIO()
-    Image.fromarray(rgb).save(file, kind)
-    return file.getvalue()
 
 
 def rounds(golden, what):

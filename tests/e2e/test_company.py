@@ -4,7 +4,7 @@ import dataclasses
 import time
 
 import pytest
-from calls import generate, picture_request
+from calls import caption_request, generate, painting_request, picture_request
 from mixed_load import (
     assert_equal_outputs,
     mixed_requests,
@@ -12,6 +12,9 @@ from mixed_load import (
     start_together,
     texts_that_repeat,
 )
+from repositories import GOLDENS, MODELS, link_models
+
+PICTURES = ("rgb.png", "rgb.jpg")
 
 
 def steps(metrics):
@@ -83,25 +86,49 @@ CASES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory):
+    """Models that denoise pictures, write texts, and paint and describe by tokens."""
+    return link_models(
+        tmp_path_factory.mktemp("every_kind") / "repository",
+        taiyi_sd_tiny=MODELS / "taiyi-sd-tiny",
+        wenzhong_gpt2_tiny=MODELS / "wenzhong-gpt2-tiny",
+        ernie_vilg=GOLDENS / "ernie_vilg/whole",
+    )
+
+
+def paintings_and_captions():
+    files = [(GOLDENS / f"pictures/files/{name}").read_bytes() for name in PICTURES]
+    captions = [
+        caption_request(file, seed=i, n=1 + i, request_id=f"caption-{i}")
+        for i, file in enumerate(files)
+    ]
+    paintings = [
+        painting_request(prompt, seed=i, count=1 + 2 * i, request_id=f"painting-{i}")
+        for i, prompt in enumerate(("一丁七", "丁", "七一一丁"))
+    ]
+    return captions + paintings
+
+
 def everything():
-    return mixed_requests() + texts_that_repeat()
+    return mixed_requests() + texts_that_repeat() + paintings_and_captions()
 
 
 @pytest.fixture(scope="module")
-def lone_answers(demo_repository, tmp_path_factory):
+def lone_answers(every_kind, tmp_path_factory):
     """One after another, on a server that shares, guesses and cuts nothing."""
     from hanmo_server import Server
 
     plain = Case("fcfs", prefixes=False, guesses=False).options()
     log = tmp_path_factory.mktemp("plain") / "server.log"
-    server = Server(demo_repository, *plain, log=log).wait_serving()
+    server = Server(every_kind, *plain, log=log).wait_serving()
     yield [generate(server, request) for request in everything()]
     server.close()
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case.options()))
-def test_no_option_that_shapes_steps_changes_a_byte(start_server, lone_answers, case):
-    server = start_server(*case.options())
+def test_no_option_that_shapes_steps_changes_a_byte(start_server, every_kind, lone_answers, case):
+    server = start_server(*case.options(), repository=every_kind)
     # The first ones teach what steps cost: before that none is cut.
     generate(server, picture_request(steps=8, width=128, height=128))
     together = [call.result() for call in start_together(server, everything())]
