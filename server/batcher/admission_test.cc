@@ -1,6 +1,6 @@
 #include <gmock/gmock.h>
 
-#include "server/batcher/testing/batcher_fixture.h"
+#include "server/batcher/testing/observed_fixture.h"
 
 namespace hanmo::testing {
 namespace {
@@ -8,34 +8,7 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-class AdmissionTest : public BatcherTest {
- protected:
-  struct Observer : BatcherObserver {
-    void OnRejected(ModelId, Rejection reason) override { rejections.push_back(reason); }
-    void OnDone(ModelId, absl::StatusCode code, const Usage&, absl::Duration) override {
-      codes.push_back(code);
-    }
-    void OnCancelled(ModelId) override { ++cancelled; }
-    void OnDeadlineMissed(ModelId, bool was_running) override {
-      (was_running ? missed_running : missed_queued)++;
-    }
-    void OnLoad(ModelId model, uint32_t waiting, uint32_t running) override {
-      if (model == kText) load = {waiting, running};
-    }
-    std::vector<Rejection> rejections;
-    std::vector<absl::StatusCode> codes;
-    int cancelled = 0, missed_running = 0, missed_queued = 0;
-    std::pair<uint32_t, uint32_t> load;
-  };
-
-  void StartObserved() {
-    batcher_ = std::make_unique<Batcher>(options_, &log_, [this] { ++wakes_; });
-    AddWorker();
-    Tick();
-  }
-
-  Observer log_;
-};
+class AdmissionTest : public ObservedTest {};
 
 TEST_F(AdmissionTest, WakesTheLoopWithTheFirstMessageOnly) {
   Start();
@@ -67,81 +40,6 @@ TEST_F(AdmissionTest, RefusesWhatComesAfterAFullQueue) {
   EXPECT_EQ(log_.load, std::make_pair(0u, 0u));
 }
 
-// Steps take 10 ms.
-TEST_F(AdmissionTest, RefusesADeadlineThatCantBeMetEvenAlone) {
-  StartObserved();
-  Submit(Picture(4));
-  RunToIdle();
-  const RequestId id = Submit(Picture(100), absl::Milliseconds(500));
-  Tick();
-  EXPECT_EQ(sink(id).code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_THAT(std::string(sink(id).status->message()), HasSubstr("can't be met: alone"));
-  EXPECT_THAT(log_.rejections, ElementsAre(Rejection::kDeadline));
-}
-
-TEST_F(AdmissionTest, RefusesADeadlineThatCantBeMetBehindOthersAndSaysWhenToTryAgain) {
-  StartObserved();
-  Submit(Picture(4));
-  RunToIdle();
-  const RequestId first = Submit(Picture(100), absl::Milliseconds(1300));
-  const RequestId second = Submit(Picture(100), absl::Milliseconds(1400));
-  Tick();
-  EXPECT_FALSE(sink(first).status.has_value());
-  ASSERT_EQ(sink(second).code(), absl::StatusCode::kResourceExhausted);
-  const auto after = sink(second).status->GetPayload(kRetryAfterMs);
-  ASSERT_TRUE(after.has_value());
-  EXPECT_GT(std::stoi(std::string(*after)), 100);
-  EXPECT_LT(std::stoi(std::string(*after)), 2000);
-}
-
-TEST_F(AdmissionTest, LearnsHowMuchLongerRequestsTakeThanPredicted) {
-  StartObserved();
-  Submit(Picture(4));
-  RunToIdle();
-  const auto takes_in = [&](absl::Duration deadline) {
-    const RequestId id = Submit(Picture(8), deadline);  // 10 steps with encoder and decoder: 100 ms
-    Tick();
-    const bool taken = !sink(id).status.has_value();
-    while (!sink(id).status.has_value()) {
-      now_ += absl::Milliseconds(15);  // the device tells 10
-      Steps();
-    }
-    return taken;
-  };
-  EXPECT_TRUE(takes_in(absl::Milliseconds(120)));
-  for (int i = 0; i < 100; ++i) takes_in(absl::Seconds(10));
-  EXPECT_FALSE(takes_in(absl::Milliseconds(120)));
-  EXPECT_TRUE(takes_in(absl::Milliseconds(180)));
-}
-
-TEST_F(AdmissionTest, PaintsFewerStepsRatherThanMissADeadlineWhereTheClientConsents) {
-  Start();
-  Submit(Picture(10));
-  RunToIdle();  // every step takes 10 ms: now that is known
-  PictureJob job = Picture(50);
-  job.min_steps = 5;
-  const RequestId enough = Submit(job, absl::Seconds(10));
-  RunToIdle();
-  EXPECT_EQ(sink(enough).usage.granted_steps, 0u);
-  EXPECT_EQ(sink(enough).usage.steps, 50u);
-  // Alone it takes 52 steps, which a deadline of 0.8 times that would still let in.
-  const RequestId shortened = Submit(job, absl::Milliseconds(240));
-  RunToIdle();
-  EXPECT_EQ(sink(shortened).code(), absl::StatusCode::kOk);
-  EXPECT_EQ(sink(shortened).usage.granted_steps, 28u);  // (28 + 2) * 10 ms * 0.8 = 240 ms
-  EXPECT_EQ(sink(shortened).usage.steps, 28u);
-  PictureJob painted = job;
-  painted.steps = 28;
-  ExpectPicture(shortened, painted);
-  job.min_steps = 29;
-  const RequestId refused = Submit(job, absl::Milliseconds(240));
-  job.min_steps = 0;
-  const RequestId without = Submit(job, absl::Milliseconds(240));
-  RunToIdle();
-  EXPECT_EQ(sink(refused).code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_EQ(sink(without).code(), absl::StatusCode::kDeadlineExceeded);
-}
-
 TEST_F(AdmissionTest, TellsAboutHowLongTheWaitIs) {
   options_.max_running_samples = 1;
   Start();
@@ -157,41 +55,6 @@ TEST_F(AdmissionTest, TellsAboutHowLongTheWaitIs) {
   EXPECT_NEAR(absl::ToDoubleMilliseconds(sink(last).waits.front()), 100 + 200, 25);
   RunToIdle();
   EXPECT_LT(sink(last).waits.back(), sink(last).waits.front());
-}
-
-TEST_F(AdmissionTest, AClientThatLeavesAtItsDeadlineCountsAsLate) {
-  StartObserved();
-  const RequestId id = Submit(Text(3, 40), absl::Seconds(2));
-  Steps(2);
-  batcher_->Cancel(id, absl::DeadlineExceededError("the deadline passed"));
-  Tick();
-  EXPECT_EQ(sink(id).code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_EQ(log_.missed_running, 1);
-}
-
-TEST_F(AdmissionTest, AcceptsAnyDeadlineWhileNothingIsKnown) {
-  Start();
-  const RequestId id = Submit(Picture(100), absl::Milliseconds(1));
-  Tick();
-  EXPECT_FALSE(sink(id).status.has_value());
-  batcher_->Cancel(id);
-  Tick();
-}
-
-TEST_F(AdmissionTest, ARequestIsBroughtForwardBeforeItsLatestStart) {
-  Start();
-  Submit(Picture(4));
-  RunToIdle();
-  options_.steps_in_flight = 1;
-  // Ten short ones would go first all the time.
-  const RequestId urgent = Submit(Picture(50), absl::Milliseconds(900));
-  for (int i = 0; i < 100; ++i) Submit(Picture(4, 10 + i));
-  for (int i = 0; i < 90 && !sink(urgent).status.has_value(); ++i) {
-    now_ += absl::Milliseconds(10);
-    Steps(1);
-  }
-  EXPECT_EQ(sink(urgent).code(), absl::StatusCode::kOk);
-  RunToIdle();
 }
 
 TEST_F(AdmissionTest, BoundsTheQueueByWork) {
@@ -324,31 +187,6 @@ TEST_F(AdmissionTest, CancelsInTheQueueAndWhileRunning) {
   EXPECT_EQ(workers_[0]->samples(), 0u);
   batcher_->Cancel(next);  // ended: ignored
   Tick();
-}
-
-TEST_F(AdmissionTest, DeadlinesEndRequestsInTheQueueAndBetweenSteps) {
-  options_.max_running_samples = 1;
-  StartObserved();
-  const RequestId running = Submit(Text(3, 40), absl::Seconds(2));
-  const RequestId waiting = Submit(Text(3, 40), absl::Seconds(1));
-  const RequestId late = Submit(Text(3, 40), absl::ZeroDuration());
-  Steps(2);
-  EXPECT_EQ(sink(late).code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_THAT(log_.rejections, ElementsAre(Rejection::kDeadline));
-  EXPECT_EQ(batcher_->NextDeadline(), now_ + absl::Seconds(1));
-  now_ += absl::Seconds(1);
-  Tick();
-  EXPECT_EQ(sink(waiting).code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_EQ(sink(waiting).usage.queue_time, absl::Seconds(1));
-  EXPECT_FALSE(sink(running).status.has_value());
-  EXPECT_EQ(batcher_->NextDeadline(), now_ + absl::Seconds(1));
-  now_ += absl::Seconds(1);
-  Tick();
-  EXPECT_EQ(sink(running).code(), absl::StatusCode::kDeadlineExceeded);
-  EXPECT_EQ(batcher_->NextDeadline(), absl::InfiniteFuture());
-  EXPECT_EQ(log_.missed_running, 1);
-  EXPECT_EQ(log_.missed_queued, 1);
-  EXPECT_TRUE(batcher_->idle());
 }
 
 TEST_F(AdmissionTest, DrainFinishesWhatWasAccepted) {

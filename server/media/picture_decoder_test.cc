@@ -3,35 +3,27 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <fstream>
-#include <sstream>
 #include <string>
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
 #include "server/media/picture_reader.h"
+#include "server/media/testing/picture_goldens.h"
 
 namespace hanmo {
 namespace {
 
 using ::testing::HasSubstr;
 
-std::string Contents(const std::string& name) {
-  std::ifstream stream("tests/goldens/pictures/" + name, std::ios::binary);
-  EXPECT_TRUE(stream.good()) << name;
-  std::stringstream bytes;
-  bytes << stream.rdbuf();
-  return bytes.str();
-}
-
 const nlohmann::json& Cases() {
-  static const auto& cases = *new nlohmann::json(nlohmann::json::parse(Contents("cases.json")));
+  static const auto& cases =
+      *new nlohmann::json(nlohmann::json::parse(testing::PictureGolden("cases.json")));
   return cases;
 }
 
 std::string File(const nlohmann::json& golden) {
-  return Contents("files/" + golden["file"].get<std::string>());
+  return testing::PictureGolden("files/" + golden["file"].get<std::string>());
 }
 
 int LargestDifference(const std::string& a, const std::string& b) {
@@ -43,7 +35,7 @@ int LargestDifference(const std::string& a, const std::string& b) {
 }
 
 TEST(PictureDecoderTest, ShowsWhatPillowShows) {
-  const std::string all = Contents("pixels.bin");
+  const std::string all = testing::PictureGolden("pixels.bin");
   ASSERT_GE(Cases()["good"].size(), 35u);
   for (const nlohmann::json& golden : Cases()["good"]) {
     SCOPED_TRACE(golden["file"]);

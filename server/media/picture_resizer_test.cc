@@ -3,27 +3,18 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
-#include <fstream>
-#include <sstream>
 #include <string>
 
 #include "gtest/gtest.h"
 #include "nlohmann/json.hpp"
+#include "server/media/testing/picture_goldens.h"
 
 namespace hanmo {
 namespace {
 
-std::string Contents(const std::string& name) {
-  std::ifstream stream("tests/goldens/pictures/" + name, std::ios::binary);
-  EXPECT_TRUE(stream.good()) << name;
-  std::stringstream bytes;
-  bytes << stream.rdbuf();
-  return bytes.str();
-}
-
 TEST(PictureResizerTest, FitsAsPillow) {
-  const std::string all = Contents("pixels.bin");
-  const nlohmann::json fits = nlohmann::json::parse(Contents("cases.json"))["fits"];
+  const std::string all = testing::PictureGolden("pixels.bin");
+  const nlohmann::json fits = nlohmann::json::parse(testing::PictureGolden("cases.json"))["fits"];
   ASSERT_EQ(fits.size(), 15u);
   for (const nlohmann::json& fit : fits) {
     SCOPED_TRACE(fit.dump());

@@ -98,14 +98,16 @@ void InferCall::Begin(const grpc::ByteBuffer& request) {
 }
 
 absl::Status InferCall::Plan(const grpc::ByteBuffer& request) {
-  if (auto status = ParseMessage(request, &proto_); !status.ok()) {
-    proto_.Clear();  // what there was of it may not be fit to be echoed
-    return status;
-  }
-  auto model = FindModel(*server_.models, proto_.model_name(), proto_.model_version(), "model_name",
-                         "model_version");
+  // Its tensors may be large, and the request may wait for long.
+  inference::ModelInferRequest proto;
+  if (auto status = ParseMessage(request, &proto); !status.ok()) return status;
+  model_name_ = proto.model_name();
+  id_ = proto.id();
+  auto model =
+      FindModel(*server_.models, model_name_, proto.model_version(), "model_name", "model_version");
   if (!model.ok()) return model.status();
-  auto plan = PlanInfer(proto_, (*model)->spec.kind);
+  plan_.task = TaskOf(proto, (*model)->spec.kind);
+  auto plan = PlanInfer(proto, plan_.task);
   if (!plan.ok()) return plan.status();
   plan_ = *std::move(plan);
   if (plan_.Wants(kPixels)) {
@@ -127,8 +129,8 @@ void InferCall::BeginPrompts(const absl::Status& status) {
   std::vector<GenerateRequest> requests = std::move(plan_.requests);
   if (!status.ok()) {
     requests.assign(1, {});
-    requests.front().set_model(proto_.model_name());
-    requests.front().set_request_id(proto_.id());
+    requests.front().set_model(model_name_);
+    requests.front().set_request_id(id_);
   }
   results_.resize(requests.size());
   std::string request_id;
@@ -167,7 +169,7 @@ void InferCall::Stepped(uint32_t prompt, uint32_t index, uint32_t step, uint32_t
 void InferCall::PromptEnded(uint32_t prompt, const absl::Status& status, PromptResult result) {
   if (!status.ok()) {
     const auto place = results_.size() > 1 ? std::optional<size_t>(prompt) : std::nullopt;
-    Fail(WithTensorNames(status, plan_.kind, place));
+    Fail(WithTensorNames(status, plan_.task, place));
   } else if (in_parts_) {
     RespondWithEnds(prompt, result);
   } else {
@@ -181,7 +183,7 @@ void InferCall::RespondWithEnds(uint32_t prompt, const PromptResult& result) {
     const hanmo::v1::Output& output = result.response.outputs(i);
     const uint32_t place = Place(prompt, output.index());
     ModelInferResponse response = NewResponse();
-    if (plan_.kind == ModelKind::kText) {
+    if (Writes(plan_.task)) {
       AddTextEnd(plan_, place, output.text(), &response);
     } else {
       AddPicture(plan_, place, output.picture(), result.pixels[i], &response);
@@ -242,9 +244,9 @@ void InferCall::Complete() {
 
 ModelInferResponse InferCall::NewResponse() const {
   ModelInferResponse response;
-  response.set_model_name(proto_.model_name());
+  response.set_model_name(model_name_);
   response.set_model_version(version_);
-  response.set_id(proto_.id());
+  response.set_id(id_);
   if (streams_) {
     (*response.mutable_parameters())["triton_final_response"].set_bool_param(false);
   }

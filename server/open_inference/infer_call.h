@@ -85,7 +85,8 @@ class InferCall : public std::enable_shared_from_this<InferCall> {
   const bool streams_;
 
   // Written in Begin, then constant.
-  inference::ModelInferRequest proto_;
+  std::string model_name_;
+  std::string id_;  // as the client gave it
   InferPlan plan_;
   std::string version_;        // of the model, when there is one
   uint32_t outputs_each_ = 1;  // of one prompt

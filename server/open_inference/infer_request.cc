@@ -40,7 +40,7 @@ absl::Status CheckId(absl::string_view name, absl::string_view id) {
 // Reads one request; each method returns the first fault it finds.
 class Planner {
  public:
-  Planner(const ModelInferRequest& proto, ModelKind kind) : proto_(proto) { plan_.kind = kind; }
+  Planner(const ModelInferRequest& proto, InferTask task) : proto_(proto) { plan_.task = task; }
 
   absl::StatusOr<InferPlan> Plan() && {
     if (auto status = CheckId("id", proto_.id()); !status.ok()) return status;
@@ -62,10 +62,14 @@ class Planner {
   }
 
  private:
-  bool text() const { return plan_.kind == ModelKind::kText; }
+  bool IsPrompts(absl::string_view name) const {
+    return name == PromptTensor(plan_.task) ||
+           (plan_.task == InferTask::kWrite && name == kInputIds);
+  }
 
   Message* ParametersOf(GenerateRequest* request) const {
-    return text() ? static_cast<Message*>(request->mutable_text()) : request->mutable_picture();
+    return Writes(plan_.task) ? static_cast<Message*>(request->mutable_text())
+                              : request->mutable_picture();
   }
 
   absl::Status SetPromptCount(const InputTensor& tensor, size_t count) {
@@ -80,25 +84,58 @@ class Planner {
   }
 
   absl::Status ReadPrompts(const std::vector<InputTensor>& tensors) {
-    const absl::string_view wanted = PromptTensor(plan_.kind);
+    const absl::string_view wanted = PromptTensor(plan_.task);
     const InputTensor* prompts = nullptr;
     for (const InputTensor& tensor : tensors) {
-      if (tensor.name() != wanted && !(text() && tensor.name() == kInputIds)) continue;
+      if (!IsPrompts(tensor.name())) continue;
       if (prompts != nullptr) {
         return FieldError(kInputIds, absl::StrCat("must be absent where there is ", kTextInput));
       }
       prompts = &tensor;
     }
-    if (prompts == nullptr) return FieldError(wanted, "is required");
+    if (prompts == nullptr) {
+      return FieldError(wanted, plan_.task == InferTask::kPaintByTokens
+                                    ? "is required where there is no image"
+                                    : "is required");
+    }
+    if (prompts->name() == kImage) return ReadPictures(*prompts);
     return prompts->name() == wanted ? ReadTextPrompts(*prompts) : ReadIdPrompts(*prompts);
   }
 
-  absl::Status ReadTextPrompts(const InputTensor& tensor) {
+  absl::Status CheckPromptShape(const InputTensor& tensor) {
     const auto shape = tensor.shape();
-    if (shape.size() != 1 && !(shape.size() == 2 && shape[1] == 1)) {
-      return FieldError(tensor.name(), absl::StrCat("shape must be [prompts] or [prompts,1], got [",
-                                                    absl::StrJoin(shape, ","), "]"));
+    if (shape.size() == 1 || (shape.size() == 2 && shape[1] == 1)) return absl::OkStatus();
+    return FieldError(tensor.name(), absl::StrCat("shape must be [prompts] or [prompts,1], got [",
+                                                  absl::StrJoin(shape, ","), "]"));
+  }
+
+  absl::Status ReadPictures(const InputTensor& tensor) {
+    if (auto status = CheckPromptShape(tensor); !status.ok()) return status;
+    auto files = tensor.Bytes();
+    if (!files.ok()) return files.status();
+    if (auto status = SetPromptCount(tensor, files->size()); !status.ok()) return status;
+    for (size_t i = 0; i < files->size(); ++i) {
+      auto* part = plan_.requests[i].mutable_parts()->add_parts();
+      part->mutable_picture()->set_data(std::move((*files)[i]));
     }
+    return absl::OkStatus();
+  }
+
+  // The words that texts about pictures begin with; empty ones are none.
+  absl::Status ReadBeginnings(const InputTensor& tensor) {
+    auto texts = tensor.Texts();
+    if (!texts.ok()) return texts.status();
+    if (auto status = CheckCount(kTextInput, texts->size()); !status.ok()) return status;
+    if (auto status = CheckSize(kTextInput, *texts); !status.ok()) return status;
+    for (size_t i = 0; i < plan_.requests.size(); ++i) {
+      const std::string& text = (*texts)[texts->size() == 1 ? 0 : i];
+      if (!text.empty()) plan_.requests[i].mutable_parts()->add_parts()->set_text(text);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadTextPrompts(const InputTensor& tensor) {
+    if (auto status = CheckPromptShape(tensor); !status.ok()) return status;
     auto texts = tensor.Texts();
     if (!texts.ok()) return texts.status();
     if (auto status = SetPromptCount(tensor, texts->size()); !status.ok()) return status;
@@ -140,7 +177,8 @@ class Planner {
 
   absl::Status ReadInput(const InputTensor& tensor) {
     const absl::string_view name = tensor.name();
-    if (name == PromptTensor(plan_.kind) || (text() && name == kInputIds)) return absl::OkStatus();
+    if (IsPrompts(name)) return absl::OkStatus();
+    if (plan_.task == InferTask::kCaption && name == kTextInput) return ReadBeginnings(tensor);
     if (name == kStream) {
       auto values = tensor.Booleans();
       if (!values.ok()) return values.status();
@@ -150,7 +188,7 @@ class Planner {
       plan_.stream = values->front();
       return absl::OkStatus();
     }
-    const FieldDescriptor* field = ParameterField(plan_.kind, name);
+    const FieldDescriptor* field = ParameterField(plan_.task, name);
     if (field == nullptr) return Unknown("inputs", name);
     auto values = ValuesOf(tensor, *field);
     if (!values.ok()) return values.status();
@@ -172,26 +210,32 @@ class Planner {
     if (!set_.insert(name).second) return FieldError(name, "is both an input and a parameter");
     if (auto status = CheckSize(name, values); !status.ok()) return status;
     const size_t count = CountOf(values);
-    // A tensor has no place for prompts with different numbers of results.
-    const bool one = name == "n" || name == "count" || name == "best_of";
-    if (!field.is_repeated() && count != 1 && (one || count != plan_.requests.size())) {
-      return FieldError(name, absl::StrCat("must have 1 element",
-                                           one ? ""
-                                               : absl::StrCat(" or one for each of the ",
-                                                              plan_.requests.size(), " prompts"),
-                                           ", got ", count));
+    if (!field.is_repeated()) {
+      if (auto status = CheckCount(name, count); !status.ok()) return status;
     }
     if (count > 1 && (name == "width" || name == "height")) sizes_differ_ = true;
     for (size_t i = 0; i < plan_.requests.size(); ++i) {
-      const absl::Status status = SetField(field, values, count == 1 ? 0 : i,
-                                           OwnerOf(field, plan_.kind, &plan_.requests[i]));
+      const absl::Status status =
+          SetField(field, values, count == 1 ? 0 : i, OwnerOf(field, &plan_.requests[i]));
       if (!status.ok()) return status;
     }
     return absl::OkStatus();
   }
 
+  // Of the values of one tensor.
+  absl::Status CheckCount(absl::string_view name, size_t count) {
+    // A tensor has no place for prompts with different numbers of results.
+    const bool one = name == "n" || name == "count" || name == "best_of";
+    if (count == 1 || (!one && count == plan_.requests.size())) return absl::OkStatus();
+    return FieldError(name, absl::StrCat("must have 1 element",
+                                         one ? ""
+                                             : absl::StrCat(" or one for each of the ",
+                                                            plan_.requests.size(), " prompts"),
+                                         ", got ", count));
+  }
+
   absl::Status ReadParameter(const std::string& name, const InferParameter& parameter) {
-    if (const FieldDescriptor* field = ParameterField(plan_.kind, name)) {
+    if (const FieldDescriptor* field = ParameterField(plan_.task, name)) {
       auto values = ValuesOf(name, parameter, *field);
       return values.ok() ? Apply(name, *field, *values) : values.status();
     }
@@ -240,7 +284,7 @@ class Planner {
   }
 
   absl::Status ReadOutputs() {
-    const std::vector<TensorSpec> known = OutputsOf(plan_.kind);
+    const std::vector<TensorSpec> known = OutputsOf(plan_.task);
     for (const auto& output : proto_.outputs()) {
       const bool exists = std::any_of(known.begin(), known.end(), [&](const TensorSpec& tensor) {
         return tensor.name == output.name();
@@ -256,7 +300,7 @@ class Planner {
       }
       plan_.outputs.push_back(output.name());
     }
-    if (plan_.outputs.empty()) plan_.outputs = DefaultOutputsOf(plan_.kind);
+    if (plan_.outputs.empty()) plan_.outputs = DefaultOutputsOf(plan_.task);
     if (plan_.Wants(kPixels) && sizes_differ_) {
       return FieldError(kPixels, "pictures of different sizes fit no tensor");
     }
@@ -265,7 +309,7 @@ class Planner {
 
   absl::Status Unknown(absl::string_view field, absl::string_view name) const {
     std::vector<std::string> names;
-    for (TensorSpec& tensor : field == "outputs" ? OutputsOf(plan_.kind) : InputsOf(plan_.kind)) {
+    for (TensorSpec& tensor : field == "outputs" ? OutputsOf(plan_.task) : InputsOf(plan_.task)) {
       names.push_back(std::move(tensor.name));
     }
     // Only a plausible name is worth repeating.
@@ -283,11 +327,13 @@ class Planner {
 };
 
 // The name that the protocol's users know for a field of ours.
-std::string TensorName(absl::string_view field, ModelKind kind) {
+std::string TensorName(absl::string_view field, InferTask task) {
   if (absl::ConsumePrefix(&field, "text.guide.")) return std::string(field);
   if (absl::StartsWith(field, "text.")) return std::string(field.substr(5));
   if (absl::StartsWith(field, "picture.")) return std::string(field.substr(8));
-  if (field == "prompt") return std::string(PromptTensor(kind));
+  if (field == "prompt") return std::string(PromptTensor(task));
+  if (absl::StartsWith(field, "parts.parts[0]")) return std::string(kImage);
+  if (absl::StartsWith(field, "parts")) return std::string(kTextInput);
   if (absl::StartsWith(field, "token_ids")) return std::string(kInputIds);
   if (field == "request_id") return "id";
   if (field == "model") return "model_name";
@@ -300,18 +346,26 @@ bool InferPlan::Wants(absl::string_view output) const {
   return std::find(outputs.begin(), outputs.end(), output) != outputs.end();
 }
 
-absl::StatusOr<InferPlan> PlanInfer(const ModelInferRequest& proto, ModelKind kind) {
-  return Planner(proto, kind).Plan();
+InferTask TaskOf(const ModelInferRequest& proto, ModelKind kind) {
+  const std::vector<InferTask> tasks = TasksOf(kind);
+  const auto& inputs = proto.inputs();
+  const bool reads = std::any_of(inputs.begin(), inputs.end(),
+                                 [](const auto& tensor) { return tensor.name() == kImage; });
+  return reads ? tasks.back() : tasks.front();
 }
 
-absl::Status WithTensorNames(const absl::Status& status, ModelKind kind,
+absl::StatusOr<InferPlan> PlanInfer(const ModelInferRequest& proto, InferTask task) {
+  return Planner(proto, task).Plan();
+}
+
+absl::Status WithTensorNames(const absl::Status& status, InferTask task,
                              std::optional<size_t> prompt) {
   const auto payload = status.GetPayload(kBadRequestUrl);
   google::rpc::BadRequest details;
   if (!payload || !details.ParseFromString(std::string(*payload))) return status;
   Violations violations;
   for (const auto& violation : details.field_violations()) {
-    std::string name = TensorName(violation.field(), kind);
+    std::string name = TensorName(violation.field(), task);
     if (prompt) absl::StrAppend(&name, "[", *prompt, "]");
     violations.Add(name, violation.description());
   }

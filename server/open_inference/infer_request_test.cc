@@ -9,6 +9,7 @@
 #include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
 #include "server/open_inference/model_tensors.h"
+#include "server/open_inference/testing/infer_protos.h"
 #include "server/rpc/violations.h"
 #if GOOGLE_PROTOBUF_VERSION < 3022000
 #include "google/protobuf/stubs/logging.h"
@@ -19,44 +20,23 @@ namespace {
 
 using inference::ModelInferRequest;
 using ::testing::ElementsAre;
+using testing::ErrorOf;
 using ::testing::HasSubstr;
+using testing::Input;
+using testing::Parameter;
+using testing::Proto;
 using ::testing::SizeIs;
-
-ModelInferRequest Proto(const std::string& text) {
-  ModelInferRequest proto;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &proto)) << text;
-  return proto;
-}
-
-// An input in text format.
-std::string Input(const std::string& name, const std::string& datatype, const std::string& shape,
-                  const std::string& contents) {
-  return absl::StrCat("inputs { name: '", name, "' datatype: '", datatype, "' shape: [", shape,
-                      "] contents { ", contents, " } } ");
-}
-
-std::string Words(const std::string& name, const std::string& shape, const std::string& words) {
-  return Input(name, "BYTES", shape, absl::StrCat("bytes_contents: [", words, "]"));
-}
-
-std::string Parameter(const std::string& name, const std::string& value) {
-  return absl::StrCat("parameters { key: '", name, "' value { ", value, " } } ");
-}
+using testing::Words;
 
 const std::string kOnePrompt = Words("text_input", "1", "'山'");
 const std::string kTwoPrompts = Words("text_input", "2, 1", "'a', 'b'");
 const std::string kOnePicture = Words("prompt", "1", "'山'");
 
 absl::StatusOr<InferPlan> Text(const std::string& proto) {
-  return PlanInfer(Proto(proto), ModelKind::kText);
+  return PlanInfer(Proto(proto), InferTask::kWrite);
 }
 absl::StatusOr<InferPlan> Picture(const std::string& proto) {
-  return PlanInfer(Proto(proto), ModelKind::kPicture);
-}
-
-std::string ErrorOf(const absl::StatusOr<InferPlan>& plan) {
-  EXPECT_TRUE(absl::IsInvalidArgument(plan.status())) << plan.status();
-  return std::string(plan.status().message());
+  return PlanInfer(Proto(proto), InferTask::kPaint);
 }
 
 TEST(InferRequestTest, TextsHaveOneFormAtMost) {
@@ -227,15 +207,15 @@ TEST(InferRequestTest, ValuesMustBeOfTheirKind) {
 
 TEST(InferRequestTest, FloatsBeyondTheirRangeStayOutOfIt) {
   auto proto = Proto(kOnePrompt + Input("top_p", "FP64", "1", "fp64_contents: 1e300"));
-  auto plan = PlanInfer(proto, ModelKind::kText);
+  auto plan = PlanInfer(proto, InferTask::kWrite);
   ASSERT_TRUE(plan.ok());
   EXPECT_EQ(plan->requests[0].text().top_p(), std::numeric_limits<float>::infinity());
   proto.mutable_inputs(1)->mutable_contents()->set_fp64_contents(0, -1e300);
-  plan = PlanInfer(proto, ModelKind::kText);
+  plan = PlanInfer(proto, InferTask::kWrite);
   EXPECT_EQ(plan->requests[0].text().top_p(), -std::numeric_limits<float>::infinity());
   proto.mutable_inputs(1)->mutable_contents()->set_fp64_contents(
       0, std::numeric_limits<double>::quiet_NaN());
-  plan = PlanInfer(proto, ModelKind::kText);
+  plan = PlanInfer(proto, InferTask::kWrite);
   EXPECT_NE(plan->requests[0].text().top_p(), plan->requests[0].text().top_p());
 }
 
@@ -277,12 +257,12 @@ TEST(InferRequestTest, OutputsAreAskedForOnceAndPlain) {
 TEST(InferRequestTest, WhatAllPromptsShareIsBounded) {
   ModelInferRequest proto = Proto(kOnePicture);
   (*proto.mutable_parameters())["negative_prompt"].set_string_param(std::string(2 << 20, 'a'));
-  EXPECT_EQ(ErrorOf(PlanInfer(proto, ModelKind::kPicture)),
+  EXPECT_EQ(ErrorOf(PlanInfer(proto, InferTask::kPaint)),
             "negative_prompt: must be at most 1048576 bytes together, got 2097152");
   proto = Proto(kOnePrompt + Words("stop", "2000", ""));
   for (int i = 0; i < 2000; ++i)
     proto.mutable_inputs(1)->mutable_contents()->add_bytes_contents("");
-  EXPECT_EQ(ErrorOf(PlanInfer(proto, ModelKind::kText)),
+  EXPECT_EQ(ErrorOf(PlanInfer(proto, InferTask::kWrite)),
             "stop: must be at most 1024 elements, got 2000");
 }
 
@@ -292,21 +272,24 @@ TEST(InferRequestTest, ErrorsOfOurFieldsGetTheNamesOfTheTensors) {
   violations.Add("prompt", "must not be empty");
   violations.Add("token_ids.ids[3]", "must be below 257");
   const absl::Status status = violations.ToStatus();
-  EXPECT_EQ(WithTensorNames(status, ModelKind::kText, std::nullopt).message(),
+  EXPECT_EQ(WithTensorNames(status, InferTask::kWrite, std::nullopt).message(),
             "max_tokens: must be in [1, 64], got 99; text_input: must not be empty; "
             "input_ids: must be below 257");
-  EXPECT_EQ(WithTensorNames(FieldError("picture.steps", "must be less"), ModelKind::kPicture, 2)
-                .message(),
-            "steps[2]: must be less");
-  EXPECT_EQ(WithTensorNames(absl::UnavailableError("draining"), ModelKind::kText, 1),
+  EXPECT_EQ(
+      WithTensorNames(FieldError("picture.steps", "must be less"), InferTask::kPaint, 2).message(),
+      "steps[2]: must be less");
+  EXPECT_EQ(WithTensorNames(absl::UnavailableError("draining"), InferTask::kWrite, 1),
             absl::UnavailableError("draining"));
 }
 
 TEST(InferRequestTest, EveryTensorThatIsDescribedIsUnderstood) {
-  for (const ModelKind kind : {ModelKind::kText, ModelKind::kPicture}) {
-    for (const TensorSpec& tensor : InputsOf(kind)) {
-      if (tensor.name == kTextInput || tensor.name == kPrompt || tensor.name == kInputIds) continue;
-      ModelInferRequest proto = Proto(kind == ModelKind::kText ? kOnePrompt : kOnePicture);
+  for (const InferTask task :
+       {InferTask::kWrite, InferTask::kPaint, InferTask::kPaintByTokens, InferTask::kCaption}) {
+    for (const TensorSpec& tensor : InputsOf(task)) {
+      if (tensor.name == PromptTensor(task) || tensor.name == kInputIds) continue;
+      ModelInferRequest proto = Proto(task == InferTask::kWrite     ? kOnePrompt
+                                      : task == InferTask::kCaption ? Words("image", "1", "'a'")
+                                                                    : kOnePicture);
       auto* input = proto.add_inputs();
       input->set_name(tensor.name);
       input->set_datatype(std::string(tensor.datatype));
@@ -317,7 +300,7 @@ TEST(InferRequestTest, EveryTensorThatIsDescribedIsUnderstood) {
       if (tensor.datatype == "FP32") contents->add_fp32_contents(1);
       if (tensor.datatype == "BOOL") contents->add_bool_contents(true);
       if (tensor.datatype == "BYTES") contents->add_bytes_contents("png");
-      EXPECT_TRUE(PlanInfer(proto, kind).ok()) << tensor.name;
+      EXPECT_TRUE(PlanInfer(proto, task).ok()) << tensor.name;
     }
   }
 }
@@ -338,7 +321,7 @@ TEST(InferRequestTest, BytesThatAreNearlyRightDoNoHarm) {
   raw.add_raw_input_contents(std::string("\0\0\0\x3f", 4));
   raw.add_raw_input_contents(std::string(1, '\1'));
   raw.add_raw_input_contents(std::string("\1\0\0\0x", 5));
-  ASSERT_TRUE(PlanInfer(raw, ModelKind::kText).ok());
+  ASSERT_TRUE(PlanInfer(raw, InferTask::kWrite).ok());
   const ModelInferRequest typed =
       Proto(absl::StrCat(kTwoPrompts, Input("seed", "UINT8", "2", "uint_contents: [5, 6]"),
                          Input("input_ids", "INT32", "2,2", "int_contents: [1, 2, 3, -1]"),
@@ -368,8 +351,8 @@ TEST(InferRequestTest, BytesThatAreNearlyRightDoNoHarm) {
       }
       ModelInferRequest proto;
       if (!proto.ParseFromString(bytes)) continue;
-      for (const ModelKind kind : {ModelKind::kText, ModelKind::kPicture}) {
-        const auto plan = PlanInfer(proto, kind);
+      for (const InferTask task : {InferTask::kWrite, InferTask::kPaint}) {
+        const auto plan = PlanInfer(proto, task);
         planned += plan.ok() ? 1 : 0;
         EXPECT_TRUE(plan.ok() || absl::IsInvalidArgument(plan.status()));
       }

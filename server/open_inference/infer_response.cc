@@ -136,7 +136,7 @@ void AddOutputs(const InferPlan& plan, absl::Span<const PromptResult> prompts,
   const auto batch = static_cast<int64_t>(prompts.size());
   const Shape shape = plan.batched ? Shape{batch, count / batch} : Shape{count};
   for (const std::string& name : plan.outputs) {
-    if (plan.kind == ModelKind::kText) {
+    if (Writes(plan.task)) {
       AddTextTensor(name, rows, shape, response);
     } else {
       AddPictureTensor(name, rows, shape, response);

@@ -66,7 +66,7 @@ TEST(InferResponseTest, OnlyWantedTensorsComeInTheOrderOfTheRequest) {
 
 TEST(InferResponseTest, PicturesAreFilesAndPixels) {
   InferPlan plan;
-  plan.kind = ModelKind::kPicture;
+  plan.task = InferTask::kPaint;
   plan.batched = true;
   plan.outputs = {"image", "pixels", "seed", "step", "steps"};
   const auto two =
@@ -98,7 +98,7 @@ TEST(InferResponseTest, PartsOfAStreamHaveThePlaceOfTheirOutput) {
   ASSERT_EQ(end.outputs_size(), 3);  // no new tokens
   EXPECT_EQ(end.raw_output_contents(0), std::string(4, '\0'));
   EXPECT_EQ(end.raw_output_contents(1), std::string("\3\0\0\0eos", 7));
-  plan.kind = ModelKind::kPicture;
+  plan.task = InferTask::kPaint;
   plan.outputs = {"steps"};
   ModelInferResponse step;
   AddStep(plan, 0, 2, 9, &step);

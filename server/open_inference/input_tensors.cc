@@ -117,43 +117,51 @@ absl::StatusOr<std::vector<bool>> InputTensor::Booleans() const {
   return bytes;
 }
 
-absl::StatusOr<std::vector<std::string>> InputTensor::RawTexts() const {
-  std::vector<std::string> texts;
+absl::StatusOr<std::vector<std::string>> InputTensor::RawBytes() const {
+  std::vector<std::string> elements;
   absl::string_view rest = *raw_;
   while (!rest.empty()) {
     uint32_t length = 0;
     if (rest.size() < kLengthBytes) {
-      return Error(absl::StrCat("element ", texts.size(), " must begin with its length in ",
+      return Error(absl::StrCat("element ", elements.size(), " must begin with its length in ",
                                 kLengthBytes, " bytes, got ", rest.size()));
     }
     std::memcpy(&length, rest.data(), kLengthBytes);
     rest.remove_prefix(kLengthBytes);
     if (length > rest.size()) {
-      return Error(absl::StrCat("element ", texts.size(), " must have the ", length,
+      return Error(absl::StrCat("element ", elements.size(), " must have the ", length,
                                 " bytes that its length says, got ", rest.size()));
     }
     // One more than there should be is enough to be refused.
-    if (texts.size() == elements_) return CountError(texts.size() + 1);
-    texts.emplace_back(rest.substr(0, length));
+    if (elements.size() == elements_) return CountError(elements.size() + 1);
+    elements.emplace_back(rest.substr(0, length));
     rest.remove_prefix(length);
   }
-  return texts;
+  return elements;
+}
+
+absl::StatusOr<std::vector<std::string>> InputTensor::Bytes() const {
+  if (datatype() != "BYTES") return Error("datatype must be BYTES");
+  std::vector<std::string> elements;
+  if (raw_ == nullptr) {
+    const auto& contents = proto_->contents().bytes_contents();
+    elements.assign(contents.begin(), contents.end());
+  } else {
+    auto raw = RawBytes();
+    if (!raw.ok()) return raw.status();
+    elements = *std::move(raw);
+  }
+  if (elements.size() != elements_) return CountError(elements.size());
+  return elements;
 }
 
 absl::StatusOr<std::vector<std::string>> InputTensor::Texts() const {
-  if (datatype() != "BYTES") return Error("datatype must be BYTES");
-  std::vector<std::string> texts;
-  if (raw_ == nullptr) {
-    const auto& contents = proto_->contents().bytes_contents();
-    texts.assign(contents.begin(), contents.end());
-  } else {
-    auto raw = RawTexts();
-    if (!raw.ok()) return raw.status();
-    texts = *std::move(raw);
-  }
-  if (texts.size() != elements_) return CountError(texts.size());
-  for (size_t i = 0; i < texts.size(); ++i) {
-    if (!IsValidUtf8(texts[i])) return Error(absl::StrCat("element ", i, " must be valid UTF-8"));
+  auto texts = Bytes();
+  if (!texts.ok()) return texts.status();
+  for (size_t i = 0; i < texts->size(); ++i) {
+    if (!IsValidUtf8((*texts)[i])) {
+      return Error(absl::StrCat("element ", i, " must be valid UTF-8"));
+    }
   }
   return texts;
 }

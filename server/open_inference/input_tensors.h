@@ -30,7 +30,9 @@ class InputTensor {
   // FP32 or FP64; NaN and infinities as they came.
   absl::StatusOr<std::vector<double>> Floats() const;
   absl::StatusOr<std::vector<bool>> Booleans() const;
-  // BYTES, each element valid UTF-8.
+  // BYTES.
+  absl::StatusOr<std::vector<std::string>> Bytes() const;
+  // The same, each element valid UTF-8.
   absl::StatusOr<std::vector<std::string>> Texts() const;
 
  private:
@@ -40,7 +42,7 @@ class InputTensor {
   absl::StatusOr<std::vector<Value>> Numbers(const Contents& contents) const;
   absl::Status Error(absl::string_view description) const;
   absl::Status CountError(size_t found) const;
-  absl::StatusOr<std::vector<std::string>> RawTexts() const;
+  absl::StatusOr<std::vector<std::string>> RawBytes() const;
 
   const inference::ModelInferRequest::InferInputTensor* proto_ = nullptr;
   const std::string* raw_ = nullptr;  // null: the elements are in the proto's contents

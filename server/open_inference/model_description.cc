@@ -60,8 +60,8 @@ void DescribeConfig(const ModelSpec& spec, inference::ModelConfig* config) {
   for (const TensorSpec& tensor : InputsOf(spec.kind)) {
     inference::ModelInput* input = config->add_input();
     ConfigureTensor(tensor, input);
-    // The words of a text may come as token ids.
-    input->set_optional(tensor.name != kPrompt);
+    // The words of a text may come as token ids, and where pictures are read there may be no words.
+    input->set_optional(spec.kind != ModelKind::kPicture || tensor.name != kPrompt);
   }
   for (const TensorSpec& tensor : OutputsOf(spec.kind))
     ConfigureTensor(tensor, config->add_output());

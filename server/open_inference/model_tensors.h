@@ -17,7 +17,16 @@ namespace hanmo {
 // Prompts in one request at most; each is a request to the batcher.
 inline constexpr uint32_t kMaxPrompts = 64;
 
-// The tensor with the prompts; texts may come as token ids instead.
+// What a request asks for, which says what tensors it has.
+enum class InferTask {
+  kWrite,          // texts from words
+  kPaint,          // pictures from words
+  kPaintByTokens,  // the same by a model that has no denoising steps
+  kCaption,        // texts about pictures
+};
+
+// The tensor with the prompts; texts may come as token ids instead, and those about pictures may
+// have it for the words that they begin with.
 inline constexpr absl::string_view kTextInput = "text_input";
 inline constexpr absl::string_view kInputIds = "input_ids";
 inline constexpr absl::string_view kPrompt = "prompt";
@@ -25,6 +34,7 @@ inline constexpr absl::string_view kPrompt = "prompt";
 inline constexpr absl::string_view kStream = "stream";
 // Pixels are large: they come only when asked for by name.
 inline constexpr absl::string_view kPixels = "pixels";
+// An encoded file: what is painted, or what a text is to be about.
 inline constexpr absl::string_view kImage = "image";
 // Only with best_of, and so only when asked for.
 inline constexpr absl::string_view kScore = "score";
@@ -36,21 +46,29 @@ struct TensorSpec {
   std::vector<int64_t> shape;
 };
 
-absl::string_view PromptTensor(ModelKind kind);
+// Of a model's tasks the first is that of a request without a picture.
+std::vector<InferTask> TasksOf(ModelKind kind);
+// Whether its outputs are texts.
+bool Writes(InferTask task);
 
-// A parameter of the model by the name of its tensor, which is the name of its field in
+absl::string_view PromptTensor(InferTask task);
+
+// A parameter of the task by the name of its tensor, which is the name of its field in
 // TextParameters, in its guide, or in PictureParameters; null when it has none of that name.
-const google::protobuf::FieldDescriptor* ParameterField(ModelKind kind, absl::string_view name);
+const google::protobuf::FieldDescriptor* ParameterField(InferTask task, absl::string_view name);
 // Whether the field says what a text must match: a request has one such field at most.
 bool IsOfGuide(const google::protobuf::FieldDescriptor& field);
 // The message of `request` that has the field, made if it is not there.
-google::protobuf::Message* OwnerOf(const google::protobuf::FieldDescriptor& field, ModelKind kind,
+google::protobuf::Message* OwnerOf(const google::protobuf::FieldDescriptor& field,
                                    hanmo::v1::GenerateRequest* request);
 
+std::vector<TensorSpec> InputsOf(InferTask task);
+std::vector<TensorSpec> OutputsOf(InferTask task);
+// Those of all tasks, each once.
 std::vector<TensorSpec> InputsOf(ModelKind kind);
 std::vector<TensorSpec> OutputsOf(ModelKind kind);
 // Names of those that a request gets which names none.
-std::vector<std::string> DefaultOutputsOf(ModelKind kind);
+std::vector<std::string> DefaultOutputsOf(InferTask task);
 
 }  // namespace hanmo
 

@@ -139,6 +139,8 @@ TEST_F(OpenInferenceTest, ErrorsNameTheTensorAndItsRange) {
   status = Infer(TextRequest({"a"}, 4, "parameters { key: 'n' value { int64_param: 4294967295 } }"),
                  &response);
   EXPECT_EQ(status.error_message(), "n: must be in [1, 16], got 4294967295");
+  status = Infer(Request("model_name: 'painter'"), &response);
+  EXPECT_EQ(status.error_message(), "prompt: is required");
   status = Infer(Request("model_name: 'nobody'"), &response);
   EXPECT_EQ(status.error_code(), StatusCode::NOT_FOUND);
   EXPECT_EQ(status.error_message(), "model_name: there is no model named \"nobody\"");
@@ -150,7 +152,7 @@ TEST_F(OpenInferenceTest, ErrorsNameTheTensorAndItsRange) {
   status = Infer(broken, &response);
   EXPECT_EQ(status.error_code(), StatusCode::INVALID_ARGUMENT);
   EXPECT_EQ(status.error_message(), "model_version: must be valid UTF-8");
-  EXPECT_THAT(MetricsText(), HasSubstr("hanmo_rejected_total{reason=\"invalid\"} 7"));
+  EXPECT_THAT(MetricsText(), HasSubstr("hanmo_rejected_total{reason=\"invalid\"} 8"));
   EXPECT_TRUE(front_.calls().AwaitNone(absl::Seconds(30)));
 }
 

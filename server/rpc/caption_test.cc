@@ -1,6 +1,4 @@
 // Texts about pictures and pictures painted by tokens, over a real socket.
-#include <fstream>
-#include <sstream>
 #include <thread>
 
 #include "absl/synchronization/notification.h"
@@ -8,6 +6,7 @@
 #include "gtest/gtest.h"
 #include "server/media/picture_decoder.h"
 #include "server/media/picture_resizer.h"
+#include "server/media/testing/picture_goldens.h"
 #include "server/rpc/testing/rpc_fixture.h"
 
 namespace hanmo {
@@ -20,13 +19,7 @@ using hanmo::v1::GenerateStreamResponse;
 using ::testing::HasSubstr;
 using ::testing::StartsWith;
 
-std::string PictureFile(const std::string& name) {
-  std::ifstream stream("tests/goldens/pictures/files/" + name, std::ios::binary);
-  EXPECT_TRUE(stream.good()) << name;
-  std::stringstream bytes;
-  bytes << stream.rdbuf();
-  return bytes.str();
-}
+std::string PictureFile(const std::string& name) { return testing::PictureGolden("files/" + name); }
 
 GenerateRequest Caption(const std::string& file, const std::string& text = "") {
   GenerateRequest proto = testing::Proto(R"(model: "scribe" text { )" + text + " }");

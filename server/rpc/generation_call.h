@@ -51,6 +51,8 @@ class GenerationCall : public Sink, public std::enable_shared_from_this<Generati
   void Cancel(const absl::Status& reason);
   // The client is gone, by its own will or at its deadline: likewise.
   void ClientLeft();
+  // Whether either has been called.
+  bool cancelled() const { return cancelled_; }
 
   // --- Sink; see there. ---
   void OnQueued(uint32_t position, absl::Duration wait) override {}

@@ -4,7 +4,6 @@
 #ifndef HANMO_SERVER_RPC_MODEL_TABLE_H_
 #define HANMO_SERVER_RPC_MODEL_TABLE_H_
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -19,9 +18,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/synchronization/mutex.h"
 #include "server/repository.h"
-#include "server/text/chat_template.h"
-#include "server/text/guide.h"
-#include "server/text/tokenizer.h"
+#include "server/rpc/model.h"
 #include "server/worker_link/loaded_model.h"
 
 namespace hanmo {
@@ -34,23 +31,6 @@ enum class ModelPhase {
   kIdle,      // it gave its memory to others; the next request loads it again
   kUnloaded,  // of a version that is in the repository only
 };
-
-// One loading of one version of a model. Constant.
-struct Model {
-  ModelSpec spec;
-  // Null where the folder has none: the model then takes and gives token ids only.
-  std::unique_ptr<const Tokenizer> tokenizer;
-  std::unique_ptr<const ChatTemplate> chat_template;
-  // Where texts can be guided: there is a tokenizer, and it writes.
-  std::unique_ptr<const LazyGuideVocabulary> guides;
-  // Of a reranker with a vocabulary of its own; null: it reads what `tokenizer` writes.
-  std::unique_ptr<const Tokenizer> reranker_tokenizer;
-  // When a request found it last: absl::ToUnixNanos of the steady clock.
-  std::unique_ptr<std::atomic<int64_t>> found_at = std::make_unique<std::atomic<int64_t>>(0);
-};
-
-// Keeps the model in the workers, so hold it as long as a request needs it and no longer.
-using ModelRef = std::shared_ptr<const Model>;
 
 // A copy of what changes.
 struct ModelStatus {
@@ -74,13 +54,6 @@ struct ModelListing {
   std::vector<Version> versions;  // by number
   uint32_t chosen = 0;  // the version that requests get which name none; 0: none is loaded
 };
-
-// Gives a text model its tokenizer, and guides by it.
-void SetTokenizer(std::unique_ptr<const Tokenizer> tokenizer, Model* model);
-
-// Reads the tokenizer and the chat template of `spec`'s folder. What cannot be read is in the
-// returned model's spec.status.
-Model OpenModel(ModelSpec spec);
 
 // 1 to 64 of [A-Za-z0-9._-], beginning with a letter.
 bool IsVersionLabel(absl::string_view label);

@@ -1,13 +1,11 @@
 #include "server/rpc/token_pictures.h"
 
-#include <fstream>
-#include <sstream>
-
 #include "gmock/gmock.h"
 #include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
 #include "server/media/picture_decoder.h"
 #include "server/media/picture_resizer.h"
+#include "server/media/testing/picture_goldens.h"
 #include "server/rpc/testing/test_models.h"
 
 namespace hanmo {
@@ -18,14 +16,6 @@ using ::testing::Each;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
-
-std::string PictureFile(const std::string& name) {
-  std::ifstream stream("tests/goldens/pictures/files/" + name, std::ios::binary);
-  EXPECT_TRUE(stream.good()) << name;
-  std::stringstream bytes;
-  bytes << stream.rdbuf();
-  return bytes.str();
-}
 
 class TokenPicturesTest : public ::testing::Test {
  protected:
@@ -41,7 +31,8 @@ class TokenPicturesTest : public ::testing::Test {
     GenerateRequest proto;
     EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &proto)) << text;
     if (!file.empty()) {
-      proto.mutable_parts()->mutable_parts(0)->mutable_picture()->set_data(PictureFile(file));
+      proto.mutable_parts()->mutable_parts(0)->mutable_picture()->set_data(
+          testing::PictureGolden("files/" + file));
     }
     return proto;
   }
@@ -174,7 +165,7 @@ TEST_F(TokenPicturesTest, APictureIsTheSourceOfATextAboutIt) {
   EXPECT_EQ(job.sampling.seed, 4u);
   EXPECT_THAT(job.stop_token_ids, ElementsAre(3));
   EXPECT_FALSE(job.paints());
-  const Pixels whole = *DecodePicture(PictureFile("turned6.png"));
+  const Pixels whole = *DecodePicture(testing::PictureGolden("files/turned6.png"));
   EXPECT_EQ(*job.picture.rgb, FitPicture(whole, 16, 16).rgb);
   EXPECT_EQ(job.picture.width, 16u);
   // One copy serves all.

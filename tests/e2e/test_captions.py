@@ -3,7 +3,11 @@
 import io
 import json
 import os
+import queue
+import re
 import signal
+import subprocess
+import sys
 
 import grpc
 import numpy as np
@@ -23,12 +27,14 @@ from calls import (
     text_request,
     violations,
 )
-from contract import models_pb2
+from contract import ROOT, models_pb2
 from hanmo_server import Server
-from observe import until
+from observe import PATIENCE, until
 from PIL import Image
 from repositories import GOLDENS, MODELS, link_models
 from safetensors.numpy import load_file
+from tritonclient import grpc as triton
+from tritonclient.utils import InferenceServerException
 
 PICTURES = GOLDENS / "pictures"
 FIELD = "parts.parts[0].picture.data"
@@ -141,6 +147,84 @@ def test_bad_pictures_of_every_kind_lose_nothing(brush, golden):
     assert [outputs(call.result()) for call in calls] == expected * 4
     large = error_of(generate, brush, caption_request(b"\xff\xd8\xff" * (6 << 20)))
     assert "at most 16777216 bytes" in violations(large)[FIELD]
+
+
+def bytes_tensor(name, values, shape):
+    tensor = triton.InferInput(name, shape, "BYTES")
+    tensor.set_data_from_numpy(np.array(values, dtype=np.object_).reshape(shape))
+    return tensor
+
+
+def test_tritons_client_gets_the_same_texts(brush, golden):
+    files = [file_of(golden["write.0.rgb"]), file_of(golden["write.1.rgb"], "WEBP")]
+    parameters = {"seed": 7, "n": 2, "top_k": 5}
+    ours = [
+        generate(brush, caption_request(file, begin, **parameters)).outputs
+        for file, begin in zip(files, ["", "一丁"], strict=True)
+    ]
+    with triton.InferenceServerClient(brush.address) as client:
+        result = client.infer(
+            BRUSH,
+            [
+                bytes_tensor("image", files, [2, 1]),
+                bytes_tensor("text_input", [b"", "一丁"], [2, 1]),
+            ],
+            parameters=parameters,
+        )
+        assert [[text.decode() for text in row] for row in result.as_numpy("text_output")] == [
+            [output.text.text for output in outputs] for outputs in ours
+        ]
+        assert result.as_numpy("seed").tolist() == [[7, 8], [7, 8]]
+        painted = client.infer(
+            BRUSH, [bytes_tensor("prompt", ["一丁七"], [1])], parameters={"seed": 7, "top_k": 5}
+        )
+        request = painting_request(seed=7, top_k=5)
+        assert painted.as_numpy("image")[0] == generate(brush, request).outputs[0].picture.data
+        with pytest.raises(InferenceServerException, match=r"image\[1\]: .*PNG, JPEG or WebP"):
+            client.infer(BRUSH, [bytes_tensor("image", [files[0], b"GIF89a"], [2])])
+        metadata = client.get_model_metadata(BRUSH)
+        assert {"prompt", "image", "text_input", "max_tokens", "count", "seed"} <= {
+            tensor.name for tensor in metadata.inputs
+        }
+        assert {"text_output", "finish_reason", "image", "seed"} <= {
+            tensor.name for tensor in metadata.outputs
+        }
+
+
+def test_a_caption_is_streamed_to_tritons_client(brush, golden):
+    file = file_of(golden["write.0.rgb"])
+    answers = queue.Queue()
+    with triton.InferenceServerClient(brush.address) as client:
+        client.start_stream(lambda result, error: answers.put((result, error)))
+        client.async_stream_infer(
+            BRUSH, [bytes_tensor("image", [file], [1])], parameters={"seed": 3, "max_tokens": 12}
+        )
+        text, last = "", False
+        while not last:
+            result, error = answers.get(timeout=PATIENCE)
+            assert error is None
+            text += "".join(part.decode() for part in result.as_numpy("text_output").flat)
+            last = result.get_response().parameters["triton_final_response"].bool_param
+    whole = generate(brush, caption_request(file, seed=3, max_tokens=12)).outputs[0].text
+    assert text == whole.text
+
+
+def test_the_example_of_the_documentation(brush, golden, tmp_path):
+    page = (ROOT / "docs/open-inference-protocol.md").read_text()
+    _, example = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "picture.png").write_bytes(file_of(golden["write.0.rgb"]))
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            example.replace("localhost:8001", brush.address).replace("ernie-vilg-tiny", BRUSH),
+            tmp_path / "picture.png",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0 and done.stdout.strip(), done.stderr
 
 
 def test_what_the_model_cannot_do_is_refused(brush, golden):

@@ -558,7 +558,7 @@ def test_pixels_are_bounded(client):
 
 
 def test_the_example_of_the_documentation(server, tmp_path):
-    (example,), (printed,) = blocks("python"), blocks("text")
+    (example, _), (printed,) = blocks("python"), blocks("text")
     done = subprocess.run(
         [sys.executable, "-c", example.replace("localhost:8001", server.address)],
         cwd=tmp_path,

@@ -15,16 +15,11 @@ using ::hanmo::testing::Golden;
 using ::hanmo::testing::OpenFolder;
 using ::hanmo::testing::RelativeError;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 std::string Folder(const std::string& name) { return "tests/goldens/unet/" + name; }
 
 std::unique_ptr<Unet> LoadUnet(const std::string& name, at::ScalarType dtype = at::kFloat) {
-  Checkpoint checkpoint = OpenFolder(Folder(name), dtype);
-  absl::StatusOr<std::unique_ptr<Unet>> unet = Unet::Load(checkpoint, {});
-  EXPECT_TRUE(unet.ok()) << unet.status();
-  EXPECT_THAT(checkpoint.Unused(), IsEmpty());
-  return *std::move(unet);
+  return testing::LoadWhole<Unet>(Folder(name), dtype);
 }
 
 class UnetGoldenTest : public ::testing::TestWithParam<const char*> {};

@@ -15,16 +15,11 @@ using ::hanmo::testing::Golden;
 using ::hanmo::testing::OpenFolder;
 using ::hanmo::testing::RelativeError;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 std::string Folder(const std::string& name) { return "tests/goldens/vae/" + name; }
 
 std::unique_ptr<Vae> LoadVae(const std::string& name, at::ScalarType dtype = at::kFloat) {
-  Checkpoint checkpoint = OpenFolder(Folder(name), dtype);
-  absl::StatusOr<std::unique_ptr<Vae>> vae = Vae::Load(checkpoint, {});
-  EXPECT_TRUE(vae.ok()) << vae.status();
-  EXPECT_THAT(checkpoint.Unused(), IsEmpty());
-  return *std::move(vae);
+  return testing::LoadWhole<Vae>(Folder(name), dtype);
 }
 
 class VaeGoldenTest : public ::testing::TestWithParam<const char*> {};

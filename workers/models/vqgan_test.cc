@@ -17,16 +17,11 @@ using ::hanmo::testing::Golden;
 using ::hanmo::testing::OpenFolder;
 using ::hanmo::testing::RelativeError;
 using ::testing::HasSubstr;
-using ::testing::IsEmpty;
 
 std::string Folder(const std::string& name) { return "tests/goldens/vqgan/" + name; }
 
 std::unique_ptr<Vqgan> LoadVqgan(const std::string& name, at::ScalarType dtype = at::kFloat) {
-  Checkpoint checkpoint = OpenFolder(Folder(name), dtype);
-  absl::StatusOr<std::unique_ptr<Vqgan>> vqgan = Vqgan::Load(checkpoint, {});
-  EXPECT_TRUE(vqgan.ok()) << vqgan.status();
-  EXPECT_THAT(checkpoint.Unused(), IsEmpty());
-  return *std::move(vqgan);
+  return testing::LoadWhole<Vqgan>(Folder(name), dtype);
 }
 
 class VqganGoldenTest : public ::testing::TestWithParam<const char*> {};

@@ -1,62 +1,11 @@
 #include "server/batcher/testing/fake_worker.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 
 namespace hanmo::testing {
-namespace {
-
-uint64_t Mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-  return x ^ (x >> 31);
-}
-
-uint64_t PaintStart(const PictureJob& job) {
-  return Mix(job.seed + 977 * job.width + std::accumulate(job.prompt.begin(), job.prompt.end(), 1));
-}
-
-uint64_t SeedOf(const SampleJob& job) {
-  return std::visit(
-      [](const auto& j) {
-        if constexpr (std::is_same_v<std::decay_t<decltype(j)>, TextJob>)
-          return j.sampling.seed;
-        else
-          return j.seed;
-      },
-      job);
-}
-
-const std::vector<uint32_t>& ScorePromptOf(const SampleJob& job) {
-  return std::visit([](const auto& j) -> auto& { return j.score_prompt; }, job);
-}
-
-}  // namespace
-
-uint32_t TokenOf(const TextJob& job, uint32_t position) {
-  const uint64_t prompt = std::accumulate(job.prompt.begin(), job.prompt.end(), uint64_t{7});
-  return 1000 + Mix(job.sampling.seed * 1315423911 + prompt * 31 + position) % 1000;
-}
-
-std::string PictureOf(const PictureJob& job) {
-  uint64_t paint = PaintStart(job);
-  for (uint32_t i = 0; i < job.steps; ++i) paint = Mix(paint + i);
-  return absl::StrCat(paint);
-}
-
-std::string PictureOf(const TextJob& job) {
-  std::vector<uint32_t> tokens;
-  for (uint32_t i = 0; i < job.max_tokens; ++i) tokens.push_back(TokenOf(job, i));
-  return absl::StrJoin(tokens, " ");
-}
-
-float ScoreOf(const SampleJob& job) {
-  return static_cast<float>(Mix(SeedOf(job) + ScorePromptOf(job).size()) % 2001) / 1000 - 1;
-}
-
 void FakeWorker::Serve(ModelId model, ModelCapacity capacity) {
   models_[model] = capacity;
   batcher_->ModelReady(id_, model, capacity);
@@ -81,7 +30,7 @@ void FakeWorker::Begin(SampleHandle sample, ModelId model, const SampleJob& job,
     if (picture == nullptr) return Breach("a save point for a text");
     fresh.steps = std::stoul(resume.save_point);
     fresh.paint = PaintStart(*picture);
-    for (uint32_t i = 0; i < fresh.steps; ++i) fresh.paint = Mix(fresh.paint + i);
+    for (uint32_t i = 0; i < fresh.steps; ++i) fresh.paint = PaintStep(fresh.paint, i);
   }
   commands_.push_back(BeginCommand{sample, std::move(fresh)});
 }
@@ -414,7 +363,7 @@ void FakeWorker::Paint(const Step& step, const Row& row, Sample& sample, RowResu
   } else if (step.kind == StepKind::kDenoise) {
     if (!sample.encoded) Breach("denoised before the prompt was encoded");
     if (sample.steps == job.steps) Breach("denoised too often");
-    sample.paint = Mix(sample.paint + sample.steps++);
+    sample.paint = PaintStep(sample.paint, sample.steps++);
     if (row.preview) result.preview = {1, 1, absl::StrCat(sample.paint)};
   } else {
     if (sample.steps != job.steps) Breach("decoded too early");

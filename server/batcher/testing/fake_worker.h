@@ -15,16 +15,9 @@
 #include <vector>
 
 #include "server/batcher/batcher.h"
+#include "server/batcher/testing/fake_outputs.h"
 
 namespace hanmo::testing {
-
-// Token `position` (0 is the first one written) of a text.
-uint32_t TokenOf(const TextJob& job, uint32_t position);
-// The picture of a job; `Paint` is one denoising step of it.
-std::string PictureOf(const PictureJob& job);
-std::string PictureOf(const TextJob& job);
-// And its score, for a job with a score_prompt.
-float ScoreOf(const SampleJob& job);
 
 class FakeWorker final : public WorkerLink {
  public:

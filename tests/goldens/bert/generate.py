@@ -7,15 +7,15 @@ Each folder holds config.json, the weights, and golden.safetensors: `ids` (int64
 weights). `versions.json` names the versions that made them.
 """
 
-import json
 import pathlib
-import shutil
+import sys
 
-import safetensors.torch
 import torch
 import transformers
 
 HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from text_encoders import record  # noqa: E402
 
 # name: (config, storage type, layout, tokens)
 CASES = {
@@ -69,45 +69,19 @@ CASES = {
 }
 
 
-def save(folder, model, dtype, layout):
-    folder.mkdir()
-    config = dict(model.config.to_dict(), architectures=["BertModel"])
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+def make(config):
+    return transformers.BertModel(transformers.BertConfig(initializer_range=0.2, **config))
+
+
+def spelled(weights, layout):
     state = {}
-    for name, tensor in model.state_dict().items():
+    for name, weight in weights.items():
         if layout.get("gamma"):
             name = name.replace("LayerNorm.weight", "LayerNorm.gamma")
             name = name.replace("LayerNorm.bias", "LayerNorm.beta")
-        state[("bert." if layout.get("prefix") else "") + name] = tensor.to(dtype).contiguous()
-    if layout.get("binary"):
-        torch.save(state, folder / "pytorch_model.bin")
-    else:
-        safetensors.torch.save_file(state, folder / "model.safetensors")
-
-
-@torch.inference_mode()
-def main():
-    for seed, (name, (config, dtype, layout, tokens)) in enumerate(CASES.items()):
-        torch.manual_seed(seed)
-        model = transformers.BertModel(transformers.BertConfig(initializer_range=0.2, **config))
-        generator = torch.Generator().manual_seed(seed)
-        for weight in model.parameters():
-            if weight.dim() == 1:
-                weight.add_(0.1 * torch.randn(weight.shape, generator=generator))
-        model.to(dtype).float().eval()
-        folder = HERE / name
-        shutil.rmtree(folder, ignore_errors=True)
-        save(folder, model, dtype, layout)
-        ids = torch.randint(config["vocab_size"], (3, tokens), generator=generator)
-        hidden = model(ids).last_hidden_state
-        safetensors.torch.save_file(
-            dict(ids=ids, hidden=hidden.contiguous()), folder / "golden.safetensors"
-        )
-        print(name, tuple(hidden.shape), float(hidden.std()))
-    (HERE / "versions.json").write_text(
-        json.dumps(dict(transformers=transformers.__version__, torch=torch.__version__)) + "\n"
-    )
+        state[("bert." if layout.get("prefix") else "") + name] = weight
+    return state
 
 
 if __name__ == "__main__":
-    main()
+    record(HERE, CASES, make, spelled)

@@ -7,15 +7,16 @@ and `prediction`, all float32, computed in float32 from the stored weights. `ver
 the versions that made them.
 """
 
-import json
 import pathlib
-import shutil
+import sys
 
 import diffusers
 import safetensors.torch
 import torch
 
 HERE = pathlib.Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from diffusers_models import randomise, save, write_versions  # noqa: E402
 
 CROSS = ("CrossAttnDownBlock2D", "CrossAttnUpBlock2D")
 PLAIN = ("DownBlock2D", "UpBlock2D")
@@ -148,28 +149,6 @@ CASES = {
 }
 
 
-def randomise(model, generator):
-    """Weights of a size that keeps activations near one, norms that are not the identity."""
-    for name, weight in model.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
-        if weight.dim() > 1:
-            weight.copy_(noise / weight[0].numel() ** 0.5)
-        else:
-            weight.copy_(0.1 * noise + (1 if "norm" in name and "weight" in name else 0))
-
-
-def save(folder, model, dtype, as_bin):
-    folder.mkdir()
-    config = {"_class_name": type(model).__name__, "_diffusers_version": diffusers.__version__}
-    config.update({k: v for k, v in model.config.items() if not k.startswith("_")})
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    state = {k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}
-    if as_bin:
-        torch.save(state, folder / "diffusion_pytorch_model.bin")
-    else:
-        safetensors.torch.save_file(state, folder / "diffusion_pytorch_model.safetensors")
-
-
 @torch.inference_mode()
 def main():
     for seed, (name, case) in enumerate(CASES.items()):
@@ -179,8 +158,7 @@ def main():
         randomise(model, generator)
         model.to(dtype).float()
         folder = HERE / name
-        shutil.rmtree(folder, ignore_errors=True)
-        save(folder, model, dtype, as_bin)
+        save(folder, model, dtype, binary=as_bin)
         latents = torch.randn(3, model.config.in_channels, height, width, generator=generator)
         timesteps = torch.tensor([981.0, 0.0, 12.375])
         text = torch.randn(3, length, model.config.cross_attention_dim, generator=generator)
@@ -192,9 +170,7 @@ def main():
             folder / "golden.safetensors",
         )
         print(name, tuple(prediction.shape), float(prediction.std()))
-    (HERE / "versions.json").write_text(
-        json.dumps(dict(diffusers=diffusers.__version__, torch=torch.__version__)) + "\n"
-    )
+    write_versions(HERE)
 
 
 if __name__ == "__main__":

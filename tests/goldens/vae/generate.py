@@ -8,9 +8,9 @@ them, and `moments` (mean and log variance) encoded from `pictures` clamped to [
 float32 from the stored weights. `versions.json` names the versions that made them.
 """
 
-import json
+import functools
 import pathlib
-import shutil
+import sys
 
 import diffusers
 import numpy
@@ -18,22 +18,15 @@ import safetensors.torch
 import torch
 
 HERE = pathlib.Path(__file__).parent
-
-
-def config_of(channels, **others):
-    return dict(
-        block_out_channels=channels,
-        down_block_types=["DownEncoderBlock2D"] * len(channels),
-        up_block_types=["UpDecoderBlock2D"] * len(channels),
-        **others,
-    )
+sys.path.insert(0, str(HERE.parent))
+from diffusers_models import autoencoder_config, randomise, save, write_versions  # noqa: E402
 
 
 # name: (config, storage type, spelling of the attention, config keys left out, latent size)
 CASES = {
     # As Stable Diffusion 1.x: four levels.
     "sd1": (
-        config_of(
+        autoencoder_config(
             [4, 4, 8, 8],
             layers_per_block=2,
             norm_num_groups=4,
@@ -47,7 +40,7 @@ CASES = {
     ),
     # As folders from before diffusers 0.17: .bin, old names, no scaling_factor.
     "old": (
-        config_of([3, 6], layers_per_block=1, norm_num_groups=3, sample_size=16),
+        autoencoder_config([3, 6], layers_per_block=1, norm_num_groups=3, sample_size=16),
         torch.float32,
         "old",
         (
@@ -64,7 +57,7 @@ CASES = {
     ),
     # The names of the first release: old, and as 1x1 convolutions.
     "oldest": (
-        config_of([3, 6, 6], layers_per_block=1, norm_num_groups=3, sample_size=16),
+        autoencoder_config([3, 6, 6], layers_per_block=1, norm_num_groups=3, sample_size=16),
         torch.float16,
         "oldest",
         ("scaling_factor",),
@@ -73,7 +66,7 @@ CASES = {
     # As Stable Diffusion 3: sixteen latent channels, a shift, no quantisation convolutions; and
     # without attention, with three layers.
     "bare": (
-        config_of(
+        autoencoder_config(
             [4, 8],
             layers_per_block=3,
             norm_num_groups=4,
@@ -92,7 +85,9 @@ CASES = {
     ),
     # One level: pictures as large as their latents.
     "flat": (
-        config_of([6], layers_per_block=1, norm_num_groups=3, sample_size=8, latent_channels=3),
+        autoencoder_config(
+            [6], layers_per_block=1, norm_num_groups=3, sample_size=8, latent_channels=3
+        ),
         torch.float16,
         "new",
         (),
@@ -103,17 +98,7 @@ CASES = {
 OLD_NAMES = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
 
 
-def randomise(model, generator):
-    """Weights of a size that keeps activations near one, norms that are not the identity."""
-    for name, weight in model.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
-        if weight.dim() > 1:
-            weight.copy_(noise / weight[0].numel() ** 0.5)
-        else:
-            weight.copy_(0.1 * noise + (1 if "norm" in name and "weight" in name else 0))
-
-
-def spelled(state, spelling):
+def spelled(spelling, state):
     if spelling == "new":
         return state
     renamed = {}
@@ -127,20 +112,6 @@ def spelled(state, spelling):
     return renamed
 
 
-def save(folder, model, dtype, spelling, left_out):
-    folder.mkdir()
-    config = {"_class_name": type(model).__name__, "_diffusers_version": diffusers.__version__}
-    config.update(
-        {k: v for k, v in model.config.items() if not k.startswith("_") and k not in left_out}
-    )
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    state = spelled({k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}, spelling)
-    if spelling == "old":
-        torch.save(state, folder / "diffusion_pytorch_model.bin")
-    else:
-        safetensors.torch.save_file(state, folder / "diffusion_pytorch_model.safetensors")
-
-
 @torch.inference_mode()
 def main():
     for seed, (name, case) in enumerate(CASES.items()):
@@ -150,8 +121,8 @@ def main():
         randomise(model, generator)
         model.to(dtype).float()
         folder = HERE / name
-        shutil.rmtree(folder, ignore_errors=True)
-        save(folder, model, dtype, spelling, left_out)
+        names = functools.partial(spelled, spelling)
+        save(folder, model, dtype, left_out, binary=spelling == "old", spelled=names)
         latents = torch.randn(2, model.config.latent_channels, height, width, generator=generator)
         shift = model.config.shift_factor or 0
         pictures = model.decode(latents / model.config.scaling_factor + shift).sample
@@ -168,9 +139,7 @@ def main():
             folder / "golden.safetensors",
         )
         print(name, tuple(pictures.shape), float(pictures.std()))
-    (HERE / "versions.json").write_text(
-        json.dumps(dict(diffusers=diffusers.__version__, torch=torch.__version__)) + "\n"
-    )
+    write_versions(HERE)
 
 
 if __name__ == "__main__":

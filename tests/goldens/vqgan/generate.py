@@ -8,31 +8,23 @@ decoded from them as VQModel.decode(..., force_not_quantize=True) does from the 
 from the stored weights. `versions.json` names the versions that made them.
 """
 
-import json
 import pathlib
-import shutil
+import sys
 
 import diffusers
 import safetensors.torch
 import torch
 
 HERE = pathlib.Path(__file__).parent
-
-
-def config_of(channels, **others):
-    return dict(
-        block_out_channels=channels,
-        down_block_types=["DownEncoderBlock2D"] * len(channels),
-        up_block_types=["UpDecoderBlock2D"] * len(channels),
-        **others,
-    )
+sys.path.insert(0, str(HERE.parent))
+from diffusers_models import autoencoder_config, randomise, save, write_versions  # noqa: E402
 
 
 # name: (config, storage type, config keys left out, code grid)
 CASES = {
     # As ERNIE-ViLG's tokenizer: f = 8.
     "f8": (
-        config_of(
+        autoencoder_config(
             [4, 4, 8, 8],
             layers_per_block=2,
             norm_num_groups=4,
@@ -46,7 +38,7 @@ CASES = {
     ),
     # Codes narrower than the latents, no attention, a grid that is no square.
     "narrow": (
-        config_of(
+        autoencoder_config(
             [6, 6],
             layers_per_block=1,
             norm_num_groups=3,
@@ -61,29 +53,6 @@ CASES = {
         (3, 5),
     ),
 }
-
-
-def randomise(model, generator):
-    """Weights of a size that keeps activations near one, norms that are not the identity."""
-    for name, weight in model.named_parameters():
-        noise = torch.randn(weight.shape, generator=generator)
-        if name == "quantize.embedding.weight":
-            weight.copy_(noise)
-        elif weight.dim() > 1:
-            weight.copy_(noise / weight[0].numel() ** 0.5)
-        else:
-            weight.copy_(0.1 * noise + (1 if "norm" in name and "weight" in name else 0))
-
-
-def save(folder, model, dtype, left_out):
-    folder.mkdir()
-    config = {"_class_name": type(model).__name__, "_diffusers_version": diffusers.__version__}
-    config.update(
-        {k: v for k, v in model.config.items() if not k.startswith("_") and k not in left_out}
-    )
-    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
-    state = {k: v.to(dtype).contiguous() for k, v in model.state_dict().items()}
-    safetensors.torch.save_file(state, folder / "diffusion_pytorch_model.safetensors")
 
 
 def decode(model, codes):
@@ -108,7 +77,6 @@ def main():
         randomise(model, generator)
         model.to(dtype).float()
         folder = HERE / name
-        shutil.rmtree(folder, ignore_errors=True)
         save(folder, model, dtype, left_out)
         codes = torch.randint(model.config.num_vq_embeddings, (3, *grid), generator=generator)
         pictures = decode(model, codes)
@@ -119,9 +87,7 @@ def main():
             folder / "golden.safetensors",
         )
         print(name, tuple(pictures.shape), float(pictures.std()), encoded.unique().numel())
-    (HERE / "versions.json").write_text(
-        json.dumps(dict(diffusers=diffusers.__version__, torch=torch.__version__)) + "\n"
-    )
+    write_versions(HERE)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 #define HANMO_WORKERS_MODELS_TESTING_GOLDEN_H_
 
 #include <ATen/ATen.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <memory>
 #include <string>
 #include <utility>
 
@@ -37,6 +39,16 @@ inline Checkpoint OpenFolder(const std::string& folder, at::ScalarType dtype = a
   absl::StatusOr<Checkpoint> checkpoint = Checkpoint::Open(folder, {.dtype = dtype});
   EXPECT_TRUE(checkpoint.ok()) << checkpoint.status();
   return *std::move(checkpoint);
+}
+
+// A model that takes every tensor of its folder.
+template <typename Model>
+std::unique_ptr<Model> LoadWhole(const std::string& folder, at::ScalarType dtype) {
+  Checkpoint checkpoint = OpenFolder(folder, dtype);
+  absl::StatusOr<std::unique_ptr<Model>> model = Model::Load(checkpoint, {});
+  EXPECT_TRUE(model.ok()) << model.status();
+  EXPECT_THAT(checkpoint.Unused(), ::testing::IsEmpty());
+  return *std::move(model);
 }
 
 }  // namespace hanmo::testing
