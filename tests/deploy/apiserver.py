@@ -131,7 +131,7 @@ class ApiServer:
 
         def established():
             path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
-            found = self.call("GET", path).get("status", {}).get("conditions", ())
+            found = self.call("GET", path).get("status", {}).get("conditions") or ()
             return any(c["type"] == "Established" and c["status"] == "True" for c in found)
 
         def served():
