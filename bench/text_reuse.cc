@@ -1,6 +1,7 @@
 // Writes texts with one text model's folder on the worker's text pipeline, on command, and prints
 // what each run took: for bench/prefix.py, bench/speculation.py and bench/guides.py, which
-// alternate the sides.
+// alternate the sides. "seconds" are those of decoding, from the first token of all texts on;
+// "first_seconds" come before.
 //
 //   bench_text_reuse FOLDER DTYPE THREADS
 //
@@ -34,11 +35,14 @@ constexpr uint32_t kChunk = 512;
 
 class Clock {
  public:
+  // Seconds since it was made.
+  double Wall() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
   // Wall and processor time since it was made, as two JSON fields.
   std::string Read() const {
-    const std::chrono::duration<double> wall = std::chrono::steady_clock::now() - start_;
     std::ostringstream out;
-    out << R"("seconds": )" << wall.count() << R"(, "cpu_seconds": )"
+    out << R"("seconds": )" << Wall() << R"(, "cpu_seconds": )"
         << static_cast<double>(std::clock() - cpu_start_) / CLOCKS_PER_SEC;
     return out.str();
   }
@@ -134,6 +138,7 @@ class Writer {
   }
 
   bool Write(uint32_t batch, uint32_t drafts, TextJob job) {
+    const Clock begin;
     std::vector<Stream> streams;
     const uint32_t pages =
         (static_cast<uint32_t>(job.prompt.size()) + job.max_tokens) / kPageTokens + 1;
@@ -145,14 +150,15 @@ class Writer {
     while (streams.back().tokens.empty()) {
       if (!Step(streams, 0)) return false;
     }
+    const double first = begin.Wall();
     const Clock clock;
     uint32_t steps = 0;
     const auto ended = [](const Stream& stream) { return stream.ended(); };
     for (; !std::all_of(streams.begin(), streams.end(), ended); ++steps) {
       if (!Step(streams, drafts)) return false;
     }
-    std::cout << "{" << clock.Read() << R"(, "steps": )" << steps << R"(, "drafted": )"
-              << streams[0].drafted << R"(, "tokens": [)";
+    std::cout << "{" << clock.Read() << R"(, "first_seconds": )" << first << R"(, "steps": )"
+              << steps << R"(, "drafted": )" << streams[0].drafted << R"(, "tokens": [)";
     for (size_t i = 0; i < streams[0].tokens.size(); ++i) {
       std::cout << (i > 0 ? ", " : "") << streams[0].tokens[i];
     }

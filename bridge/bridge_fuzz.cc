@@ -201,7 +201,7 @@ const hanmo_vocabulary* Vocabulary() {
     hanmo_vocabulary* made = nullptr;
     char* error = nullptr;
     if (hanmo_tokenizer_create(&files, &tokenizer, &error) != 0 ||
-        hanmo_vocabulary_create(tokenizer, &made, &error) != 0) {
+        hanmo_vocabulary_create(tokenizer, true, &made, &error) != 0) {
       std::fprintf(stderr, "no vocabulary: %s\n", error);
       __builtin_trap();
     }

@@ -130,13 +130,15 @@ int hanmo_chat_template_render(const hanmo_chat_template* chat_template, const c
 
 // ---- Guides: texts that must match a grammar ---------------------------------------------------
 
-// The tokens of a tokenizer as matchers need them. Takes some hundred milliseconds and some tens of
-// MiB for 150,000 tokens. An error for a tokenizer that is neither
-// is_byte_level nor SentencePiece's. Immutable as a
-// tokenizer is, which it does not need any more; it outlives its matchers.
+// The tokens of a tokenizer as matchers need them. With `fast_masks`, for texts that are written,
+// it takes some hundred milliseconds and some tens of MiB for 150,000 tokens; without, to check
+// guides, half of both. An error for a tokenizer that is neither is_byte_level nor
+// SentencePiece's, or has ids of 2^22 or more. Immutable as a tokenizer is, which it does not need
+// any more; it outlives its matchers.
 typedef struct hanmo_vocabulary hanmo_vocabulary;
 
-int hanmo_vocabulary_create(const hanmo_tokenizer* tokenizer, hanmo_vocabulary** out, char** error);
+int hanmo_vocabulary_create(const hanmo_tokenizer* tokenizer, bool fast_masks,
+                            hanmo_vocabulary** out, char** error);
 void hanmo_vocabulary_free(hanmo_vocabulary* vocabulary);
 // Ids are below this.
 uint32_t hanmo_vocabulary_size(const hanmo_vocabulary* vocabulary);

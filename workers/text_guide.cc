@@ -15,21 +15,21 @@
 
 namespace hanmo {
 
-std::shared_ptr<const LazyGuideVocabulary> GuidesOf(const std::string& folder,
-                                                    const std::string& architecture) {
+std::shared_ptr<const BackgroundGuideVocabulary> GuidesOf(const std::string& folder,
+                                                          const std::string& architecture) {
   // As the server reads it.
   const char* const hint = absl::StartsWith(architecture, "GPT2") ? "GPT2Tokenizer" : "";
-  return std::make_shared<const LazyGuideVocabulary>(
-      [folder, hint]() -> LazyGuideVocabulary::Vocabulary {
+  return std::make_shared<const BackgroundGuideVocabulary>(
+      [folder, hint]() -> BackgroundGuideVocabulary::Vocabulary {
         auto tokenizer = Tokenizer::Load(folder, hint);
         if (!tokenizer.ok()) return tokenizer.status();
-        return GuideVocabulary::Create(**tokenizer);
+        return GuideVocabulary::Create(**tokenizer, GuideUse::kWrite);
       });
 }
 
 // Belongs to the task under way, or to the compute thread while there is none.
 struct TextGuide::State {
-  std::shared_ptr<const LazyGuideVocabulary> vocabulary;  // outlives the matcher
+  std::shared_ptr<const BackgroundGuideVocabulary> vocabulary;  // outlives the matcher
   std::optional<GuideMatcher> matcher;
   absl::StatusOr<GuideStep> step;  // what may come next
 
@@ -77,7 +77,7 @@ void Allow(absl::Span<const uint32_t> ids, std::vector<uint32_t>& mask) {
 
 }  // namespace
 
-TextGuide::TextGuide(std::shared_ptr<const LazyGuideVocabulary> vocabulary,
+TextGuide::TextGuide(std::shared_ptr<const BackgroundGuideVocabulary> vocabulary,
                      std::shared_ptr<const std::string> guide, std::vector<uint32_t> emitted)
     : state_(std::make_shared<State>()) {
   state_->vocabulary = std::move(vocabulary);

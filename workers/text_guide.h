@@ -15,15 +15,15 @@
 
 namespace hanmo {
 
-// The vocabulary of a text checkpoint's tokenizer, read when the first guide needs it.
-std::shared_ptr<const LazyGuideVocabulary> GuidesOf(const std::string& folder,
-                                                    const std::string& architecture);
+// The vocabulary of a text checkpoint's tokenizer.
+std::shared_ptr<const BackgroundGuideVocabulary> GuidesOf(const std::string& folder,
+                                                          const std::string& architecture);
 
 // Used by the compute thread. Dropping one waits for nothing: what runs is forgotten when it ends.
 class TextGuide {
  public:
   // Begins to compile `guide` and to go on by `emitted`, tokens that it allowed elsewhere.
-  TextGuide(std::shared_ptr<const LazyGuideVocabulary> vocabulary,
+  TextGuide(std::shared_ptr<const BackgroundGuideVocabulary> vocabulary,
             std::shared_ptr<const std::string> guide, std::vector<uint32_t> emitted);
 
   // What may come next, valid until Consume. Ending ids are possible exactly where the text may end

@@ -75,7 +75,7 @@ class TextPipeline final : public Pipeline {
   absl::Status SampleOne(Text& text, const at::Tensor& logits, RowResult* result);
 
   const PipelineOptions options_;
-  std::shared_ptr<const LazyGuideVocabulary> guides_;  // set when it is loaded
+  std::shared_ptr<const BackgroundGuideVocabulary> guides_;  // set when it is loaded
   LoadedModel loaded_;
   std::unique_ptr<TextModel> model_;
   KvCache cache_;

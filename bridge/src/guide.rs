@@ -47,11 +47,12 @@ pub struct Next {
 #[no_mangle]
 pub unsafe extern "C" fn hanmo_vocabulary_create(
     tokenizer: *const BridgeTokenizer,
+    fast_masks: bool,
     out: *mut *mut Vocabulary,
     error: *mut *mut c_char,
 ) -> c_int {
     guard(error, || {
-        *out = Box::into_raw(Box::new(Vocabulary::new(&*tokenizer)?));
+        *out = Box::into_raw(Box::new(Vocabulary::new(&*tokenizer, fast_masks)?));
         Ok(())
     })
 }
@@ -205,12 +206,13 @@ fn grammar(guide: &str) -> Outcome<TopLevelGrammar> {
 }
 
 impl Vocabulary {
-    fn new(tokenizer: &BridgeTokenizer) -> Outcome<Self> {
+    fn new(tokenizer: &BridgeTokenizer, fast_masks: bool) -> Outcome<Self> {
         let words = tokenizer.words()?;
         let info = TokRxInfo::new(words.len() as u32, INVALID_TOKEN);
         // Not canonical: a text may be cut into tokens in any way, as the model likes.
         let env: TokEnv = Arc::new(ApproximateTokEnv::new(TokTrie::from(&info, &words)));
-        let slices = SlicedBiasComputer::general_slices();
+        // Each is a trie or two more of much of the vocabulary: most of the time that this takes.
+        let slices = if fast_masks { SlicedBiasComputer::general_slices() } else { Vec::new() };
         let mut factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices)
             .map_err(|error| shortened(&error.to_string()))?;
         *factory.quiet().limits_mut() = limits();

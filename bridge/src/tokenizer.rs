@@ -51,6 +51,9 @@ pub struct BridgeTokenizer {
     cleans_up: bool,
 }
 
+/// Ids of tokens that a grammar can draw: `toktrie` has 24 bits for them.
+const MAX_WORDS: u32 = 1 << 22;
+
 unsafe fn view<'a>(text: &TextView, name: &str) -> Outcome<Option<&'a str>> {
     if text.data.is_null() {
         return Ok(None);
@@ -247,7 +250,11 @@ impl BridgeTokenizer {
         let Some(token) = token else {
             return (Vec::new(), false);
         };
-        let special = added.is_special_token(&token);
+        self.bytes_of(token)
+    }
+
+    fn bytes_of(&self, token: String) -> (Vec<u8>, bool) {
+        let special = self.built.tokenizer.get_added_vocabulary().is_special_token(&token);
         if !self.facts.is_byte_level {
             return (token.into_bytes(), special);
         }
@@ -272,14 +279,25 @@ impl BridgeTokenizer {
         } else {
             return Err("the tokenizer is neither byte-level nor SentencePiece's".into());
         };
-        let ids = self.built.tokenizer.get_vocab(true).into_values();
-        let size = ids.max().map_or(0, |id| id + 1);
-        Ok((0..size)
-            .map(|id| match self.token_bytes(id) {
+        let backend = &self.built.tokenizer;
+        let added = backend.get_added_vocabulary().get_added_tokens_decoder();
+        let added = added.iter().map(|(id, token)| (token.content.clone(), *id));
+        let mut words = Vec::new();
+        // Where an id has two tokens, it stands for the added one.
+        for (token, id) in backend.get_vocab(false).into_iter().chain(added) {
+            if id >= MAX_WORDS {
+                return Err(format!("token id {id} must be below {MAX_WORDS}"));
+            }
+            let place = id as usize;
+            if place >= words.len() {
+                words.resize(place + 1, Vec::new());
+            }
+            words[place] = match self.bytes_of(token) {
                 (bytes, true) => [vec![TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat(),
                 (token, false) => spelled(token),
-            })
-            .collect())
+            };
+        }
+        Ok(words)
     }
 }
 

@@ -52,8 +52,8 @@ void SetTokenizer(std::unique_ptr<const Tokenizer> tokenizer, Model* model) {
   model->tokenizer = std::move(tokenizer);
   if (model->spec.kind != ModelKind::kText) return;
   const Tokenizer& words = *model->tokenizer;
-  model->guides =
-      std::make_unique<LazyGuideVocabulary>([&words] { return GuideVocabulary::Create(words); });
+  model->guides = std::make_unique<BackgroundGuideVocabulary>(
+      [&words] { return GuideVocabulary::Create(words, GuideUse::kCheck); });
 }
 
 Model OpenModel(ModelSpec spec) {

@@ -20,7 +20,7 @@ struct Model {
   std::unique_ptr<const Tokenizer> tokenizer;
   std::unique_ptr<const ChatTemplate> chat_template;
   // Where texts can be guided: there is a tokenizer, and it writes.
-  std::unique_ptr<const LazyGuideVocabulary> guides;
+  std::unique_ptr<const BackgroundGuideVocabulary> guides;
   // Of a reranker with a vocabulary of its own; null: it reads what `tokenizer` writes.
   std::unique_ptr<const Tokenizer> reranker_tokenizer;
   // When a request found it last: absl::ToUnixNanos of the steady clock.

@@ -42,10 +42,11 @@ absl::Status GuideMatcher::Consume(absl::Span<const uint32_t> ids) {
 }
 
 absl::StatusOr<std::unique_ptr<const GuideVocabulary>> GuideVocabulary::Create(
-    const Tokenizer& tokenizer) {
+    const Tokenizer& tokenizer, GuideUse use) {
   hanmo_vocabulary* vocabulary = nullptr;
   char* error = nullptr;
-  if (hanmo_vocabulary_create(tokenizer.tokenizer_, &vocabulary, &error) != 0) {
+  if (hanmo_vocabulary_create(tokenizer.tokenizer_, use == GuideUse::kWrite, &vocabulary, &error) !=
+      0) {
     return absl::FailedPreconditionError(TakeMessage(error));
   }
   return std::unique_ptr<const GuideVocabulary>(new GuideVocabulary(vocabulary));
@@ -60,10 +61,15 @@ absl::StatusOr<GuideMatcher> GuideVocabulary::Match(absl::string_view guide) con
   return GuideMatcher(matcher, hanmo_vocabulary_size(vocabulary_.get()));
 }
 
-absl::StatusOr<GuideMatcher> LazyGuideVocabulary::Match(absl::string_view guide) const {
-  absl::call_once(once_, [this] { vocabulary_ = make_(); });
-  if (!vocabulary_.ok()) return vocabulary_.status();
-  return (*vocabulary_)->Match(guide);
+// Where there is no thread to be had, the first guide makes it.
+BackgroundGuideVocabulary::BackgroundGuideVocabulary(std::function<Vocabulary()> make)
+    : vocabulary_(std::async(std::launch::async | std::launch::deferred, std::move(make)).share()) {
+}
+
+absl::StatusOr<GuideMatcher> BackgroundGuideVocabulary::Match(absl::string_view guide) const {
+  const Vocabulary& vocabulary = vocabulary_.get();
+  if (!vocabulary.ok()) return vocabulary.status();
+  return (*vocabulary)->Match(guide);
 }
 
 }  // namespace hanmo

@@ -7,11 +7,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <future>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "absl/base/call_once.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/string_view.h"
@@ -59,6 +59,10 @@ class GuideMatcher {
   uint32_t vocabulary_size_;
 };
 
+// What a vocabulary is for: texts to be written need masks at once, for which there are tables; to
+// check guides takes half of the time and of the memory to prepare.
+enum class GuideUse { kCheck, kWrite };
+
 // A tokenizer's tokens as guides need them: tens of MiB for a large vocabulary. Never changes; any
 // number of threads may use it at the same time.
 class GuideVocabulary {
@@ -67,7 +71,8 @@ class GuideVocabulary {
 
   // FAILED_PRECONDITION for a tokenizer that is neither byte-level nor SentencePiece's. The
   // tokenizer is not needed later.
-  static absl::StatusOr<std::unique_ptr<const GuideVocabulary>> Create(const Tokenizer& tokenizer);
+  static absl::StatusOr<std::unique_ptr<const GuideVocabulary>> Create(const Tokenizer& tokenizer,
+                                                                       GuideUse use);
 
   // INVALID_ARGUMENT says what is wrong with the guide, without a field's name. Takes milliseconds;
   // tens of them for a large or a hostile guide.
@@ -82,19 +87,19 @@ class GuideVocabulary {
   std::unique_ptr<hanmo_vocabulary, Free> vocabulary_;
 };
 
-// Made when the first guide asks for it. Thread-safe.
-class LazyGuideVocabulary {
+// One that is made on a thread of its own, with the priority of the one that asks for it, so that
+// no guide has to wait for it but those that come at once. Thread-safe.
+class BackgroundGuideVocabulary {
  public:
   using Vocabulary = absl::StatusOr<std::unique_ptr<const GuideVocabulary>>;
-  explicit LazyGuideVocabulary(std::function<Vocabulary()> make) : make_(std::move(make)) {}
+  // The end of this waits for the end of `make`.
+  explicit BackgroundGuideVocabulary(std::function<Vocabulary()> make);
 
   // As GuideVocabulary::Match, or why there is no vocabulary.
   absl::StatusOr<GuideMatcher> Match(absl::string_view guide) const;
 
  private:
-  const std::function<Vocabulary()> make_;
-  mutable absl::once_flag once_;
-  mutable Vocabulary vocabulary_;  // written once, under once_
+  const std::shared_future<Vocabulary> vocabulary_;
 };
 
 }  // namespace hanmo

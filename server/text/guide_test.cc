@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "absl/synchronization/notification.h"
 #include "absl/time/clock.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -26,7 +27,7 @@ class GuideTest : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
     tokenizer_ = Tokenizer::Load(kModel, "GPT2Tokenizer").value();
-    vocabulary_ = GuideVocabulary::Create(*tokenizer_).value();
+    vocabulary_ = GuideVocabulary::Create(*tokenizer_, GuideUse::kWrite).value();
   }
 
   static bool Allows(const GuideStep& step, uint32_t id) {
@@ -276,7 +277,7 @@ TEST(GuideVocabularyTest, KnowsSentencePieceTokens) {
           "BPE","vocab":{"</s>":0,"a":1,"\u2581a":2,"<0xE5>":3,"<0xB1>":4,"<0xB1":5},"merges":[],
           "byte_fallback":true}})";
   const auto tokenizer = Tokenizer::FromFiles(files).value();
-  const auto vocabulary = GuideVocabulary::Create(*tokenizer).value();
+  const auto vocabulary = GuideVocabulary::Create(*tokenizer, GuideUse::kWrite).value();
   GuideMatcher matcher = vocabulary->Match(RegexGuide("a a山")).value();
   for (const uint32_t id : {1, 2, 3, 4, 4}) {
     EXPECT_EQ(matcher.Next()->mask, std::vector<uint32_t>{1u << id});
@@ -286,11 +287,57 @@ TEST(GuideVocabularyTest, KnowsSentencePieceTokens) {
   EXPECT_EQ(tokenizer->Decode(std::vector<uint32_t>{1, 2, 3, 4, 4}, true).value(), "a a山");
 }
 
+TEST_F(GuideTest, WhatChecksGuidesSeesWhatWritesByThem) {
+  const auto checks = GuideVocabulary::Create(*tokenizer_, GuideUse::kCheck).value();
+  for (const std::string& guide :
+       {JsonSchemaGuide(R"({"type": "object", "properties": {"名": {"type": "string"},
+                            "n": {"type": "string", "maxLength": 20}}, "required": ["名", "n"]})"),
+        RegexGuide("(?s:.*)山"), LarkGuide("start: \"a\"+ \"b\"*"),
+        ChoiceGuide({"五言绝句", "七言"})}) {
+    std::mt19937 draw(1);
+    GuideMatcher one = vocabulary_->Match(guide).value(), other = checks->Match(guide).value();
+    for (int i = 0; i < 40; ++i) {
+      const GuideStep step = one.Next().value();
+      const GuideStep same = other.Next().value();
+      ASSERT_EQ(step.mask, same.mask) << guide;
+      ASSERT_EQ(step.may_end, same.may_end) << guide;
+      if (!step.goes_on) break;
+      const std::vector<uint32_t> allowed = Allowed(step);
+      const uint32_t id = allowed[draw() % allowed.size()];
+      ASSERT_TRUE(one.Consume({&id, 1}).ok() && other.Consume({&id, 1}).ok());
+    }
+  }
+  EXPECT_EQ(checks->Match(RegexGuide("(")).status(), vocabulary_->Match(RegexGuide("(")).status());
+}
+
+TEST(GuideVocabularyTest, RefusesIdsThatNoTableHolds) {
+  TokenizerFiles files;
+  files.vocab_json = R"({"a": 0, "b": 4194304})";
+  files.merges_txt = "";
+  files.class_hint = "GPT2Tokenizer";
+  const auto tokenizer = Tokenizer::FromFiles(files).value();
+  const absl::Status status = GuideVocabulary::Create(*tokenizer, GuideUse::kCheck).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("must be below 4194304"));
+}
+
+TEST(GuideVocabularyTest, IsMadeBeforeAGuideAsks) {
+  absl::Notification begun;
+  const BackgroundGuideVocabulary vocabulary([&] {
+    begun.Notify();
+    return absl::StatusOr<std::unique_ptr<const GuideVocabulary>>(absl::UnavailableError("none"));
+  });
+  begun.WaitForNotification();
+  EXPECT_EQ(vocabulary.Match(RegexGuide("a")).status().code(), absl::StatusCode::kUnavailable);
+}
+
 TEST(GuideVocabularyTest, NeedsTokensThatAreBytes) {
   const auto words = Tokenizer::Load("models/taiyi-sd-tiny/tokenizer").value();
-  EXPECT_EQ(GuideVocabulary::Create(*words).status().code(), absl::StatusCode::kFailedPrecondition);
-  const LazyGuideVocabulary lazy([&] { return GuideVocabulary::Create(*words); });
-  EXPECT_EQ(lazy.Match(RegexGuide("a")).status().code(), absl::StatusCode::kFailedPrecondition);
+  const auto make = [&] { return GuideVocabulary::Create(*words, GuideUse::kCheck); };
+  EXPECT_EQ(make().status().code(), absl::StatusCode::kFailedPrecondition);
+  const BackgroundGuideVocabulary vocabulary(make);
+  EXPECT_EQ(vocabulary.Match(RegexGuide("a")).status().code(),
+            absl::StatusCode::kFailedPrecondition);
 }
 
 }  // namespace

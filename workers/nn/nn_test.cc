@@ -12,37 +12,18 @@
 #include "workers/nn/norm.h"
 #include "workers/nn/onednn.h"
 #include "workers/nn/picture_blocks.h"
-#include "workers/nn/testing/random_weight.h"
+#include "workers/nn/testing/blocks.h"
 #include "workers/nn/timestep_embedding.h"
 
 namespace hanmo {
 namespace {
 
+using ::hanmo::testing::ExpectRowsIndependent;
+using ::hanmo::testing::kTypes;
 using ::hanmo::testing::OpenFolder;
 using ::hanmo::testing::RandomWeight;
 using ::hanmo::testing::RelativeError;
-
-// What weights are stored in and computed with.
-struct Types {
-  at::ScalarType storage;
-  at::ScalarType compute;
-  double tolerance;
-};
-const Types kTypes[] = {{at::kFloat, at::kFloat, 1e-5},
-                        {at::kBFloat16, at::kFloat, 1e-5},
-                        {at::kBFloat16, at::kBFloat16, 0.02}};
-
-// f(first n rows) must be the first n rows of f(x).
-template <typename F>
-void ExpectRowsIndependent(const at::Tensor& x, const F& f, const std::string& what) {
-  const at::Tensor all = f(x);
-  for (const int64_t n : {1, 2, 3, 4}) {
-    for (const int64_t first : {int64_t{0}, x.size(0) - n}) {
-      const at::Tensor some = f(x.narrow(0, first, n).clone());
-      EXPECT_TRUE(some.equal(all.narrow(0, first, n))) << what << ", " << n << " rows";
-    }
-  }
-}
+using ::hanmo::testing::Types;
 
 TEST(OnednnTest, LinearFollowsLibtorchAndRowsAreIndependent) {
   at::manual_seed(1);

@@ -12,17 +12,23 @@
 
 #include "workers/checkpoint/checkpoint.h"
 #include "workers/kernels/yield.h"
+#include "workers/models/testing/golden.h"
 #include "workers/nn/attention.h"
 #include "workers/nn/conv2d.h"
 #include "workers/nn/linear.h"
 #include "workers/nn/norm.h"
 #include "workers/nn/picture_blocks.h"
-#include "workers/nn/testing/random_weight.h"
+#include "workers/nn/testing/blocks.h"
 
 namespace hanmo {
 namespace {
 
+using testing::ExpectRowsIndependent;
+using testing::kTypes;
+using testing::OpenFolder;
 using testing::RandomWeight;
+using testing::RelativeError;
+using testing::Types;
 
 // f() with parts that are `divisor` times smaller than usual.
 template <typename F>
