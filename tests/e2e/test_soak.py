@@ -23,7 +23,8 @@ REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED
 TRUE_ENDS = {
     OK: {"OK"},
     CANCELLED: {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED"},
-    LATE: {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED"},
+    # A deadline that passes while the refusal of it is on its way.
+    LATE: {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"},
     CUT: {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED"},
     REFUSED: {"RESOURCE_EXHAUSTED"},
 }
