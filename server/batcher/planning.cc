@@ -190,7 +190,7 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   sent.step.model = key.model;
   sent.step.kind = key.kind;
   sent.alone = key.alone != 0;
-  sent.texts = lane.texts > 0;
+  sent.texts = lane.texts;
   sent.sent_after = deaths_;
   sent.cost = {key.model, key.kind, key.width, key.height};
   const size_t most = std::min({max_batch, lane.ready.size(), MostSamples(worker, sent.cost)});
@@ -210,11 +210,11 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   if (key.kind == StepKind::kDenoise) worker.models.at(key.model).variant = key.variant;
   sent.predicted = worker.costs->Predict(sent.cost, sent.load);
   if (key.kind != StepKind::kText && !sent.alone) CutIntoSlices(worker, lane_rank, &sent);
-  (sent.texts ? worker.shares.text : worker.shares.pictures) += sent.predicted;
-  if (sent.texts) {
+  (sent.texts > 0 ? worker.shares.text : worker.shares.pictures) += sent.predicted;
+  if (sent.texts > 0) {
     absl::Duration& spent = worker.models.at(key.model).texts_spent;
     worker.texts_clock = spent = std::max(spent, worker.texts_clock);
-    spent += sent.predicted;
+    spent += sent.predicted / sent.texts;
   }
   if (sent.step.budget > absl::ZeroDuration()) sent.saves = std::exchange(saves_, {});
   worker.in_flight.push_back(std::move(sent));

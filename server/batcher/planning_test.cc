@@ -135,6 +135,20 @@ TEST_F(PlanningTest, TextsOfTwoModelsAreWrittenInTurns) {
   EXPECT_EQ(std::adjacent_find(models.begin(), models.end()), models.end());
 }
 
+TEST_F(PlanningTest, AModelWithMoreTextsHasMoreTime) {
+  options_.steps_in_flight = 1;
+  Start();
+  for (int i = 0; i < 3; ++i) Submit(Text(2, 60));
+  text_model_ = kOtherText;
+  Submit(Text(2, 60));
+  Steps(8);
+  NewSteps(*workers_[0]);
+  Steps(20);
+  size_t others = 0;
+  for (const Step& step : NewSteps(*workers_[0])) others += step.model == kOtherText;
+  EXPECT_EQ(others, 5u);
+}
+
 // It has no claim to what it missed.
 TEST_F(PlanningTest, TextsOfAModelThatHadNoneTakeTurnsFromThenOn) {
   options_.steps_in_flight = 1;

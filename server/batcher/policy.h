@@ -94,8 +94,9 @@ struct BatchKey {
 struct Candidates {
   bool texts = false;  // some of them are texts that are read while they are written
   Rank first = kLost;  // of those samples
-  // What the worker spent on texts of this model. Texts of several models take turns, with equal
-  // shares of its time: one that waited for another to end would stand still before its reader.
+  // What the worker spent on each text of this model. Texts of several models take turns, with
+  // equal shares of its time: one that waited for another to end would stand still before its
+  // reader.
   absl::Duration spent;
 };
 

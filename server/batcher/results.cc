@@ -125,9 +125,9 @@ void Batcher::Core::Learn(ActiveWorker& worker, const InFlight& sent, StepLoad l
   worker.costs->LearnBytes(sent.cost, load, result.peak_bytes);
   models_[sent.step.model].learned = true;
   const absl::Duration more = result.device_time - sent.predicted;
-  (sent.texts ? worker.shares.text : worker.shares.pictures) += more;
+  (sent.texts > 0 ? worker.shares.text : worker.shares.pictures) += more;
   const auto home = worker.models.find(sent.step.model);
-  if (sent.texts && home != worker.models.end()) home->second.texts_spent += more;
+  if (sent.texts > 0 && home != worker.models.end()) home->second.texts_spent += more / sent.texts;
   // The knee may have moved: more samples may run together.
   if (sent.step.kind == StepKind::kDenoise) models_[sent.step.model].stirred = true;
 }

@@ -149,7 +149,7 @@ struct InFlight {
   Step step;  // of a slice more only the id
   bool resumes = false;
   bool alone = false;
-  bool texts = false;       // in its rows, so that it counts for the share of texts
+  uint32_t texts = 0;       // ready for it; with any it counts for the share of texts
   uint64_t sent_after = 0;  // deaths of workers
   // It was sent while another ran, or as soon as that one's result was there.
   bool follows = false;
