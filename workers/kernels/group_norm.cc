@@ -26,6 +26,7 @@ inline void Store(float value, uint16_t* to) {
 }
 
 // e^x for x ≤ 88, relative error below 2e-7: 2^n times a polynomial on [-ln 2 / 2, ln 2 / 2].
+// Any bits for NaN, hence the unsigned sums: a caller's own NaN goes through the product.
 inline float Exp(float x) {
   x = x < -87.0f ? -87.0f : x;
   x = x > 88.0f ? 88.0f : x;
@@ -40,8 +41,8 @@ inline float Exp(float x) {
   p = p * r + 0.5f;
   p = p * r + 1.0f;
   p = p * r + 1.0f;
-  const int32_t exponent = std::bit_cast<int32_t>(shifted) - std::bit_cast<int32_t>(kRounder);
-  return std::bit_cast<float>(std::bit_cast<int32_t>(p) + exponent * (1 << 23));
+  const uint32_t exponent = std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(kRounder);
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(p) + (exponent << 23));
 }
 
 template <typename T>

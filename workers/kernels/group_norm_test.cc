@@ -57,6 +57,16 @@ TEST(GroupNormTest, ScalesAndAppliesSilu) {
   }
 }
 
+TEST(GroupNormTest, NanStaysNan) {
+  const float one = 1.0f, zero = 0.0f;
+  for (const uint32_t bits : {0x7fc00000u, 0x7fffffffu, 0xffffffffu, 0x7f800001u}) {
+    const float x = std::bit_cast<float>(bits);
+    float y = 0.0f;
+    ScaleChannels(&x, 1, 1, {&one, &zero, true}, &y);
+    EXPECT_TRUE(std::isnan(y)) << bits;
+  }
+}
+
 TEST(GroupNormTest, RoundsBfloat16HalfToEven) {
   const float zero = 0.0f;
   // 1 + 2^-8 lies between 1 and 1 + 2^-7: to the even one. 1 + 3 * 2^-8 goes up.
