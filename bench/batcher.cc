@@ -14,23 +14,13 @@
 #include <memory>
 #include <vector>
 
+#include "server/batcher/testing/ignoring_sink.h"
+
 namespace hanmo {
 namespace {
 
 constexpr int kTicks = 20000;
 constexpr ModelId kModel = 0;
-
-class NullSink final : public Sink {
- public:
-  void OnQueued(uint32_t, absl::Duration) override {}
-  void OnStep(uint32_t, uint32_t, uint32_t) override {}
-  bool OnTokens(uint32_t, absl::Span<const Token>) override { return true; }
-  void OnPreview(uint32_t, uint32_t, Pixels) override {}
-  void OnPicture(uint32_t, Pixels, std::optional<float>) override {}
-  void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
-  void OnDone(const absl::Status&, const Usage&) override {}
-  bool full() const override { return false; }
-};
 
 // Keeps what the loop below needs to answer the steps.
 class NullLink final : public WorkerLink {
@@ -106,7 +96,7 @@ void Measure(bool text, uint32_t running, uint32_t queued) {
   capacity.max_batch = running;
   batcher.ModelReady(0, kModel, capacity);
   for (uint32_t i = 0; i < running + queued; ++i) {
-    batcher.Submit(MakeRequest(text), std::make_shared<NullSink>());
+    batcher.Submit(MakeRequest(text), std::make_shared<testing::IgnoringSink>());
   }
   absl::Time now = absl::UnixEpoch();
   batcher.Tick(now);

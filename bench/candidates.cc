@@ -23,6 +23,7 @@
 
 #include "bench/zero_ernie_vilg.h"
 #include "server/batcher/batcher.h"
+#include "server/batcher/testing/ignoring_sink.h"
 
 namespace hanmo {
 namespace {
@@ -122,16 +123,9 @@ class Worker final : public WorkerLink {
   std::deque<Step> steps_;
 };
 
-struct FirstTokens final : Sink {
+struct FirstTokens final : testing::IgnoringSink {
   explicit FirstTokens(uint32_t candidates) : seen(candidates) {}
-  void OnQueued(uint32_t, absl::Duration) override {}
   void OnStep(uint32_t index, uint32_t, uint32_t) override { seen[index] = true; }
-  bool OnTokens(uint32_t, absl::Span<const Token>) override { return true; }
-  void OnPreview(uint32_t, uint32_t, Pixels) override {}
-  void OnPicture(uint32_t, Pixels, std::optional<float>) override {}
-  void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
-  void OnDone(const absl::Status&, const Usage&) override {}
-  bool full() const override { return false; }
   bool all() const { return std::count(seen.begin(), seen.end(), true) == std::ssize(seen); }
 
   std::vector<bool> seen;

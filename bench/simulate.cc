@@ -25,6 +25,7 @@
 #include "absl/strings/str_split.h"
 #include "bench/simulated_devices.h"
 #include "server/batcher/batcher.h"
+#include "server/batcher/testing/ignoring_sink.h"
 
 namespace hanmo {
 namespace {
@@ -113,22 +114,15 @@ struct Outcome {
   uint64_t ticks = 0;
 };
 
-class PictureSink final : public Sink {
+class PictureSink final : public testing::IgnoringSink {
  public:
   PictureSink(double at, double lone, const double* now, Outcome* outcome)
       : at_(at), lone_(lone), now_(now), outcome_(outcome) {}
-  void OnQueued(uint32_t, absl::Duration) override {}
-  void OnStep(uint32_t, uint32_t, uint32_t) override {}
-  bool OnTokens(uint32_t, absl::Span<const Token>) override { return true; }
-  void OnPreview(uint32_t, uint32_t, Pixels) override {}
-  void OnPicture(uint32_t, Pixels, std::optional<float>) override {}
-  void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
   void OnDone(const absl::Status& status, const Usage&) override {
     if (!status.ok() || outcome_ == nullptr) return;
     outcome_->latency.push_back(*now_ - at_);
     outcome_->slowdown.push_back((*now_ - at_) / lone_);
   }
-  bool full() const override { return false; }
 
  private:
   const double at_;

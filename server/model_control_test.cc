@@ -19,6 +19,7 @@
 #include "hanmo/worker/v1/worker.grpc.pb.h"
 #include "server/batcher/batcher_loop.h"
 #include "server/batcher/clock.h"
+#include "server/batcher/testing/ignoring_sink.h"
 #include "server/worker_link/wire.h"
 
 namespace hanmo {
@@ -106,18 +107,6 @@ class HeldWorker final : public wire::Worker::Service {
   bool held_ ABSL_GUARDED_BY(mu_) = false;
 };
 
-class IgnoringSink final : public Sink {
- public:
-  void OnQueued(uint32_t, absl::Duration) override {}
-  void OnStep(uint32_t, uint32_t, uint32_t) override {}
-  bool OnTokens(uint32_t, absl::Span<const Token>) override { return true; }
-  void OnPreview(uint32_t, uint32_t, Pixels) override {}
-  void OnPicture(uint32_t, Pixels, std::optional<float>) override {}
-  void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
-  void OnDone(const absl::Status&, const Usage&) override {}
-  bool full() const override { return false; }
-};
-
 // A server's models without its ports: what Server::FleetEvents carries is carried here.
 class ModelControlTest : public ::testing::Test, public FleetObserver {
  protected:
@@ -172,7 +161,7 @@ class ModelControlTest : public ::testing::Test, public FleetObserver {
     text.prompt = {1, 2};
     text.max_tokens = 4;
     request.samples.emplace_back(text);
-    loop_.batcher().Submit(std::move(request), std::make_shared<IgnoringSink>());
+    loop_.batcher().Submit(std::move(request), std::make_shared<testing::IgnoringSink>());
   }
 
   // The batcher has handled what came before.

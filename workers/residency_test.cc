@@ -185,7 +185,9 @@ TEST(ResidencyTest, PartsMayBeUsedInAnyOrder) {
       random = random * 1664525 + 1013904223;
       ASSERT_TRUE(ring.Use((random >> 16) % 6).ok());
     }
-    if (slots == 6) EXPECT_EQ(ring.loads().size(), 6u);
+    if (slots == 6) {
+      EXPECT_EQ(ring.loads().size(), 6u);
+    }
   }
 }
 

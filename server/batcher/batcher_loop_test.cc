@@ -7,6 +7,7 @@
 
 #include "absl/synchronization/notification.h"
 #include "server/batcher/clock.h"
+#include "server/batcher/testing/ignoring_sink.h"
 
 namespace hanmo {
 namespace {
@@ -34,23 +35,17 @@ class QuickWorker final : public WorkerLink {
   Batcher* const batcher_;
 };
 
-class WaitingSink final : public Sink {
+class WaitingSink final : public testing::IgnoringSink {
  public:
-  void OnQueued(uint32_t, absl::Duration) override {}
-  void OnStep(uint32_t, uint32_t, uint32_t) override {}
   bool OnTokens(uint32_t, absl::Span<const Token> tokens) override {
     tokens_ += tokens.size();
     return true;
   }
-  void OnPreview(uint32_t, uint32_t, Pixels) override {}
-  void OnPicture(uint32_t, Pixels, std::optional<float>) override {}
-  void OnSampleEnd(uint32_t, SampleEnd, uint32_t) override {}
   void OnDone(const absl::Status& status, const Usage&) override {
     status_ = status;
     thread_ = std::this_thread::get_id();
     done_.Notify();
   }
-  bool full() const override { return false; }
 
   absl::Status Await() {
     done_.WaitForNotification();

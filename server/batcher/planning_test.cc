@@ -144,9 +144,7 @@ TEST_F(PlanningTest, AModelWithMoreTextsHasMoreTime) {
   Steps(8);
   NewSteps(*workers_[0]);
   Steps(20);
-  size_t others = 0;
-  for (const Step& step : NewSteps(*workers_[0])) others += step.model == kOtherText;
-  EXPECT_EQ(others, 5u);
+  EXPECT_EQ(CountSteps(NewSteps(*workers_[0]), kOtherText), 5);
 }
 
 // It has no claim to what it missed.
@@ -160,9 +158,7 @@ TEST_F(PlanningTest, TextsOfAModelThatHadNoneTakeTurnsFromThenOn) {
   Steps(1);
   NewSteps(*workers_[0]);
   Steps(10);
-  size_t others = 0;
-  for (const Step& step : NewSteps(*workers_[0])) others += step.model == kOtherText;
-  EXPECT_EQ(others, 5u);
+  EXPECT_EQ(CountSteps(NewSteps(*workers_[0]), kOtherText), 5);
 }
 
 TEST_F(PlanningTest, WhoJoinsIsEncodedBeforeTheOthersGoOn) {

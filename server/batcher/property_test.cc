@@ -118,7 +118,9 @@ class PropertyTest : public BatcherTest {
       const PictureJob& picture = std::get<PictureJob>(job);
       ASSERT_EQ(output.picture, PictureOf(picture));
       ASSERT_EQ(output.score.has_value(), !picture.score_prompt.empty());
-      if (output.score.has_value()) ASSERT_EQ(*output.score, ScoreOf(picture));
+      if (output.score.has_value()) {
+        ASSERT_EQ(*output.score, ScoreOf(picture));
+      }
     }
   }
 

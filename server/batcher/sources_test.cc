@@ -232,12 +232,8 @@ TEST_F(SourcesTest, APictureBesideTextsOfAnotherModelHasTheShareOfPictures) {
   NewSteps(worker());
   Steps(40);
   const std::vector<Step> steps = NewSteps(worker());
-  const auto of = [&](ModelId model) {
-    return std::count_if(steps.begin(), steps.end(),
-                         [&](const Step& s) { return s.model == model; });
-  };
-  EXPECT_EQ(of(kText), 10);
-  EXPECT_EQ(of(kOtherText), 30);
+  EXPECT_EQ(CountSteps(steps, kText), 10);
+  EXPECT_EQ(CountSteps(steps, kOtherText), 30);
   RunToIdle();
   ExpectPainted(picture, painting);
   ExpectTokens(written, text, 100);

@@ -14,6 +14,20 @@ GO = ROOT / ".deps/go"
 RELEASE, NAMESPACE = "prod", "pictures"
 # Of Kubernetes: the oldest that has native sidecars, and the newest whose schemas are at hand.
 OLDEST, NEWEST = "1.29.0", "1.37.0"
+EVERYTHING = ROOT / "tests/deploy/everything.yaml"
+LAPTOP, GPU = CHART / "values-laptop.yaml", CHART / "values-gpu.yaml"
+# Sets of values that differ in the objects or volumes that they make.
+CASES = {
+    "defaults": ((), {}),
+    "laptop": ((LAPTOP,), {}),
+    "gpu": ((GPU,), {}),
+    "hpa": ((), {"autoscaling_enabled": True}),
+    "host-path": ((), {"models": {"source": "hostPath", "hostPath": "/srv/models"}}),
+    "image-copy": ((), {"models": {"source": "imageCopy", "image": "models:1"}}),
+    "tls": ((), {"tls": {"enabled": True, "secretName": "hanmo-tls"}}),
+    "gateway": ((), {"gateway_enabled": True, "networkPolicy_clients": [{"podSelector": {}}]}),
+    "everything": ((EVERYTHING,), {}),
+}
 
 
 def helm(*arguments):
@@ -42,6 +56,11 @@ def render(*files, chart=CHART, version=NEWEST, release=RELEASE, **values):
     )
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def render_case(case, version=NEWEST):
+    files, values = CASES[case]
+    return render(*files, version=version, **values)
 
 
 def of_kind(objects, kind, name=None):

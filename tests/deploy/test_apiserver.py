@@ -7,9 +7,8 @@ import apiserver
 import pytest
 import yaml
 from apiserver import ApiServer, Refused
-from chart import NAMESPACE, custom_definitions, render, the
+from chart import CASES, EVERYTHING, NAMESPACE, custom_definitions, render, render_case, the
 from contract import ROOT
-from test_chart import CASES, EVERYTHING, render_case
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,11 @@
 """Servers for the tests; see README.md."""
 
+import contextlib
+
 import pytest
 from calls import generate
 from hanmo_server import BIN, Server
+from http_gateway import Gateway
 from mixed_load import mixed_requests
 from repositories import GOLDENS, MODELS, link_models
 
@@ -77,6 +80,42 @@ def start_server(demo_repository, tmp_path):
         print(one.log())
     for one in started:
         one.close()
+
+
+@pytest.fixture(scope="module")
+def tiny_server(demo_repository, tmp_path_factory):
+    """A server that paints one picture, lets one wait, and has no room for more."""
+    one = Server(
+        demo_repository,
+        "--max-running-samples=1",
+        "--max-queued-requests=1",
+        "--policy=fcfs",
+        log=tmp_path_factory.mktemp("tiny") / "server.log",
+    ).wait_serving()
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def gateway(server, tmp_path_factory):
+    """A hanmo-gateway in front of the shared server."""
+    log = tmp_path_factory.mktemp("gateway") / "gateway.log"
+    one = Gateway(server.address, f"--upstream-metrics={server.metrics_address}", log=log)
+    yield one
+    one.close()
+
+
+@pytest.fixture
+def start_gateway(tmp_path):
+    """Starts gateways of a test's own, which end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def start(server, *options, **more):
+            one = Gateway(server.address, *options, log=tmp_path / "gateway.log", **more)
+            stack.callback(one.close)
+            return one
+
+        yield start
 
 
 @pytest.fixture

@@ -98,3 +98,11 @@ class Gateway:
                 self.process.wait()
                 raise AssertionError(f"no end after SIGTERM: {self.log()}") from None
         self.process.stdout.close()
+
+
+def openai_client(gateway):
+    import openai  # takes a second, which most tests need not wait
+
+    return openai.OpenAI(
+        base_url=f"{gateway.url}/v1", api_key="none", max_retries=0, timeout=PATIENCE
+    )

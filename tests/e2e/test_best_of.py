@@ -1,15 +1,16 @@
 """Best of N: a tiny random ChineseCLIP model beside the demo model chooses among its pictures."""
 
-import importlib.util
 import json
 import threading
 
 import grpc
 import numpy as np
 import pytest
-from calls import PAINTER, POEM, POET, error_of, generate, picture_request, pixels, stream
+from calls import PAINTER, POEM, POET, error_of, generate, picture_request, stream
 from contract import generation_pb2
+from hanmo_server import Server
 from repositories import GOLDENS, MODELS, RERANKERS, with_reranker
+from transformers_live import chinese_clip_scores, needs_transformers
 
 FOLDERS = GOLDENS / "reranker"
 SCENE = "水墨山水，两座青山，一叶扁舟"
@@ -17,8 +18,6 @@ SCENE = "水墨山水，两座青山，一叶扁舟"
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory):
-    from hanmo_server import Server
-
     repository = tmp_path_factory.mktemp("scored") / "repository"
     for name, class_name in RERANKERS.items():
         with_reranker(repository / name, MODELS / PAINTER, FOLDERS / name, class_name)
@@ -170,28 +169,13 @@ def test_broken_rerankers_are_described(start_server, tmp_path):
     assert server.metrics().sum("hanmo_worker_restarts_total") == 0
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="transformers is not installed"
-)
+@needs_transformers
 def test_live_scores_of_transformers(scored):
     """The best picture is the argmax of what transformers computes from the files."""
-    import PIL.Image
-    import torch
-    import transformers
-
-    folder = FOLDERS / "chinese_clip"
-    model = transformers.ChineseCLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
-    from transformers.models.chinese_clip import image_processing_pil_chinese_clip as pil
-
-    processor = pil.ChineseCLIPImageProcessorPil.from_pretrained(folder)
-    tokenizer = transformers.BertTokenizer(vocab=str(folder / "vocab.txt"))
     outputs = candidates(scored, "chinese_clip", 8, seed=60, width=96)
-    with torch.inference_mode():
-        text = model.get_text_features(torch.tensor([tokenizer(SCENE).input_ids])).pooler_output
-        pictures = [PIL.Image.fromarray(pixels(output.picture.data)) for output in outputs]
-        prepared = processor(pictures, return_tensors="pt").pixel_values
-        features = model.get_image_features(prepared).pooler_output
-        expected = torch.nn.functional.cosine_similarity(text, features).numpy()
+    expected = chinese_clip_scores(
+        FOLDERS / "chinese_clip", SCENE, [output.picture.data for output in outputs]
+    )
     found = np.array([output.picture.score for output in outputs])
     np.testing.assert_allclose(found, expected, atol=1e-4)
     best = generate(

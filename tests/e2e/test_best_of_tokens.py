@@ -1,15 +1,13 @@
 """Best of N of pictures painted by tokens: tiny random rerankers beside a tiny random ERNIE-ViLG."""
 
-import importlib.util
-
 import grpc
 import numpy as np
 import pytest
-from calls import error_of, generate, outputs, pixels, stream, violations
+from calls import error_of, generate, outputs, stream, violations
 from contract import generation_pb2
 from hanmo_server import Server
-from http_gateway import Gateway
 from repositories import GOLDENS, RERANKERS, with_reranker
+from transformers_live import chinese_clip_scores, needs_transformers
 
 BRUSH = "ernie-vilg"
 PIPELINE = GOLDENS / "ernie_vilg/whole"
@@ -101,8 +99,8 @@ def test_refusals_name_the_field_and_reach_no_worker(scored):
     assert scored.metrics().sum("hanmo_batch_size_count") == before
 
 
-def test_the_gateway_chooses_the_best(scored, tmp_path):
-    gateway = Gateway(scored.address, log=tmp_path / "gateway.log")
+def test_the_gateway_chooses_the_best(scored, start_gateway):
+    gateway = start_gateway(scored)
     body = {"model": "taiyi", "prompt": WORDS, "n": 2, "best_of": 6, "seed": 40}
     found = gateway.call("/v1/images/generations", body).json()["data"]
     expected = generate(scored, painting("taiyi", count=2, best_of=6, seed=40)).outputs
@@ -111,7 +109,6 @@ def test_the_gateway_chooses_the_best(scored, tmp_path):
     assert [image["score"] for image in found] == pytest.approx(scores)
     reply = gateway.call("/v1/images/generations", body | {"model": BRUSH})
     assert reply.status == 400 and reply.json()["error"]["param"] == "best_of"
-    gateway.close()
 
 
 def test_a_worker_that_dies_in_the_decode_changes_no_score(scored, repository, start_server):
@@ -128,27 +125,13 @@ def test_a_worker_that_dies_in_the_decode_changes_no_score(scored, repository, s
     assert response.usage.steps == 8 * TOKENS
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="transformers is not installed"
-)
+@needs_transformers
 def test_live_scores_of_transformers(scored):
     """The best picture is the argmax of what transformers computes from the files."""
-    import PIL.Image
-    import torch
-    import transformers
-    from transformers.models.chinese_clip import image_processing_pil_chinese_clip as pil
-
-    folder = GOLDENS / "reranker/chinese_clip"
-    model = transformers.ChineseCLIPModel.from_pretrained(folder, dtype=torch.float32).eval()
-    processor = pil.ChineseCLIPImageProcessorPil.from_pretrained(folder)
-    tokenizer = transformers.BertTokenizer(vocab=str(folder / "vocab.txt"))
     ranked = generate(scored, painting("chinese_clip", count=8, best_of=8, seed=60)).outputs
-    with torch.inference_mode():
-        text = model.get_text_features(torch.tensor([tokenizer(WORDS).input_ids])).pooler_output
-        pictures = [PIL.Image.fromarray(pixels(output.picture.data)) for output in ranked]
-        prepared = processor(pictures, return_tensors="pt").pixel_values
-        features = model.get_image_features(prepared).pooler_output
-        expected = torch.nn.functional.cosine_similarity(text, features).numpy()
+    expected = chinese_clip_scores(
+        GOLDENS / "reranker/chinese_clip", WORDS, [output.picture.data for output in ranked]
+    )
     found = np.array([output.picture.score for output in ranked])
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert expected.argmax() == 0

@@ -27,6 +27,10 @@ DONE, USAGE, FILE, NOT_FOUND, UNAVAILABLE, TIMEOUT = range(6)
 INTERRUPTED = 130
 
 
+def command_line(address, command, *arguments):
+    return list(map(str, [BIN / "hanmo", command, "--server", address, *arguments]))
+
+
 @pytest.fixture
 def hanmo(server):
     """Runs the program against the shared server."""
@@ -34,9 +38,8 @@ def hanmo(server):
         pytest.fail(f"{BIN} lacks hanmo")
 
     def run(command, *arguments, address=None, **options):
-        line = [BIN / "hanmo", command, "--server", address or server.address, *arguments]
         return subprocess.run(
-            list(map(str, line)),
+            command_line(address or server.address, command, *arguments),
             capture_output=True,
             text=True,
             timeout=120,
@@ -269,21 +272,9 @@ def test_a_server_that_is_not_there(hanmo):
 def test_a_terminal_sees_a_progress_bar(server, tmp_path):
     """stderr is a pseudo-terminal, stdout is not."""
     ours, theirs = pty.openpty()
+    painting = ("--model", PAINTER, "--prompt", LANDSCAPE, "--steps", 20)
     with subprocess.Popen(
-        [
-            BIN / "hanmo",
-            "image",
-            "--server",
-            server.address,
-            "--model",
-            PAINTER,
-            "--prompt",
-            LANDSCAPE,
-            "--steps",
-            "20",
-            "--output",
-            tmp_path / "x.png",
-        ],
+        command_line(server.address, "image", *painting, "--output", tmp_path / "x.png"),
         stdout=subprocess.PIPE,
         stderr=theirs,
         env=clean_environment(TERM="xterm"),
@@ -306,25 +297,10 @@ def test_a_terminal_sees_a_progress_bar(server, tmp_path):
 
 def test_interrupting_cancels_the_request(start_server, tmp_path):
     server = start_server()
+    painting = ("--model", PAINTER, "--prompt", LANDSCAPE, "--steps", 900)
+    large = ("--width", 256, "--height", 256)
     program = subprocess.Popen(
-        [
-            BIN / "hanmo",
-            "image",
-            "--server",
-            server.address,
-            "--model",
-            PAINTER,
-            "--prompt",
-            LANDSCAPE,
-            "--steps",
-            "900",
-            "--width",
-            "256",
-            "--height",
-            "256",
-            "--output",
-            tmp_path / "x.png",
-        ],
+        command_line(server.address, "image", *painting, *large, "--output", tmp_path / "x.png"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=clean_environment(),
@@ -337,86 +313,3 @@ def test_interrupting_cancels_the_request(start_server, tmp_path):
     assert server.metrics().sum("hanmo_cancelled_total") == 1
     assert not list(tmp_path.glob("*.png"))
     assert generate(server, text_request(max_tokens=2)).outputs
-
-
-def bench(server, kind, *arguments):
-    done = subprocess.run(
-        [BIN / "hanmo", "bench", kind, "--server", server.address, *map(str, arguments), "--json"],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=clean_environment(),
-        check=False,
-    )
-    assert done.returncode == DONE, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_bench_measures_what_the_server_does(start_server, tmp_path):
-    server = start_server()
-    prompts = tmp_path / "prompts.txt"
-    prompts.write_text("明月\n秋山\n")
-    told = bench(
-        server, "text", "--model", POET, "--prompts", prompts, "--max-tokens", 8, "--ignore-eos",
-        "--rate", 20, "--duration", "1s", "--warmup", "100ms", "--slo", "60s",
-    )  # fmt: skip
-    assert told["sent"] == told["ok"] > 0 and told["failed"] == {} and told["within_slo"] == 1
-    assert told["tokens_per_s"] == pytest.approx(8 * told["requests_per_s"])
-    latency, first, gap = (told[f"{x}_s"] for x in ("latency", "first_token", "inter_token"))
-    assert 0 < first["mean"] < latency["mean"]
-    assert 0 < gap["mean"] < latency["mean"]
-    assert 0 < latency["p50"] <= latency["p90"] <= latency["p99"] <= latency["max"]
-    # The warm-up is the server's business, too.
-    assert server.metrics().sum("hanmo_requests_total", code="OK", model=POET) >= told["ok"]
-    told = bench(
-        server, "image", "--model", PAINTER, "--prompt", LANDSCAPE, "--steps", 2, "--sampler", "ddim", "--width", 64,
-        "--height", 64, "--rate", "max", "--concurrency", 2, "--duration", "500ms",
-    )  # fmt: skip
-    assert told["ok"] == server.metrics().sum("hanmo_pictures_total") > 0
-    assert told["steps_per_s"] == pytest.approx(2 * told["pictures_per_s"])
-    server.wait_idle()
-
-
-def test_top_shows_the_load(start_server):
-    server = start_server()
-    top = [BIN / "hanmo", "top", "--metrics", server.metrics_address, "--interval", "200ms"]
-    with subprocess.Popen(
-        [*top, "--json"], stdout=subprocess.PIPE, text=True, env=clean_environment()
-    ) as program:
-        generate(server, text_request(max_tokens=20, ignore_eos=True))
-        tokens = 0
-        for line in program.stdout:
-            view = json.loads(line)
-            models = {model["name"]: model for model in view["models"]}
-            assert models[POET]["state"] == models[PAINTER]["state"] == "ready"
-            assert [worker["up"] for worker in view["workers"]] == [True]
-            # The counter may have grown before the first reading.
-            tokens += models[POET]["tokens_per_s"] * view["seconds"]
-            if tokens:
-                break
-            generate(server, text_request(max_tokens=20, ignore_eos=True))
-        assert tokens == pytest.approx(20)
-        program.send_signal(signal.SIGINT)
-        assert program.wait(30) == DONE
-    shown = subprocess.run([*top, "--once"], capture_output=True, text=True, timeout=60, check=True)
-    assert POET in shown.stdout and "KV PAGES" in shown.stdout and "\x1b" not in shown.stdout
-
-
-def test_top_redraws_on_a_terminal_and_leaves_it_as_it_was(server):
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [BIN / "hanmo", "top", "--metrics", server.metrics_address, "--interval", "50ms"],
-        stdout=theirs,
-        stderr=theirs,
-        env=clean_environment(TERM="xterm"),
-    ) as program:
-        os.close(theirs)
-        shown = b""
-        while shown.count(b"MODEL") < 3:
-            shown += os.read(ours, 4096)
-        program.send_signal(signal.SIGINT)
-        while b"\x1b[?1049l" not in shown:
-            shown += os.read(ours, 4096)
-        assert program.wait(30) == DONE
-    os.close(ours)
-    assert shown.startswith(b"\x1b[?1049h") and b"\x1b[2J" not in shown

@@ -1,7 +1,6 @@
 """Qwen3, ERNIE 4.5 and Llama folders as transformers saves them, made here with random weights: what
 the server writes is what transformers generates, with and without thinking, guesses and company."""
 
-import importlib.util
 import json
 import random
 
@@ -18,10 +17,9 @@ from calls import (
     violations,
     write,
 )
+from transformers_live import needs_transformers
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("transformers") is None, reason="transformers is not installed"
-)
+pytestmark = needs_transformers
 
 TEMPLATE = (
     "{% for message in messages %}"

@@ -1,4 +1,4 @@
-"""SIGTERM: nothing that was accepted fails, and the process ends with 0."""
+"""SIGTERM and Admin.Drain: nothing that was accepted fails, and the process ends with 0."""
 
 import os
 import random
@@ -7,7 +7,8 @@ import signal
 import grpc
 import pytest
 from calls import error_details, error_of, generate, picture_request, text_request
-from contract import generation_pb2_grpc
+from contract import admin_pb2, generation_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hanmo_server import NOT_SERVING, SERVING, is_alive
 from mixed_load import assert_equal_outputs, mixed_requests, start_together
 from observe import PATIENCE, until
@@ -182,3 +183,26 @@ def test_an_idle_connection_does_not_hold_the_server(start_server):
     assert next(states) == SERVING
     server.terminate()
     assert server.wait_exit(10) == 0
+
+
+def test_drain_tells_how_far_it_is(start_server):
+    server = start_server(admin=True)
+    call = server.generation.Generate.future(
+        picture_request(steps=60, width=128, height=128), timeout=PATIENCE
+    )
+    until(lambda: server.metrics().sum("hanmo_requests_running") == 1, "a running request")
+    plain = health_pb2_grpc.HealthStub(grpc.insecure_channel(server.health_address))
+
+    def check(service):
+        request = health_pb2.HealthCheckRequest(service=service)
+        return plain.Check(request, timeout=PATIENCE).status
+
+    assert check("readiness") == check("liveness") == SERVING
+    progress = list(server.new_admin().Drain(admin_pb2.DrainRequest(), timeout=PATIENCE))
+    assert call.result().outputs
+    assert progress[0].calls == 1 and not progress[0].refusing
+    assert progress[-1].calls == 0 and progress[-1].refusing
+    assert check("readiness") == NOT_SERVING and check("liveness") == SERVING
+    assert error_of(generate, server, picture_request()).code() == UNAVAILABLE
+    server.terminate()
+    assert server.wait_exit() == 0

@@ -7,6 +7,7 @@ from calls import PAINTER, POET, error_of, generate, picture_request, text_reque
 from contract import models_pb2
 from hanmo_server import NOT_SERVING, SERVICE_UNKNOWN, SERVING
 from mixed_load import mixed_requests, start_together
+from observe import PATIENCE, until
 
 GENERATION, MODELS = "hanmo.v1.Generation", "hanmo.v1.Models"
 
@@ -103,3 +104,19 @@ def test_descriptions(server):
     assert not painter.HasField("text") and not poet.HasField("picture")
     # What Describe calls the limit is the limit.
     generate(server, picture_request(width=picture.min_size, height=picture.min_size, steps=1))
+
+
+def test_a_full_queue_is_not_ready(start_server):
+    server = start_server("--max-queued-requests=2", "--max-running-samples=1", admin=True)
+    calls = [
+        server.generation.Generate.future(
+            picture_request(steps=100, width=128, height=128), timeout=PATIENCE
+        )
+        for _ in range(3)
+    ]
+    until(lambda: server.check("readiness") == NOT_SERVING, "a full queue")
+    assert server.check() == SERVING
+    assert server.metrics().sum("hanmo_overloaded") == 1
+    for call in calls:
+        call.cancel()
+    until(lambda: server.check("readiness") == SERVING, "a queue with room")

@@ -1,7 +1,5 @@
 """Models come, change and go while the server runs, and no request notices more than it asked for."""
 
-import json
-import os
 import pathlib
 import re
 import shutil
@@ -11,82 +9,22 @@ import threading
 import time
 
 import grpc
-import numpy as np
 import pytest
-from calls import (
-    PAINTER,
-    POET,
-    error_of,
-    generate,
-    picture_request,
-    text_request,
-    violations,
-    write,
-)
+from calls import PAINTER, error_of, generate, picture_request, text_request, violations, write
 from contract import ROOT, admin_pb2, models_pb2
-from hanmo_server import BIN, NOT_SERVING, SERVING, clean_environment
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from hanmo_server import BIN, NOT_SERVING, SERVING, clean_environment
 from observe import PATIENCE, until
+from repositories import WEIGHTS, replace_weights, write_deep_poet, write_poet
 
 CODE = grpc.StatusCode
-WEIGHTS = "model.safetensors"
-
-
-def write_model(folder, other=False):
-    """wenzhong-gpt2-tiny, or another model of its shape: whose tokens stand for other ones."""
-    folder.mkdir(parents=True)
-    for file in (ROOT / "models" / POET).iterdir():
-        if file.name != WEIGHTS:
-            shutil.copy(file, folder)
-    replace_weights(folder, other)
-
-
-def replace_weights(folder, other=False):
-    """As a rename, so that nobody reads half a file."""
-    data = bytearray((ROOT / "models" / POET / WEIGHTS).read_bytes())
-    if other:
-        start = 8 + int.from_bytes(data[:8], "little")
-        header = json.loads(data[8:start])
-        (name,) = (name for name in header if name.endswith("wte.weight"))
-        begin, end = (start + offset for offset in header[name]["data_offsets"])
-        rows = np.frombuffer(data[begin:end], np.uint16).reshape(header[name]["shape"])
-        data[begin:end] = np.roll(rows, 5, axis=0).tobytes()
-    new = folder / (WEIGHTS + ".new")
-    new.write_bytes(data)
-    os.replace(new, folder / WEIGHTS)
-
-
-def write_deep_model(folder, layers):
-    """One whose reading takes a while: the first layer of wenzhong-gpt2-tiny again and again."""
-    write_model(folder)
-    config = json.loads((folder / "config.json").read_text()) | {"n_layer": layers}
-    (folder / "config.json").write_text(json.dumps(config))
-    data = (folder / WEIGHTS).read_bytes()
-    start = 8 + int.from_bytes(data[:8], "little")
-    header, parts, size = {}, [], 0
-
-    def add(name, tensor):
-        nonlocal size
-        begin, end = tensor["data_offsets"]
-        parts.append(data[start + begin : start + end])
-        header[name] = tensor | {"data_offsets": [size, size + end - begin]}
-        size += end - begin
-
-    for name, tensor in json.loads(data[8:start]).items():
-        if name.startswith("transformer.h.0."):
-            for layer in range(layers):
-                add(name.replace(".0.", f".{layer}.", 1), tensor)
-        elif not name.startswith(("transformer.h.", "__")):
-            add(name, tensor)
-    text = json.dumps(header).encode()
-    (folder / WEIGHTS).write_bytes(len(text).to_bytes(8, "little") + text + b"".join(parts))
 
 
 @pytest.fixture
 def repository(tmp_path):
     folder = tmp_path / "repository"
-    write_model(folder / "poet" / "1")
-    write_model(folder / "poet" / "2", other=True)
+    write_poet(folder / "poet" / "1")
+    write_poet(folder / "poet" / "2", other=True)
     return folder
 
 
@@ -235,7 +173,7 @@ def test_hot_reloads_under_load(start_server, repository, pytestconfig):
 
 
 def test_texts_flow_while_a_large_model_is_read(start_server, repository):
-    write_deep_model(repository / "novelist", layers=400)
+    write_deep_poet(repository / "novelist", layers=400)
     server = start_server("--load=poet", "--kv-memory=160MiB", repository=repository, admin=True)
     write(server, verse())
     request = admin_pb2.LoadModelRequest(name="novelist")
@@ -296,8 +234,8 @@ def test_names_lead_nowhere_else(start_server, repository, name):
 
 def test_a_model_out_of_memory_is_loaded_by_its_next_request(start_server, tmp_path):
     repository = tmp_path / "repository"
-    write_model(repository / "first")
-    write_model(repository / "second", other=True)
+    write_poet(repository / "first")
+    write_poet(repository / "second", other=True)
     server = start_server("--model-memory=12MiB", repository=repository, admin=True)
 
     def states():
@@ -315,45 +253,6 @@ def test_a_model_out_of_memory_is_loaded_by_its_next_request(start_server, tmp_p
     assert texts[0] == texts[2] != texts[1] == texts[3]
     until(lambda: server.log().count("model idle") >= 2, "the log")
     assert server.check("first") == server.check("second") == SERVING
-
-
-def test_drain_tells_how_far_it_is(start_server):
-    server = start_server(admin=True)
-    call = server.generation.Generate.future(
-        picture_request(steps=60, width=128, height=128), timeout=PATIENCE
-    )
-    until(lambda: server.metrics().sum("hanmo_requests_running") == 1, "a running request")
-    plain = health_pb2_grpc.HealthStub(grpc.insecure_channel(server.health_address))
-
-    def check(service):
-        request = health_pb2.HealthCheckRequest(service=service)
-        return plain.Check(request, timeout=PATIENCE).status
-
-    assert check("readiness") == check("liveness") == SERVING
-    progress = list(server.new_admin().Drain(admin_pb2.DrainRequest(), timeout=PATIENCE))
-    assert call.result().outputs
-    assert progress[0].calls == 1 and not progress[0].refusing
-    assert progress[-1].calls == 0 and progress[-1].refusing
-    assert check("readiness") == NOT_SERVING and check("liveness") == SERVING
-    assert error_of(generate, server, picture_request()).code() == CODE.UNAVAILABLE
-    server.terminate()
-    assert server.wait_exit() == 0
-
-
-def test_a_full_queue_is_not_ready(start_server):
-    server = start_server("--max-queued-requests=2", "--max-running-samples=1", admin=True)
-    calls = [
-        server.generation.Generate.future(
-            picture_request(steps=100, width=128, height=128), timeout=PATIENCE
-        )
-        for _ in range(3)
-    ]
-    until(lambda: server.check("readiness") == NOT_SERVING, "a full queue")
-    assert server.check() == SERVING
-    assert server.metrics().sum("hanmo_overloaded") == 1
-    for call in calls:
-        call.cancel()
-    until(lambda: server.check("readiness") == SERVING, "a queue with room")
 
 
 def test_probes_are_answered_under_load_and_while_loading(start_server, repository, pytestconfig):

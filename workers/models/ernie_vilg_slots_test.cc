@@ -108,7 +108,9 @@ TEST(ErnieVilgSlotsTest, APaintedTokenReadsOneRunOfItsPictureAtMostInRowsAndColu
       slots.FindReads(sight, p, reads);
       for (const SlotRange& range : reads) count += range.end - range.begin;
       most = std::max(most, count);
-      if (sight != Sight::kWindow) EXPECT_LE(reads.size(), 2u);
+      if (sight != Sight::kWindow) {
+        EXPECT_LE(reads.size(), 2u);
+      }
     }
     return most;
   };

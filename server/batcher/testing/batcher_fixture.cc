@@ -1,5 +1,7 @@
 #include "server/batcher/testing/batcher_fixture.h"
 
+#include <algorithm>
+
 namespace hanmo::testing {
 
 void BatcherTest::Start() {
@@ -83,6 +85,11 @@ std::vector<Step> BatcherTest::NewSteps(FakeWorker& worker) {
   std::vector<Step> steps(worker.steps().begin() + read, worker.steps().end());
   read = worker.steps().size();
   return steps;
+}
+
+int64_t BatcherTest::CountSteps(const std::vector<Step>& steps, ModelId model) {
+  return std::count_if(steps.begin(), steps.end(),
+                       [&](const Step& step) { return step.model == model; });
 }
 
 void BatcherTest::ExpectTokens(RequestId id, const TextJob& job, uint32_t count, uint32_t index) {

@@ -106,6 +106,8 @@ class BatcherTest : public ::testing::Test {
   FakeWorker& Replace(FakeWorker& worker);
   // The steps that `worker` was sent since the last call.
   std::vector<Step> NewSteps(FakeWorker& worker);
+  // Those of the model.
+  static int64_t CountSteps(const std::vector<Step>& steps, ModelId model);
 
   void ExpectTokens(RequestId id, const TextJob& job, uint32_t count, uint32_t index = 0);
   void ExpectPicture(RequestId id, const PictureJob& job, uint32_t index = 0);
