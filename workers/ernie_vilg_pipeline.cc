@@ -1,5 +1,7 @@
 #include "workers/ernie_vilg_pipeline.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <set>
 #include <utility>
@@ -121,16 +123,20 @@ absl::Status ErnieVilgPipeline::RunText(std::vector<Rider>& riders) {
     for (const Rider& rider : riders) rider.sample->pages.resize(rider.first_page);
     return logits.status();
   }
-  for (size_t i = 0; i < running.size(); ++i) {
-    const Rider& rider = *running[i];
-    rider.sample->cached += rider.count;
-    if (!(*logits)[i].defined()) continue;  // not the last of the known tokens
-    rider.result->status = SampleNext(*rider.sample, (*logits)[i][0], rider.result);
-  }
+  at::parallel_for(0, static_cast<int64_t>(running.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const Rider& rider = *running[i];
+      rider.sample->cached += rider.count;
+      const at::Tensor& row = (*logits)[i];
+      if (!row.defined()) continue;  // not the last of the known tokens
+      rider.result->status = SampleNext(
+          *rider.sample, {row.data_ptr<float>(), static_cast<size_t>(row.numel())}, rider.result);
+    }
+  });
   return absl::OkStatus();
 }
 
-absl::Status ErnieVilgPipeline::SampleNext(Sample& sample, const at::Tensor& logits,
+absl::Status ErnieVilgPipeline::SampleNext(Sample& sample, absl::Span<float> logits,
                                            RowResult* result) const {
   const TextJob& job = sample.job;
   // What a text was told to begin with.
@@ -141,8 +147,7 @@ absl::Status ErnieVilgPipeline::SampleNext(Sample& sample, const at::Tensor& log
                     job.sampling.eos_token_ids.end());
   if (job.paints()) ending_ids.clear();
   HANMO_ASSIGN_OR_RETURN(
-      Token token, SampleToken({logits.data_ptr<float>(), static_cast<size_t>(logits.numel())},
-                               job.sampling, {prompt, sample.generated}, {ending_ids, {}}));
+      Token token, SampleToken(logits, job.sampling, {prompt, sample.generated}, {ending_ids, {}}));
   sample.generated.push_back(token.id);
   const auto& stops = job.stop_token_ids;
   const bool stopped =

@@ -84,7 +84,7 @@ class ErnieVilgPipeline final : public Pipeline {
   // Scores those that ask for it, too.
   absl::Status DecodePictures(const std::vector<Rider>& riders);
   // Draws the sample's next token. `logits` is overwritten.
-  absl::Status SampleNext(Sample& sample, const at::Tensor& logits, RowResult* result) const;
+  absl::Status SampleNext(Sample& sample, absl::Span<float> logits, RowResult* result) const;
 
   const PipelineOptions options_;
   LoadedModel loaded_;

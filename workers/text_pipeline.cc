@@ -1,5 +1,7 @@
 #include "workers/text_pipeline.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -199,24 +201,24 @@ absl::Status TextPipeline::Forward(std::vector<Rider>& riders) {
                                                      : LogitsOf::kLastToken;
   }
   HANMO_ASSIGN_OR_RETURN(const TextLogits logits, model_->Run(batch, cache_));
-  for (size_t i = 0; i < riders.size(); ++i) {
-    Rider& rider = riders[i];
-    const bool samples = rider.samples();
-    rider.text->cached += rider.count;
-    if (samples) {
-      SampleNext(rider, logits.values.slice(0, logits.first[i], logits.first[i + 1]));
+  at::parallel_for(0, static_cast<int64_t>(riders.size()), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      Rider& rider = riders[i];
+      const bool samples = rider.samples();
+      rider.text->cached += rider.count;
+      if (samples) SampleNext(rider, logits, logits.first[i]);
     }
-  }
+  });
   return absl::OkStatus();
 }
 
-void TextPipeline::SampleNext(Rider& rider, const at::Tensor& logits) {
+void TextPipeline::SampleNext(Rider& rider, const TextLogits& logits, int64_t first) {
   Text& text = *rider.text;
   RowResult& result = *rider.result;
   const auto guesses = absl::MakeConstSpan(rider.tokens).subspan(rider.count);
   uint32_t right = 0;
   for (bool more = true; more;) {
-    if (absl::Status status = SampleOne(text, logits[right], &result); !status.ok()) {
+    if (absl::Status status = SampleOne(text, logits.Row(first + right), &result); !status.ok()) {
       // After a right guess the next row meets the error, as it would have without guesses.
       if (right == 0) result.status = status;
       return;
@@ -229,14 +231,13 @@ void TextPipeline::SampleNext(Rider& rider, const at::Tensor& logits) {
   text.drafter.Learn(right);
 }
 
-absl::Status TextPipeline::SampleOne(Text& text, const at::Tensor& logits, RowResult* result) {
+absl::Status TextPipeline::SampleOne(Text& text, absl::Span<float> logits, RowResult* result) {
   TokenRules rules = {text.ending_ids, {}};
   if (text.guide != nullptr) {
     HANMO_ASSIGN_OR_RETURN(rules, text.guide->Next(text.ending_ids));
   }
   absl::StatusOr<Token> token =
-      SampleToken({logits.data_ptr<float>(), static_cast<size_t>(logits.numel())},
-                  text.job.sampling, {text.job.prompt, text.generated()}, rules);
+      SampleToken(logits, text.job.sampling, {text.job.prompt, text.generated()}, rules);
   if (!token.ok()) return token.status();
   text.tokens.push_back(token->id);
   const std::vector<uint32_t>& stops = text.job.stop_token_ids;

@@ -68,11 +68,12 @@ class TextPipeline final : public Pipeline {
   absl::StatusOr<Rider> Board(const Row& row, size_t positions, RowResult* result);
   void Draft(const Row& row, size_t positions, Rider& rider) const;
   absl::Status Forward(std::vector<Rider>& riders);
-  // Draws the rider's next token, and more while its guesses come true. `logits` has one row for
-  // its last known token and one for each guess; what is used is overwritten.
-  void SampleNext(Rider& rider, const at::Tensor& logits);
+  // Draws the rider's next token, and more while its guesses come true. From `first` on `logits`
+  // has one row for its last known token and one for each guess; what is used is overwritten.
+  // Different riders may be drawn for at the same time.
+  static void SampleNext(Rider& rider, const TextLogits& logits, int64_t first);
   // `logits` is overwritten.
-  absl::Status SampleOne(Text& text, const at::Tensor& logits, RowResult* result);
+  static absl::Status SampleOne(Text& text, absl::Span<float> logits, RowResult* result);
 
   const PipelineOptions options_;
   std::shared_ptr<const BackgroundGuideVocabulary> guides_;  // set when it is loaded

@@ -18,14 +18,14 @@ OK, CANCELLED = grpc.StatusCode.OK, grpc.StatusCode.CANCELLED
 LATE, CUT = grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE
 REFUSED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
-# What the server may say of a request whose client saw this; None: it never came. Ends may cross
-# on the way, and nobody tells the client of a cut connection anything.
+# What the server may say of a request whose client saw this; None: it never came. Whoever leaves, is
+# late or has his connection cut does not see the end that is on its way to him, whichever it is.
+UNSEEN = {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
 TRUE_ENDS = {
     OK: {"OK"},
-    CANCELLED: {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED"},
-    # A deadline that passes while the refusal of it is on its way.
-    LATE: {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"},
-    CUT: {None, "OK", "CANCELLED", "DEADLINE_EXCEEDED"},
+    CANCELLED: UNSEEN,
+    LATE: UNSEEN,
+    CUT: UNSEEN,
     REFUSED: {"RESOURCE_EXHAUSTED"},
 }
 
@@ -78,8 +78,8 @@ def assert_ended_once_and_truly(seen, ends):
     for number, one in seen.items():
         found = ends.get(f"r{number}", [None])
         true = len(found) == 1 and found[0] in TRUE_ENDS.get(one.code, ())
-        # Nobody is told of an end that he had no part in.
-        if one.code in (LATE, REFUSED) or found[0] == "DEADLINE_EXCEEDED":
+        # Only deadlines are missed, and only what has one is refused.
+        if one.code in (LATE, REFUSED) or found[0] in ("DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"):
             true = true and one.fate == "deadline"
         if not true or not one.kept:
             wrong.append((number, one, found))

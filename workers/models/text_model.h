@@ -43,6 +43,12 @@ struct TextLogits {
   at::Tensor values;
   // Row i of the batch owns logit rows [first[i], first[i + 1]).
   std::vector<int64_t> first;
+
+  // Of one logit row; may be written.
+  absl::Span<float> Row(int64_t row) const {
+    return {values.data_ptr<float>() + row * values.stride(0),
+            static_cast<size_t>(values.size(1))};
+  }
 };
 
 struct TextModelOptions {

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <functional>
 #include <limits>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -20,10 +19,6 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kGreedyTemperature = 1e-5f;
-// Tokens e^8 ≈ 3000 times less likely than the likeliest are sorted only when the draw or a filter
-// reaches them: a full sort of 50,000 ids costs 4 ms, this head of them 0.1.
-constexpr float kHeadDepth = 8;
-
 bool AllFinite(absl::Span<const float> logits) {
   // 0 · x is 0 for finite x and NaN otherwise; one sum vectorises where a test per value does not.
   float sum = 0;
@@ -122,54 +117,115 @@ void ApplyProcessors(absl::Span<float> logits, const TokenSampling& sampling,
   }
 }
 
-// Steps 6 and 7 over the sorted head of the tokens. nullopt when the head is too short to decide.
-std::optional<uint32_t> Draw(absl::Span<const Candidate> head, bool complete, double total,
-                             const TokenSampling& sampling, double uniform) {
-  const bool cuts = sampling.top_p < 1 || sampling.min_p > 0;
-  const float best = head[0].logit;
-  double kept = total;
-  size_t count = head.size();
-  if (cuts) {
-    bool decided = complete;
-    double mass = 0;
-    for (size_t i = 0; i < head.size(); ++i) {
-      const double weight = std::exp(head[i].logit - best);
-      if (i > 0 && (mass >= sampling.top_p * total || weight < sampling.min_p)) {
-        count = i;
-        decided = true;
-        break;
-      }
-      mass += weight;
-    }
-    if (!decided) return std::nullopt;
-    kept = mass;
-  }
-  double mass = 0;
-  for (size_t i = 0; i < count; ++i) {
-    mass += std::exp(head[i].logit - best);
-    if (mass > uniform * kept) return head[i].id;
-  }
-  // Rounding may leave the last sum a hair below the total.
-  if (cuts || complete) return head[count - 1].id;
-  return std::nullopt;
-}
+// The tokens by falling logit, sorted only where a decision falls: their buckets, by logit, know
+// how many tokens and how much probability they hold, so whole buckets are passed in one step. A
+// full sort of 50,000 ids would cost 4 ms.
+class FallingOrder {
+ public:
+  // The first `count` tokens.
+  struct Head {
+    size_t count = 0;
+    double mass = 0;                   // Σ exp(logit)
+    Candidate last = {-kInfinity, 0};  // if it was reached by sorting
+  };
 
+  // The largest logit is 0, impossible ones are -infinity; they must outlive this.
+  explicit FallingOrder(absl::Span<const float> logits) : logits_(logits), buckets_(kBuckets) {
+    float lowest = 0;
+    for (const float logit : logits) {
+      if (logit >= -FLT_MAX) lowest = std::min(lowest, logit);
+    }
+    per_logit_ = lowest < -1e-30f ? static_cast<float>(kBuckets) / lowest : 0;
+    for (const float logit : logits) {
+      if (logit < -FLT_MAX) continue;
+      Bucket& bucket = buckets_[BucketOf(logit)];
+      ++bucket.count;
+      bucket.mass += std::exp(logit);
+      bucket.lowest = std::min(bucket.lowest, logit);
+    }
+    for (const Bucket& bucket : buckets_) {
+      all_.count += bucket.count;
+      all_.mass += bucket.mass;
+    }
+  }
+
+  const Head& all() const { return all_; }
+
+  // Tokens join the head in their order until joins(head before it, its logit) is false; the first
+  // one always joins. Whoever may not join a head may not join a longer one either, nor may a
+  // token with a lower logit, unless it equals the last one's.
+  template <class Joins>
+  Head Longest(Joins joins) const {
+    Head head;
+    for (size_t i = 0; i < kBuckets; ++i) {
+      const Bucket& bucket = buckets_[i];
+      if (bucket.count == 0) continue;
+      const Head whole = {head.count + bucket.count, head.mass + bucket.mass, head.last};
+      if (joins(whole, bucket.lowest)) {
+        head = whole;
+        continue;
+      }
+      for (const Candidate& candidate : Sorted(i)) {
+        if (head.count > 0 && !joins(head, candidate.logit)) return head;
+        head = {head.count + 1, head.mass + std::exp(candidate.logit), candidate};
+      }
+    }
+    return head;
+  }
+
+ private:
+  static constexpr size_t kBuckets = 2048;
+
+  struct Bucket {
+    double mass = 0;
+    uint32_t count = 0;
+    float lowest = 0;
+  };
+
+  size_t BucketOf(float logit) const {
+    return std::min(kBuckets - 1, static_cast<size_t>(logit * per_logit_));
+  }
+
+  std::vector<Candidate> Sorted(size_t bucket) const {
+    std::vector<Candidate> candidates;
+    candidates.reserve(buckets_[bucket].count);
+    for (size_t id = 0; id < logits_.size(); ++id) {
+      if (logits_[id] < -FLT_MAX || BucketOf(logits_[id]) != bucket) continue;
+      candidates.push_back({logits_[id], static_cast<uint32_t>(id)});
+    }
+    std::sort(candidates.begin(), candidates.end(), Likelier);
+    return candidates;
+  }
+
+  absl::Span<const float> logits_;
+  float per_logit_;
+  std::vector<Bucket> buckets_;
+  Head all_;
+};
+
+// Steps 5 to 7.
 uint32_t DrawToken(absl::Span<float> logits, const TokenSampling& sampling, double uniform) {
+  using Head = FallingOrder::Head;
   const float max = *std::max_element(logits.begin(), logits.end());
   for (float& logit : logits) logit = (logit - max) / sampling.temperature;
-  if (sampling.top_k > 0 && sampling.top_k < logits.size()) {
-    // Impossible ids, at -infinity, never count among the k.
-    const float threshold = std::max(KthLargest(logits, sampling.top_k), -FLT_MAX);
-    const std::vector<Candidate> kept = SortedFrom(logits, threshold);
-    double total = 0;
-    for (const Candidate& candidate : kept) total += std::exp(candidate.logit);
-    return *Draw(kept, /*complete=*/true, total, sampling, uniform);
+  const FallingOrder order(logits);
+  Head kept = order.all();
+  if (sampling.top_k > 0 && sampling.top_k < kept.count) {
+    kept = order.Longest([&](const Head& head, float logit) {
+      return head.count < sampling.top_k || logit == head.last.logit;
+    });
   }
-  double total = 0;
-  for (const float logit : logits) total += std::exp(logit);
-  const auto head = Draw(SortedFrom(logits, -kHeadDepth), false, total, sampling, uniform);
-  if (head.has_value()) return *head;
-  return *Draw(SortedFrom(logits, -FLT_MAX), true, total, sampling, uniform);
+  if (sampling.top_p < 1 || sampling.min_p > 0) {
+    const Head before = kept;
+    kept = order.Longest([&](const Head& head, float logit) {
+      return head.count < before.count && head.mass < sampling.top_p * before.mass &&
+             std::exp(logit) >= sampling.min_p;
+    });
+  }
+  const Head drawn = order.Longest([&](const Head& head, float) {
+    return head.count < kept.count && head.mass <= uniform * kept.mass;
+  });
+  return drawn.last.id;
 }
 
 }  // namespace

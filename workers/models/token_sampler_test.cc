@@ -116,32 +116,70 @@ TEST(SampleTokenTest, TopKKeepsTokensEqualToTheKth) {
   EXPECT_FALSE(shares.contains(3));
 }
 
-// Independent of the lazily sorted head: the plain definition, on wide and on flat distributions.
+// The plain definition: everything sorted, then cut, then walked.
+uint32_t DrawnByFullSort(const std::vector<float>& logits, const TokenSampling& sampling) {
+  std::vector<uint32_t> order;
+  for (uint32_t id = 0; id < logits.size(); ++id) {
+    if (std::isfinite(logits[id])) order.push_back(id);
+  }
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint32_t a, uint32_t b) { return logits[a] > logits[b]; });
+  const auto weight = [&](size_t rank) {
+    return std::exp(double{logits[order[rank]]} - logits[order[0]]);
+  };
+  if (const size_t k = sampling.top_k; k > 0 && k < order.size()) {
+    size_t count = k;
+    while (count < order.size() && logits[order[count]] == logits[order[k - 1]]) ++count;
+    order.resize(count);
+  }
+  double total = 0, kept = 0, mass = 0;
+  for (size_t rank = 0; rank < order.size(); ++rank) total += weight(rank);
+  size_t count = 0;
+  while (count < order.size() &&
+         (count == 0 || (kept < sampling.top_p * total && weight(count) >= sampling.min_p))) {
+    kept += weight(count++);
+  }
+  const double target = UniformDraw(sampling.seed, 0) * kept;
+  size_t rank = 0;
+  while ((mass += weight(rank)) <= target && rank + 1 < count) ++rank;
+  return order[rank];
+}
+
 TEST(SampleTokenTest, EqualsAFullSortOnLargeVocabularies) {
   std::mt19937 random(1);
   for (const float spread : {0.01f, 1.0f, 5.0f, 20.0f}) {
     std::normal_distribution<float> normal(0, spread);
     std::vector<float> logits(5000);
     for (float& logit : logits) logit = normal(random);
-    std::vector<uint32_t> order(logits.size());
-    for (uint32_t id = 0; id < order.size(); ++id) order[id] = id;
-    std::sort(order.begin(), order.end(),
-              [&](uint32_t a, uint32_t b) { return logits[a] > logits[b]; });
-    for (const float top_p : {0.3f, 0.95f, 1.0f}) {
-      for (uint64_t seed = 0; seed < 50; ++seed) {
-        double total = 0, kept = 0, mass = 0;
-        for (uint32_t id : order) total += std::exp(double{logits[id]} - logits[order[0]]);
-        size_t count = 0;
-        while (count < order.size() && (count == 0 || kept < top_p * total)) {
-          kept += std::exp(double{logits[order[count++]]} - logits[order[0]]);
-        }
-        size_t rank = 0;
-        const double target = UniformDraw(seed, 0) * kept;
-        while ((mass += std::exp(double{logits[order[rank]]} - logits[order[0]])) <= target) ++rank;
-        EXPECT_EQ(Sample(logits, {.top_p = top_p, .seed = seed}).id, order[rank])
-            << "spread " << spread << " top_p " << top_p << " seed " << seed;
+    // As bias and masks leave them; and many that are equal.
+    for (size_t id = 0; id < logits.size(); id += 7) logits[id] = -1e30f;
+    for (size_t id = 0; id < logits.size(); id += 5) logits[id] = std::round(logits[id]);
+    const TokenSampling cuts[] = {{},
+                                  {.top_p = 0.3f},
+                                  {.top_p = 0.95f},
+                                  {.min_p = 0.02f},
+                                  {.top_k = 40},
+                                  {.top_k = 4000},
+                                  {.top_k = 1000, .top_p = 0.9f, .min_p = 0.001f}};
+    for (TokenSampling sampling : cuts) {
+      for (sampling.seed = 0; sampling.seed < 40; ++sampling.seed) {
+        EXPECT_EQ(Sample(logits, sampling).id, DrawnByFullSort(logits, sampling))
+            << "spread " << spread << " top_k " << sampling.top_k << " top_p " << sampling.top_p
+            << " min_p " << sampling.min_p << " seed " << sampling.seed;
       }
     }
+  }
+}
+
+TEST(SampleTokenTest, DrawsFromAllShapesOfVocabularies) {
+  constexpr float kNever = -std::numeric_limits<float>::infinity();
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    // All equal, one alone, nearly equal, far apart.
+    EXPECT_LT(Sample(std::vector<float>(1000, -3.0f), {.seed = seed}).id, 1000u);
+    EXPECT_EQ(Sample({5.0f}, {.seed = seed}).id, 0u);
+    EXPECT_LT(Sample({0.0f, -1e-38f}, {.seed = seed}).id, 2u);
+    EXPECT_EQ(Sample({0.0f, -3e38f}, {.seed = seed}).id, 0u);
+    EXPECT_EQ(Sample({0.0f, 1.0f}, {.logit_bias = {{0, kNever}}, .seed = seed}).id, 1u);
   }
 }
 
