@@ -28,7 +28,7 @@ namespace {
 
 using hanmo::v1::GenerateRequest;
 
-constexpr char kExamples[] =
+constexpr char kBenchExamples[] =
     R"(Latencies count from the instant at which a request was to be sent, so that waiting for a slow
 server shows in them. They are of answers with OK; the others are counted by their codes. Ctrl-C
 cuts the requests under way and reports.
@@ -301,7 +301,7 @@ class BenchImageCommand final : public BenchCommand {
 
 std::vector<std::unique_ptr<Command>> MakeBenchCommands(CLI::App* root) {
   CLI::App* bench = root->add_subcommand("bench", "Puts load on the server and measures it.");
-  bench->group("Commands")->require_subcommand(1)->footer(kExamples);
+  bench->group("Commands")->require_subcommand(1)->footer(kBenchExamples);
   std::vector<std::unique_ptr<Command>> commands;
   commands.push_back(std::make_unique<BenchTextCommand>(
       bench->add_subcommand("text", "Asks for texts.")->group("Commands")));

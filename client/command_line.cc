@@ -14,7 +14,7 @@
 namespace hanmo {
 namespace {
 
-constexpr char kExamples[] = R"(Examples:
+constexpr char kRootExamples[] = R"(Examples:
   hanmo image --model taiyi-sd-tiny --prompt "两座青山，一叶扁舟" --output boat.png
   hanmo text --model wenzhong-gpt2-tiny --user "写一首关于秋山的五言绝句"
   hanmo health --wait 60s && hanmo models
@@ -42,7 +42,7 @@ void Configure(CLI::App* root) {
   root->set_help_flag("-h,--help", "print this and exit");
   root->set_version_flag("--version", "hanmo " HANMO_VERSION, "print the version and exit");
   root->formatter(std::make_shared<HelpFormatter>());
-  root->footer(absl::StrCat(kExamples, "\n\n", ExitCodeHelp()));
+  root->footer(absl::StrCat(kRootExamples, "\n\n", ExitCodeHelp()));
 }
 
 }  // namespace

@@ -17,7 +17,7 @@ using grpc::health::v1::HealthCheckResponse;
 
 constexpr absl::Duration kRewatch = absl::Milliseconds(100);
 
-constexpr char kExamples[] = R"(Examples:
+constexpr char kHealthExamples[] = R"(Examples:
   hanmo health                         exits with 0 when the server serves, else with 4
   hanmo health taiyi-sd-tiny           of one model
   hanmo health --wait 60s              returns once the server, which may just be starting, serves
@@ -38,7 +38,7 @@ class HealthCommand final : public Command {
         ->excludes(wait);
     AddOutputFlags(app, false, &output_flags_);
     AddConnectionFlags(app, "10s, none for --watch", &connection_);
-    app->footer(kExamples);
+    app->footer(kHealthExamples);
   }
 
   ExitCode Run(const Console& console) override {

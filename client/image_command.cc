@@ -21,7 +21,7 @@ namespace {
 
 using hanmo::v1::GenerateStreamResponse;
 
-constexpr char kExamples[] = R"(Examples:
+constexpr char kImageExamples[] = R"(Examples:
   hanmo image --prompt "水墨山水，两座青山，一叶扁舟" --output boat.png
   hanmo image --prompt "寒冬，一座金山，岸边梅树" --steps 30 --sampler dpmpp_2m --seed 7 -n 4 -o "plum-{seed}.webp"
   hanmo image --prompt "一座青山，古松" --best-of 8 --output best.png
@@ -38,7 +38,7 @@ class ImageCommand final : public Command {
     AddPictureFlags(app, &flags_);
     AddOutputFlags(app, true, &output_flags_);
     AddConnectionFlags(app, "none", &connection_);
-    app->footer(kExamples);
+    app->footer(kImageExamples);
   }
 
   ExitCode Run(const Console& console) override;

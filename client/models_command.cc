@@ -12,7 +12,7 @@
 namespace hanmo {
 namespace {
 
-constexpr char kExamples[] = R"(Examples:
+constexpr char kModelsExamples[] = R"(Examples:
   hanmo models
   hanmo models taiyi-sd-tiny
   hanmo models --json | jq -r '.models[] | select(.state == "ready") | .name')";
@@ -29,7 +29,7 @@ class ModelsCommand final : public Command {
         ->needs(name);
     AddOutputFlags(app, false, &output_flags_);
     AddConnectionFlags(app, "10s", &connection_);
-    app->footer(kExamples);
+    app->footer(kModelsExamples);
   }
 
   ExitCode Run(const Console& console) override {

@@ -21,7 +21,7 @@ namespace {
 
 using hanmo::v1::GenerateStreamResponse;
 
-constexpr char kExamples[] = R"(Examples:
+constexpr char kTextExamples[] = R"(Examples:
   hanmo text --user "写一首关于秋山的五言绝句"
   hanmo text --prompt "春眠不觉晓，" --echo --temperature 0.8 --top-p 0.9 --seed 7
   hanmo text --prompt "明月" --temperature 0 --max-tokens 64 --json | jq -r .text
@@ -42,7 +42,7 @@ class TextCommand final : public Command {
     }
     AddOutputFlags(app, true, &output_flags_);
     AddConnectionFlags(app, "none", &connection_);
-    app->footer(captions() ? kCaptionExamples : kExamples);
+    app->footer(captions() ? kCaptionExamples : kTextExamples);
   }
 
   ExitCode Run(const Console& console) override;

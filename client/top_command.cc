@@ -22,7 +22,7 @@
 namespace hanmo {
 namespace {
 
-constexpr char kExamples[] = R"(Examples:
+constexpr char kTopExamples[] = R"(Examples:
   hanmo top
   hanmo top --metrics server:8002 --interval 10s
   hanmo top --once --json | jq '.models[] | {name, waiting, latency_p99_s}'
@@ -68,7 +68,7 @@ class TopCommand final : public Command {
     FlagGroup(app, "Output")
         .Switch({"--json", "", "print a JSON object for each interval"},
                 [this] { json_ = JsonMode::kOne; });
-    app->footer(kExamples);
+    app->footer(kTopExamples);
   }
 
   ExitCode Run(const Console& console) override;

@@ -23,6 +23,14 @@ if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
   endif()
 endif()
 add_compile_options(-Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
+if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+  # gcc 12 finds it in its own std::variant, std::regex and intrinsics; clang looks in the tsan build.
+  add_compile_options(-Wno-maybe-uninitialized)
+  if(CMAKE_UNITY_BUILD)
+    # gcc takes the files that are compiled together for headers.
+    add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>)
+  endif()
+endif()
 
 if(HANMO_SANITIZE)
   add_compile_options(-fsanitize=${HANMO_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)

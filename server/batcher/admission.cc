@@ -17,7 +17,7 @@ constexpr uint32_t kToldPositions = 32;
 constexpr double kDoubtful = 0.8;
 
 // Requests looked at to find out what is ahead of a new one with a deadline.
-constexpr size_t kLookedAt = 1024;
+constexpr size_t kRequestsLookedAt = 1024;
 
 absl::Duration Rounded(absl::Duration time) { return absl::Trunc(time, absl::Milliseconds(1)); }
 
@@ -200,7 +200,7 @@ absl::Duration Batcher::Core::WorkAhead(const ActiveRequest& request,
   size_t looked_at = 0;
   const auto look = [&](const ActiveRequest& other) {
     if (other.rank < request.rank) ahead += Remaining(other);
-    return ++looked_at < kLookedAt;
+    return ++looked_at < kRequestsLookedAt;
   };
   for (const auto& [key, other] : queue.waiting) {
     if (other->rank >= request.rank || !look(*other)) break;

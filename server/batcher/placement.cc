@@ -13,7 +13,7 @@ constexpr absl::Duration kDoubt = absl::Seconds(1);
 
 // Of the workers that have a model so many are looked at for one sample, the least loaded first: a
 // tick must not grow with the fleet.
-constexpr size_t kLookedAt = 16;
+constexpr size_t kWorkersLookedAt = 16;
 
 // Requests behind the first that may fill a batch of another size.
 constexpr size_t kPassedOver = 16;
@@ -201,7 +201,7 @@ ActiveWorker* Batcher::Core::ChooseWorker(const Sample& sample, ModelQueue& queu
   ActiveWorker* best = nullptr;
   double best_seconds = 0;
   for (const auto& [load, id] : queue.places) {
-    if (++looked_at > kLookedAt || (best != nullptr && load >= best_seconds)) break;
+    if (++looked_at > kWorkersLookedAt || (best != nullptr && load >= best_seconds)) break;
     ActiveWorker& worker = *workers_.at(id);
     const Residence& home = worker.models.at(sample.request->model);
     if (!HasRoom(worker, home, sample) || !Trusts(worker, sample)) continue;

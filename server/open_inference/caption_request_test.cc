@@ -22,7 +22,7 @@ using testing::Proto;
 using ::testing::SizeIs;
 using testing::Words;
 
-const std::string kOnePrompt = Words("prompt", "1", "'山'");
+const std::string kPaintPrompt = Words("prompt", "1", "'山'");
 // Files need not be UTF-8.
 const std::string kOneFile = Words("image", "1", "'\\x89PNG'");
 const std::string kTwoFiles = Words("image", "2, 1", "'\\x89PNG', '\\xff\\xd8'");
@@ -33,7 +33,7 @@ absl::StatusOr<InferPlan> Caption(const std::string& proto) {
 
 TEST(CaptionRequestTest, AnImageMakesItARequestForACaption) {
   EXPECT_EQ(TaskOf(Proto(kOneFile), ModelKind::kPictureTokens), InferTask::kCaption);
-  EXPECT_EQ(TaskOf(Proto(kOnePrompt), ModelKind::kPictureTokens), InferTask::kPaintByTokens);
+  EXPECT_EQ(TaskOf(Proto(kPaintPrompt), ModelKind::kPictureTokens), InferTask::kPaintByTokens);
   EXPECT_EQ(TaskOf(Proto(kOneFile), ModelKind::kPicture), InferTask::kPaint);
   EXPECT_EQ(TaskOf(Proto(kOneFile), ModelKind::kText), InferTask::kWrite);
   EXPECT_EQ(ErrorOf(PlanInfer(Proto(""), InferTask::kPaintByTokens)),
@@ -75,7 +75,7 @@ TEST(CaptionRequestTest, CaptionsTakeWhatBelongsToThem) {
             "text_input: must have 1 element or one for each of the 2 prompts, got 3");
   EXPECT_EQ(ErrorOf(Caption(kOneFile + Words("text_input", "1", "'\\xff'"))),
             "text_input: element 0 must be valid UTF-8");
-  EXPECT_THAT(ErrorOf(Caption(kOneFile + kOnePrompt)),
+  EXPECT_THAT(ErrorOf(Caption(kOneFile + kPaintPrompt)),
               HasSubstr("inputs: must be of image, text_input, max_tokens"));
   EXPECT_THAT(ErrorOf(Caption(kOneFile + Words("regex", "1", "'a'"))), HasSubstr("got regex"));
   EXPECT_THAT(ErrorOf(Caption(kOneFile + "outputs { name: 'image' }")),

@@ -52,7 +52,7 @@ absl::string_view ReasonName(hanmo::v1::FinishReason reason) {
 }
 
 // One output with what its message does not hold.
-struct Row {
+struct OutputRow {
   const Output* output;
   const std::string* pixels;
 };
@@ -62,22 +62,24 @@ Shape With(Shape shape, std::initializer_list<int64_t> more) {
   return shape;
 }
 
-void AddTokenIds(const std::vector<Row>& rows, const Shape& shape, ModelInferResponse* response) {
+void AddTokenIds(const std::vector<OutputRow>& rows, const Shape& shape,
+                 ModelInferResponse* response) {
   int longest = 0;
-  for (const Row& row : rows) longest = std::max(longest, row.output->text().token_ids_size());
+  for (const OutputRow& row : rows)
+    longest = std::max(longest, row.output->text().token_ids_size());
   std::string* raw = AddTensor("token_ids", "INT32", With(shape, {longest}), response);
-  for (const Row& row : rows) {
+  for (const OutputRow& row : rows) {
     const auto& ids = row.output->text().token_ids();
     for (const uint32_t id : ids) Append(static_cast<int32_t>(id), raw);
     for (int i = ids.size(); i < longest; ++i) Append(kNoToken, raw);
   }
 }
 
-void AddTextTensor(const std::string& name, const std::vector<Row>& rows, const Shape& shape,
+void AddTextTensor(const std::string& name, const std::vector<OutputRow>& rows, const Shape& shape,
                    ModelInferResponse* response) {
   if (name == "token_ids") return AddTokenIds(rows, shape, response);
   std::string* raw = AddTensor(name, name == "seed" ? "UINT64" : "BYTES", shape, response);
-  for (const Row& row : rows) {
+  for (const OutputRow& row : rows) {
     const hanmo::v1::Text& text = row.output->text();
     if (name == "seed") {
       Append(text.seed(), raw);
@@ -87,13 +89,13 @@ void AddTextTensor(const std::string& name, const std::vector<Row>& rows, const 
   }
 }
 
-void AddPictureTensor(const std::string& name, const std::vector<Row>& rows, const Shape& shape,
-                      ModelInferResponse* response) {
+void AddPictureTensor(const std::string& name, const std::vector<OutputRow>& rows,
+                      const Shape& shape, ModelInferResponse* response) {
   if (name == kPixels) {
     const hanmo::v1::Picture& first = rows.front().output->picture();
     std::string* raw =
         AddTensor(name, "UINT8", With(shape, {first.height(), first.width(), 3}), response);
-    for (const Row& row : rows) raw->append(*row.pixels);
+    for (const OutputRow& row : rows) raw->append(*row.pixels);
     return;
   }
   const absl::string_view datatype = name == kImage   ? "BYTES"
@@ -101,7 +103,7 @@ void AddPictureTensor(const std::string& name, const std::vector<Row>& rows, con
                                      : name == kScore ? "FP32"
                                                       : "UINT32";
   std::string* raw = AddTensor(name, datatype, shape, response);
-  for (const Row& row : rows) {
+  for (const OutputRow& row : rows) {
     const hanmo::v1::Picture& picture = row.output->picture();
     if (name == kImage) {
       AppendText(picture.data(), raw);
@@ -126,7 +128,7 @@ void SetIndex(uint32_t index, ModelInferResponse* response) {
 
 void AddOutputs(const InferPlan& plan, absl::Span<const PromptResult> prompts,
                 ModelInferResponse* response) {
-  std::vector<Row> rows;
+  std::vector<OutputRow> rows;
   for (const PromptResult& prompt : prompts) {
     for (int i = 0; i < prompt.response.outputs_size(); ++i) {
       rows.push_back({&prompt.response.outputs(i), &prompt.pixels[i]});

@@ -4,8 +4,8 @@
 #include <string>
 
 #include "gmock/gmock.h"
-#include "google/protobuf/text_format.h"
 #include "gtest/gtest.h"
+#include "server/open_inference/testing/infer_protos.h"
 
 namespace hanmo {
 namespace {
@@ -14,12 +14,7 @@ using inference::ModelInferRequest;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-ModelInferRequest Proto(const std::string& text) {
-  ModelInferRequest proto;
-  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &proto)) << text;
-  return proto;
-}
+using testing::Proto;
 
 // A request with one tensor "x", raw.
 ModelInferRequest Raw(const std::string& datatype, std::vector<int64_t> shape,

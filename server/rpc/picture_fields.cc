@@ -11,7 +11,6 @@ namespace {
 
 using hanmo::v1::PictureParameters;
 
-constexpr uint32_t kMaxSamples = 16;
 constexpr uint32_t kMaxCandidates = 64;
 constexpr uint32_t kDefaultQuality = 90;
 

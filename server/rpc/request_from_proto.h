@@ -18,6 +18,7 @@ namespace hanmo {
 
 inline constexpr size_t kMaxTextBytes = 1 << 20;  // of all texts of a request together
 inline constexpr size_t kMaxRequestIdBytes = 128;
+inline constexpr uint32_t kMaxSamples = 16;  // texts or pictures of one request
 
 // A checked request on its way to the batcher, with what the answer needs later.
 struct GenerationPlan {

@@ -18,7 +18,6 @@ constexpr int kMaxStops = 16;
 constexpr size_t kMaxStopBytes = 256;
 constexpr int kMaxStopTokenIds = 64;
 constexpr uint32_t kMaxLogprobs = 20;
-constexpr uint32_t kMaxSamples = 16;
 
 void CheckVocabulary(absl::string_view field, uint32_t id, uint32_t vocabulary,
                      Violations* violations) {

@@ -4,7 +4,7 @@
 namespace hanmo {
 namespace {
 
-absl::StatusOr<DecoderConfig> Parse(const nlohmann::json& json) {
+absl::StatusOr<DecoderConfig> ParseErnie45(const nlohmann::json& json) {
   const nlohmann::json flat = WithFlatRope(json);
   ModelConfig fields(flat, "ernie4_5");
   fields.Require("model_type", "ernie4_5");
@@ -28,7 +28,7 @@ absl::StatusOr<DecoderConfig> Parse(const nlohmann::json& json) {
 
 }  // namespace
 
-const DecoderFamily kErnie45Family = {"ernie4_5", "model.", &Parse, &TakeLlamaLayer,
+const DecoderFamily kErnie45Family = {"ernie4_5", "model.", &ParseErnie45, &TakeLlamaLayer,
                                       &TakeLlamaOuter};
 
 }  // namespace hanmo

@@ -6,7 +6,7 @@
 namespace hanmo {
 namespace {
 
-absl::StatusOr<DecoderConfig> Parse(const nlohmann::json& json) {
+absl::StatusOr<DecoderConfig> ParseGpt2(const nlohmann::json& json) {
   ModelConfig fields(json, "gpt2");
   fields.Require("model_type", "gpt2");
   fields.Require("add_cross_attention", false);
@@ -70,6 +70,6 @@ DecoderOuterWeights TakeOuter(const WeightScope& weights, const DecoderConfig& c
 
 }  // namespace
 
-const DecoderFamily kGpt2Family = {"gpt2", "transformer.", &Parse, &TakeLayer, &TakeOuter};
+const DecoderFamily kGpt2Family = {"gpt2", "transformer.", &ParseGpt2, &TakeLayer, &TakeOuter};
 
 }  // namespace hanmo

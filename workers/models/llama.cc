@@ -4,7 +4,7 @@
 namespace hanmo {
 namespace {
 
-absl::StatusOr<DecoderConfig> Parse(const nlohmann::json& json) {
+absl::StatusOr<DecoderConfig> ParseLlama(const nlohmann::json& json) {
   const nlohmann::json flat = WithFlatRope(json);
   ModelConfig fields(flat, "llama");
   fields.Require("model_type", "llama");
@@ -23,6 +23,7 @@ absl::StatusOr<DecoderConfig> Parse(const nlohmann::json& json) {
 
 }  // namespace
 
-const DecoderFamily kLlamaFamily = {"llama", "model.", &Parse, &TakeLlamaLayer, &TakeLlamaOuter};
+const DecoderFamily kLlamaFamily = {"llama", "model.", &ParseLlama, &TakeLlamaLayer,
+                                    &TakeLlamaOuter};
 
 }  // namespace hanmo

@@ -5,7 +5,7 @@
 namespace hanmo {
 namespace {
 
-absl::StatusOr<DecoderConfig> Parse(const nlohmann::json& json) {
+absl::StatusOr<DecoderConfig> ParseQwen3(const nlohmann::json& json) {
   const nlohmann::json flat = WithFlatRope(json);
   ModelConfig fields(flat, "qwen3");
   fields.Require("model_type", "qwen3");
@@ -27,6 +27,7 @@ absl::StatusOr<DecoderConfig> Parse(const nlohmann::json& json) {
 
 }  // namespace
 
-const DecoderFamily kQwen3Family = {"qwen3", "model.", &Parse, &TakeLlamaLayer, &TakeLlamaOuter};
+const DecoderFamily kQwen3Family = {"qwen3", "model.", &ParseQwen3, &TakeLlamaLayer,
+                                    &TakeLlamaOuter};
 
 }  // namespace hanmo

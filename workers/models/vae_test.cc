@@ -16,17 +16,17 @@ using ::hanmo::testing::OpenFolder;
 using ::hanmo::testing::RelativeError;
 using ::testing::HasSubstr;
 
-std::string Folder(const std::string& name) { return "tests/goldens/vae/" + name; }
+std::string VaeFolder(const std::string& name) { return "tests/goldens/vae/" + name; }
 
 std::unique_ptr<Vae> LoadVae(const std::string& name, at::ScalarType dtype = at::kFloat) {
-  return testing::LoadWhole<Vae>(Folder(name), dtype);
+  return testing::LoadWhole<Vae>(VaeFolder(name), dtype);
 }
 
 class VaeGoldenTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(VaeGoldenTest, DecodesAndEncodesAsDiffusersDoes) {
   const auto vae = LoadVae(GetParam());
-  Golden golden(Folder(GetParam()) + "/golden.safetensors");
+  Golden golden(VaeFolder(GetParam()) + "/golden.safetensors");
   const at::Tensor expected = golden.Get("pictures");
   const at::Tensor pictures = vae->Decode(golden.Get("latents"));
   EXPECT_LT(RelativeError(pictures, expected), 1e-5);
@@ -36,7 +36,7 @@ TEST_P(VaeGoldenTest, DecodesAndEncodesAsDiffusersDoes) {
 }
 
 TEST_P(VaeGoldenTest, RoundsAsDiffusersDoes) {
-  Golden golden(Folder(GetParam()) + "/golden.safetensors");
+  Golden golden(VaeFolder(GetParam()) + "/golden.safetensors");
   EXPECT_TRUE(ToRgb8(golden.Get("pictures")).equal(golden.Get("rgb", at::kByte)));
 }
 
@@ -58,7 +58,7 @@ TEST_P(VaeGoldenTest, APictureIsTheSameInAnyCompany) {
 
 TEST_P(VaeGoldenTest, StaysCloseInBfloat16) {
   const auto vae = LoadVae(GetParam(), at::kBFloat16);
-  Golden golden(Folder(GetParam()) + "/golden.safetensors");
+  Golden golden(VaeFolder(GetParam()) + "/golden.safetensors");
   EXPECT_LT(RelativeError(vae->Decode(golden.Get("latents")), golden.Get("pictures")), 0.06);
 }
 
@@ -66,7 +66,7 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, VaeGoldenTest,
                          ::testing::Values("sd1", "old", "oldest", "bare", "flat"));
 
 TEST(VaeTest, ADecoderAloneIsEnough) {
-  Checkpoint checkpoint = OpenFolder(Folder("sd1"));
+  Checkpoint checkpoint = OpenFolder(VaeFolder("sd1"));
   const absl::Status renamed = checkpoint.Rename([](absl::string_view name) {
     return name.substr(0, 8) == "encoder." ? std::string() : std::string(name);
   });

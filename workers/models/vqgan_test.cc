@@ -18,17 +18,17 @@ using ::hanmo::testing::OpenFolder;
 using ::hanmo::testing::RelativeError;
 using ::testing::HasSubstr;
 
-std::string Folder(const std::string& name) { return "tests/goldens/vqgan/" + name; }
+std::string VqganFolder(const std::string& name) { return "tests/goldens/vqgan/" + name; }
 
 std::unique_ptr<Vqgan> LoadVqgan(const std::string& name, at::ScalarType dtype = at::kFloat) {
-  return testing::LoadWhole<Vqgan>(Folder(name), dtype);
+  return testing::LoadWhole<Vqgan>(VqganFolder(name), dtype);
 }
 
 class VqganGoldenTest : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(VqganGoldenTest, DecodesCodesAsDiffusersDoes) {
   const auto vqgan = LoadVqgan(GetParam());
-  Golden golden(Folder(GetParam()) + "/golden.safetensors");
+  Golden golden(VqganFolder(GetParam()) + "/golden.safetensors");
   const at::Tensor codes = golden.Get("codes", at::kLong);
   const at::Tensor pictures = vqgan->Decode(codes);
   EXPECT_LT(RelativeError(pictures, golden.Get("pictures")), 1e-5);
@@ -37,7 +37,7 @@ TEST_P(VqganGoldenTest, DecodesCodesAsDiffusersDoes) {
 
 TEST_P(VqganGoldenTest, FindsTheCodesThatDiffusersFinds) {
   const auto vqgan = LoadVqgan(GetParam());
-  Golden golden(Folder(GetParam()) + "/golden.safetensors");
+  Golden golden(VqganFolder(GetParam()) + "/golden.safetensors");
   EXPECT_TRUE(vqgan->Encode(golden.Get("inputs")).equal(golden.Get("encoded", at::kLong)));
 }
 
@@ -77,7 +77,7 @@ TEST(VqganConfigTest, NamesTheKeyItCannotServe) {
 TEST(VqganTest, ACodebookOfAnotherSizeIsNamed) {
   const std::string folder = ::testing::TempDir() + "another_codebook";
   std::filesystem::copy(
-      Folder("f8"), folder,
+      VqganFolder("f8"), folder,
       std::filesystem::copy_options::overwrite_existing | std::filesystem::copy_options::recursive);
   nlohmann::json json = OpenFolder(folder).config();
   json["num_vq_embeddings"] = 65;

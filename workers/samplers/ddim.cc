@@ -11,7 +11,7 @@
 namespace hanmo {
 namespace {
 
-struct Coefficients {
+struct DdimStep {
   float root_alpha;       // sqrt(a_t), the picture's share
   float root_beta;        // sqrt(1 - a_t), the noise's share
   float root_alpha_prev;  // sqrt of a at the timestep the step goes to
@@ -20,14 +20,14 @@ struct Coefficients {
 
 class Ddim : public Sampler {
  public:
-  Ddim(SchedulerConfig config, std::vector<float> timesteps, std::vector<Coefficients> steps)
+  Ddim(SchedulerConfig config, std::vector<float> timesteps, std::vector<DdimStep> steps)
       : Sampler(config.kind, std::move(timesteps), 1.0f),
         config_(std::move(config)),
         steps_(std::move(steps)) {}
 
  private:
   at::Tensor Advance(const at::Tensor& output, SamplerState& state) const override {
-    const Coefficients& c = steps_[state.next_call];
+    const DdimStep& c = steps_[state.next_call];
     const at::Tensor& x = state.latent;
     at::Tensor predicted = output;
     at::Tensor noise = output;
@@ -50,7 +50,7 @@ class Ddim : public Sampler {
   int HistoryLength(int /*call*/) const override { return 0; }
 
   const SchedulerConfig config_;
-  const std::vector<Coefficients> steps_;
+  const std::vector<DdimStep> steps_;
 };
 
 }  // namespace
@@ -59,7 +59,7 @@ NewSampler NewDdim(const SchedulerConfig& config, int steps) {
   const std::vector<float> alphas = AlphasCumprod(config);
   const float final_alpha = config.set_alpha_to_one ? 1.0f : alphas.front();
   std::vector<float> timesteps;
-  std::vector<Coefficients> coefficients;
+  std::vector<DdimStep> coefficients;
   for (double timestep : PointTimesteps(config, steps)) {
     const absl::StatusOr<float> alpha = AlphaAt(alphas, timestep);
     if (!alpha.ok()) return alpha.status();
@@ -71,7 +71,7 @@ NewSampler NewDdim(const SchedulerConfig& config, int steps) {
     const float deviation = 0.0f * TorchSqrt(variance);
     coefficients.push_back({TorchSqrt(*alpha), TorchSqrt(beta), TorchSqrt(alpha_prev),
                             TorchSqrt(1.0f - alpha_prev - deviation * deviation)});
-    const Coefficients& c = coefficients.back();
+    const DdimStep& c = coefficients.back();
     const float divisor = config.prediction == PredictionType::kEpsilon  ? c.root_alpha
                           : config.prediction == PredictionType::kSample ? c.root_beta
                                                                          : 1.0f;

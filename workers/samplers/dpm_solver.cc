@@ -14,7 +14,7 @@ namespace {
 
 // One update  x' = keep · x - now · D0 - first · D1 - second · D2  with the differences D of the
 // last predictions; order 1 uses D0 only, order 2 D0 and D1.
-struct Coefficients {
+struct DpmStep {
   int order = 1;
   float alpha = 1;  // at the start of the step, to predict the picture
   float sigma = 0;
@@ -30,7 +30,7 @@ struct Coefficients {
 
 class DpmSolver : public Sampler {
  public:
-  DpmSolver(SchedulerConfig config, std::vector<float> timesteps, std::vector<Coefficients> steps)
+  DpmSolver(SchedulerConfig config, std::vector<float> timesteps, std::vector<DpmStep> steps)
       : Sampler(config.kind, std::move(timesteps), 1.0f),
         config_(std::move(config)),
         steps_(std::move(steps)) {}
@@ -38,7 +38,7 @@ class DpmSolver : public Sampler {
  private:
   // History: the last solver_order - 1 predicted pictures, oldest first.
   at::Tensor Advance(const at::Tensor& output, SamplerState& state) const override {
-    const Coefficients& c = steps_[state.next_call];
+    const DpmStep& c = steps_[state.next_call];
     const at::Tensor& x = state.latent;
     at::Tensor predicted = output;
     if (config_.prediction == PredictionType::kEpsilon) {
@@ -69,7 +69,7 @@ class DpmSolver : public Sampler {
   int HistoryLength(int call) const override { return std::min(call, config_.solver_order - 1); }
 
   const SchedulerConfig config_;
-  const std::vector<Coefficients> steps_;
+  const std::vector<DpmStep> steps_;
 };
 
 // Lower orders warm up the history and, where asked for, end the run.
@@ -83,13 +83,13 @@ int OrderOf(const SchedulerConfig& config, int call, int calls) {
   return order;
 }
 
-Coefficients StepFrom(const SchedulerConfig& config, const std::vector<SolverTime>& times, int call,
-                      int order) {
+DpmStep StepFrom(const SchedulerConfig& config, const std::vector<SolverTime>& times, int call,
+                 int order) {
   const SolverTime& to = times[call + 1];
   const SolverTime& from = times[call];
   const float h = to.lambda - from.lambda;
   const float decay = TorchExp(-h) - 1.0f;
-  Coefficients c;
+  DpmStep c;
   c.order = order;
   c.alpha = from.alpha;
   c.sigma = from.sigma;
@@ -123,9 +123,9 @@ NewSampler NewDpmSolver(const SchedulerConfig& config, int steps) {
   if (absl::Status s = CheckFirstTimestepIsUnique(schedule.timesteps); !s.ok()) return s;
   const int calls = static_cast<int>(schedule.timesteps.size());
   const std::vector<SolverTime> times = SolverTimes(schedule.sigmas);
-  std::vector<Coefficients> coefficients;
+  std::vector<DpmStep> coefficients;
   for (int call = 0; call < calls; ++call) {
-    const Coefficients c = StepFrom(config, times, call, OrderOf(config, call, calls));
+    const DpmStep c = StepFrom(config, times, call, OrderOf(config, call, calls));
     const float used[] = {c.keep,       c.now,        c.first, c.second,
                           c.inverse_r0, c.inverse_r1, c.mix,   c.inverse_sum};
     if (absl::Status s = CheckFinite(used, call); !s.ok()) return s;

@@ -13,7 +13,7 @@
 namespace hanmo {
 namespace {
 
-struct Coefficients {
+struct EulerStep {
   float sigma;            // noise level the step starts from
   float root;             // sqrt(sigma² + 1), divides the model input
   float velocity_output;  // -sigma / root, factor of a velocity
@@ -24,7 +24,7 @@ struct Coefficients {
 class Euler : public Sampler {
  public:
   Euler(const SchedulerConfig& config, std::vector<float> timesteps, float init_noise_sigma,
-        std::vector<Coefficients> steps)
+        std::vector<EulerStep> steps)
       : Sampler(config.kind, std::move(timesteps), init_noise_sigma),
         prediction_(config.prediction),
         steps_(std::move(steps)) {}
@@ -35,7 +35,7 @@ class Euler : public Sampler {
   }
 
   at::Tensor Advance(const at::Tensor& output, SamplerState& state) const override {
-    const Coefficients& c = steps_[state.next_call];
+    const EulerStep& c = steps_[state.next_call];
     const at::Tensor& x = state.latent;
     at::Tensor predicted = output;
     if (prediction_ == PredictionType::kEpsilon) {
@@ -51,7 +51,7 @@ class Euler : public Sampler {
   int HistoryLength(int /*call*/) const override { return 0; }
 
   const PredictionType prediction_;
-  const std::vector<Coefficients> steps_;
+  const std::vector<EulerStep> steps_;
 };
 
 }  // namespace
@@ -59,7 +59,7 @@ class Euler : public Sampler {
 NewSampler NewEuler(const SchedulerConfig& config, int steps) {
   SigmaSchedule schedule = EulerSchedule(config, steps);
   if (absl::Status s = CheckFirstTimestepIsUnique(schedule.timesteps); !s.ok()) return s;
-  std::vector<Coefficients> coefficients;
+  std::vector<EulerStep> coefficients;
   for (size_t call = 0; call < schedule.timesteps.size(); ++call) {
     const float sigma = schedule.sigmas[call];
     const float to = schedule.sigmas[call + 1];

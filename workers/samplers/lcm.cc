@@ -13,7 +13,7 @@
 namespace hanmo {
 namespace {
 
-struct Coefficients {
+struct LcmStep {
   float root_alpha;
   float root_beta;
   float root_alpha_next;
@@ -24,14 +24,14 @@ struct Coefficients {
 
 class Lcm : public Sampler {
  public:
-  Lcm(SchedulerConfig config, std::vector<float> timesteps, std::vector<Coefficients> steps)
+  Lcm(SchedulerConfig config, std::vector<float> timesteps, std::vector<LcmStep> steps)
       : Sampler(config.kind, std::move(timesteps), 1.0f),
         config_(std::move(config)),
         steps_(std::move(steps)) {}
 
  private:
   at::Tensor Advance(const at::Tensor& output, SamplerState& state) const override {
-    const Coefficients& c = steps_[state.next_call];
+    const LcmStep& c = steps_[state.next_call];
     const at::Tensor& x = state.latent;
     at::Tensor predicted = output;
     if (config_.prediction == PredictionType::kEpsilon) {
@@ -49,7 +49,7 @@ class Lcm : public Sampler {
   int HistoryLength(int /*call*/) const override { return 0; }
 
   const SchedulerConfig config_;
-  const std::vector<Coefficients> steps_;
+  const std::vector<LcmStep> steps_;
 };
 
 // Every (original / steps)-th timestep of the distillation's schedule, from its last.
@@ -75,7 +75,7 @@ NewSampler NewLcm(const SchedulerConfig& config, int steps) {
   }
   const std::vector<float> alphas = AlphasCumprod(config);
   const std::vector<int> timesteps = Timesteps(config, steps);
-  std::vector<Coefficients> coefficients;
+  std::vector<LcmStep> coefficients;
   for (int call = 0; call < steps; ++call) {
     const int next = std::min(call + 1, steps - 1);
     const absl::StatusOr<float> alpha = AlphaAt(alphas, timesteps[call]);

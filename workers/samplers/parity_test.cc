@@ -21,7 +21,7 @@ using testing::GoldenNumbers;
 using testing::ReadGolden;
 
 constexpr uint64_t kSeed = 7;
-constexpr LatentShape kShape{4, 4, 4};
+constexpr LatentShape kGoldenShape{4, 4, 4};
 
 // The generator's fake_model(): only operations that round exactly.
 at::Tensor FakeModel(const ModelInput& input) {
@@ -43,7 +43,7 @@ SamplerRequest RequestOf(const nlohmann::json& configs, const nlohmann::json& go
 }
 
 at::Tensor FinalLatent(const Sampler& sampler) {
-  SamplerState state = sampler.Begin(kSeed, kShape);
+  SamplerState state = sampler.Begin(kSeed, kGoldenShape);
   while (!sampler.done(state)) {
     EXPECT_TRUE(sampler.Step(FakeModel(sampler.Input(state)), state).ok());
   }

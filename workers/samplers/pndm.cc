@@ -18,7 +18,7 @@ namespace {
 constexpr int kStartCalls = 12;
 
 // One transfer from timestep t to an earlier one, formula (9) of the paper.
-struct Transfer {
+struct PndmTransfer {
   float sample;      // factor of the sample
   float difference;  // a_prev - a_t
   float divisor;     // of the prediction
@@ -28,7 +28,8 @@ struct Transfer {
 
 class Pndm : public Sampler {
  public:
-  Pndm(const SchedulerConfig& config, std::vector<float> timesteps, std::vector<Transfer> transfers)
+  Pndm(const SchedulerConfig& config, std::vector<float> timesteps,
+       std::vector<PndmTransfer> transfers)
       : Sampler(config.kind, std::move(timesteps), 1.0f),
         velocity_(config.prediction == PredictionType::kVelocity),
         multistep_only_(config.skip_prk_steps),
@@ -96,7 +97,7 @@ class Pndm : public Sampler {
   }
 
   at::Tensor Transferred(int call, const at::Tensor& sample, const at::Tensor& prediction) const {
-    const Transfer& c = transfers_[call];
+    const PndmTransfer& c = transfers_[call];
     at::Tensor noise = prediction;
     if (velocity_) noise = c.root_alpha * prediction + c.root_beta * sample;
     return c.sample * sample - c.difference * noise / c.divisor;
@@ -110,7 +111,7 @@ class Pndm : public Sampler {
 
   const bool velocity_;
   const bool multistep_only_;
-  const std::vector<Transfer> transfers_;
+  const std::vector<PndmTransfer> transfers_;
 };
 
 class TransferTable {
@@ -119,7 +120,7 @@ class TransferTable {
       : alphas_(AlphasCumprod(config)),
         final_alpha_(config.set_alpha_to_one ? 1.0f : alphas_.front()) {}
 
-  absl::StatusOr<Transfer> Between(double timestep, double previous) const {
+  absl::StatusOr<PndmTransfer> Between(double timestep, double previous) const {
     const absl::StatusOr<float> alpha = AlphaAt(alphas_, timestep);
     if (!alpha.ok()) return alpha.status();
     float alpha_prev = final_alpha_;
@@ -130,9 +131,9 @@ class TransferTable {
     }
     const float beta = 1.0f - *alpha;
     const float beta_prev = 1.0f - alpha_prev;
-    return Transfer{TorchSqrt(alpha_prev / *alpha), alpha_prev - *alpha,
-                    *alpha * TorchSqrt(beta_prev) + TorchSqrt(*alpha * beta * alpha_prev),
-                    TorchSqrt(*alpha), TorchSqrt(beta)};
+    return PndmTransfer{TorchSqrt(alpha_prev / *alpha), alpha_prev - *alpha,
+                        *alpha * TorchSqrt(beta_prev) + TorchSqrt(*alpha * beta * alpha_prev),
+                        TorchSqrt(*alpha), TorchSqrt(beta)};
   }
 
  private:
@@ -168,7 +169,7 @@ NewSampler NewPndm(const SchedulerConfig& config, int steps) {
   const std::vector<double> calls = CallTimesteps(config, steps, PointTimesteps(config, steps));
   const TransferTable table(config);
   const int stride = config.num_train_timesteps / steps;
-  std::vector<Transfer> transfers;
+  std::vector<PndmTransfer> transfers;
   for (int call = 0; call < static_cast<int>(calls.size()); ++call) {
     double from = calls[call];
     double to = from - stride;
@@ -179,7 +180,7 @@ NewSampler NewPndm(const SchedulerConfig& config, int steps) {
       to = from - (call % 2 == 1 ? 0 : stride / 2);
       from = calls[call / 4 * 4];
     }
-    const absl::StatusOr<Transfer> transfer = table.Between(from, to);
+    const absl::StatusOr<PndmTransfer> transfer = table.Between(from, to);
     if (!transfer.ok()) return transfer.status();
     const float used[] = {transfer->sample, 1.0f / transfer->divisor};
     if (absl::Status s = CheckFinite(used, call); !s.ok()) return s;

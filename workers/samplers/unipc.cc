@@ -15,7 +15,7 @@ namespace {
 
 // One transfer of the sample between two noise levels, predictor or corrector (eqs. 3 and 9):
 //   x' = keep · x - base · m0 - scale · Σ rho_k (m_k - m0) / r_k
-struct Transfer {
+struct UniPcTransfer {
   int order = 0;  // 0: no transfer
   float keep = 0;
   float base = 0;
@@ -24,16 +24,16 @@ struct Transfer {
   std::vector<float> rhos;    // their weights; a corrector has one more, of the new prediction
 };
 
-struct Coefficients {
+struct UniPcStep {
   float alpha = 1;  // at the start of the step, to convert the model's output
   float sigma = 0;
-  Transfer correct;  // from the previous call's level to this one's
-  Transfer predict;  // from this level to the next
+  UniPcTransfer correct;  // from the previous call's level to this one's
+  UniPcTransfer predict;  // from this level to the next
 };
 
 class UniPc : public Sampler {
  public:
-  UniPc(SchedulerConfig config, std::vector<float> timesteps, std::vector<Coefficients> steps)
+  UniPc(SchedulerConfig config, std::vector<float> timesteps, std::vector<UniPcStep> steps)
       : Sampler(config.kind, std::move(timesteps), 1.0f),
         config_(std::move(config)),
         steps_(std::move(steps)) {}
@@ -42,7 +42,7 @@ class UniPc : public Sampler {
   // History: the last solver_order predictions, oldest first, then the corrected sample that the
   // last predictor started from.
   at::Tensor Advance(const at::Tensor& output, SamplerState& state) const override {
-    const Coefficients& c = steps_[state.next_call];
+    const UniPcStep& c = steps_[state.next_call];
     const at::Tensor prediction = Converted(output, state.latent, c);
     std::vector<at::Tensor> last = state.history;
     at::Tensor sample = state.latent;
@@ -67,7 +67,7 @@ class UniPc : public Sampler {
   }
 
   // The solver's quantity: the picture with predict_x0, else the noise.
-  at::Tensor Converted(const at::Tensor& output, const at::Tensor& x, const Coefficients& c) const {
+  at::Tensor Converted(const at::Tensor& output, const at::Tensor& x, const UniPcStep& c) const {
     const PredictionType from = config_.prediction;
     if (!config_.predict_x0) {
       if (from == PredictionType::kEpsilon) return output;
@@ -80,12 +80,12 @@ class UniPc : public Sampler {
     return LimitPrediction(config_, predicted);
   }
 
-  static at::Tensor Base(const Transfer& t, const at::Tensor& x, const at::Tensor& m0) {
+  static at::Tensor Base(const UniPcTransfer& t, const at::Tensor& x, const at::Tensor& m0) {
     return t.keep * x - t.base * m0;
   }
 
   // Σ rho_k (m_k - m0) / r_k over the older predictions; undefined at order 1.
-  static at::Tensor OlderSum(const Transfer& t, const std::vector<at::Tensor>& last) {
+  static at::Tensor OlderSum(const UniPcTransfer& t, const std::vector<at::Tensor>& last) {
     if (t.order < 2) return {};
     const at::Tensor& m0 = last.back();
     std::vector<at::Tensor> differences;
@@ -105,11 +105,11 @@ class UniPc : public Sampler {
   }
 
   const SchedulerConfig config_;
-  const std::vector<Coefficients> steps_;
+  const std::vector<UniPcStep> steps_;
 };
 
 // The weights rho: the solution of the order conditions R · rho = b.
-std::vector<float> Weights(const SchedulerConfig& config, const Transfer& t, float hh,
+std::vector<float> Weights(const SchedulerConfig& config, const UniPcTransfer& t, float hh,
                            bool corrector) {
   const int order = t.order;
   if (corrector ? order == 1 : order == 2) return {0.5f};
@@ -140,8 +140,8 @@ std::vector<float> Weights(const SchedulerConfig& config, const Transfer& t, flo
 }
 
 // The transfer from level `from` to level `from` + 1 with the predictions at `from` and before.
-Transfer TransferFrom(const SchedulerConfig& config, const std::vector<SolverTime>& times, int from,
-                      std::pair<int, bool> order_and_corrector) {
+UniPcTransfer TransferFrom(const SchedulerConfig& config, const std::vector<SolverTime>& times,
+                           int from, std::pair<int, bool> order_and_corrector) {
   const auto [order, corrector] = order_and_corrector;
   const SolverTime& to = times[from + 1];
   const SolverTime& start = times[from];
@@ -149,7 +149,7 @@ Transfer TransferFrom(const SchedulerConfig& config, const std::vector<SolverTim
   const float hh = config.predict_x0 ? -h : h;
   const float growth = TorchExpm1(hh);
   const float share = config.predict_x0 ? to.alpha : to.sigma;
-  Transfer t;
+  UniPcTransfer t;
   t.order = order;
   t.keep = config.predict_x0 ? to.sigma / start.sigma : to.alpha / start.alpha;
   t.base = share * growth;
@@ -161,7 +161,7 @@ Transfer TransferFrom(const SchedulerConfig& config, const std::vector<SolverTim
   return t;
 }
 
-absl::Status CheckTransfer(const Transfer& t, int call) {
+absl::Status CheckTransfer(const UniPcTransfer& t, int call) {
   std::vector<float> used = {t.keep, t.base, t.scale};
   for (float ratio : t.ratios) used.push_back(1.0f / ratio);
   used.insert(used.end(), t.rhos.begin(), t.rhos.end());
@@ -175,10 +175,10 @@ NewSampler NewUniPc(const SchedulerConfig& config, int steps) {
   if (absl::Status s = CheckFirstTimestepIsUnique(schedule.timesteps); !s.ok()) return s;
   const int calls = static_cast<int>(schedule.timesteps.size());
   const std::vector<SolverTime> times = SolverTimes(schedule.sigmas);
-  std::vector<Coefficients> coefficients(calls);
+  std::vector<UniPcStep> coefficients(calls);
   int previous_order = 0;
   for (int call = 0; call < calls; ++call) {
-    Coefficients& c = coefficients[call];
+    UniPcStep& c = coefficients[call];
     const SolverTime& here = times[call];
     c.alpha = here.alpha;
     c.sigma = here.sigma;
@@ -190,7 +190,7 @@ NewSampler NewUniPc(const SchedulerConfig& config, int steps) {
     if (config.lower_order_final) order = std::min(order, calls - call);
     c.predict = TransferFrom(config, times, call, {order, false});
     previous_order = order;
-    for (const Transfer& transfer : {c.correct, c.predict}) {
+    for (const UniPcTransfer& transfer : {c.correct, c.predict}) {
       if (transfer.order == 0) continue;
       if (absl::Status s = CheckTransfer(transfer, call); !s.ok()) return s;
     }
