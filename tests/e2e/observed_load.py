@@ -87,7 +87,8 @@ def _round(server, tenant):
     """Requests that differ in what becomes of them."""
     long = {"max_tokens": 40, "ignore_eos": True}
     shared = _of(tenant, text_request(POEM * 3 + "\n", temperature=0, **long))
-    many = _of(tenant, text_request("春" * 40 + "\n", n=6, **long))
+    # More than there are pages for.
+    many = _of(tenant, text_request("春" * 40 + "\n", n=6, max_tokens=70, ignore_eos=True))
     too_long = text_request(model=NAN_POET, max_tokens=60, ignore_eos=True)
     large = picture_request(width=256, height=256, steps=3, guidance=4)
     return [
