@@ -46,8 +46,7 @@ struct TextLogits {
 
   // Of one logit row; may be written.
   absl::Span<float> Row(int64_t row) const {
-    return {values.data_ptr<float>() + row * values.stride(0),
-            static_cast<size_t>(values.size(1))};
+    return {values.data_ptr<float>() + row * values.stride(0), static_cast<size_t>(values.size(1))};
   }
 };
 
