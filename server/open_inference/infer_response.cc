@@ -65,8 +65,9 @@ Shape With(Shape shape, std::initializer_list<int64_t> more) {
 void AddTokenIds(const std::vector<OutputRow>& rows, const Shape& shape,
                  ModelInferResponse* response) {
   int longest = 0;
-  for (const OutputRow& row : rows)
+  for (const OutputRow& row : rows) {
     longest = std::max(longest, row.output->text().token_ids_size());
+  }
   std::string* raw = AddTensor("token_ids", "INT32", With(shape, {longest}), response);
   for (const OutputRow& row : rows) {
     const auto& ids = row.output->text().token_ids();

@@ -19,6 +19,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kGreedyTemperature = 1e-5f;
+
 bool AllFinite(absl::Span<const float> logits) {
   // 0 · x is 0 for finite x and NaN otherwise; one sum vectorises where a test per value does not.
   float sum = 0;
@@ -151,9 +152,9 @@ class FallingOrder {
 
   const Head& all() const { return all_; }
 
-  // Tokens join the head in their order until joins(head before it, its logit) is false; the first
-  // one always joins. Whoever may not join a head may not join a longer one either, nor may a
-  // token with a lower logit, unless it equals the last one's.
+  // Tokens join in their order while joins(head before it, its logit); the first one always does.
+  // A token that may join a head may join each shorter one, too: a bucket whose lowest token may
+  // still join after all of the bucket joins unsorted.
   template <class Joins>
   Head Longest(Joins joins) const {
     Head head;
