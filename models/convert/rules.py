@@ -7,8 +7,12 @@ for a number, any other `{word}` for a part of a name without dots. A rule has o
     "to": ["a", "b"], "split": d  one tensor that is several, in equal parts along dimension d
     "drop": true                  not wanted, for the "reason"
 
-and "transpose": true where the matrix lies the other way around (before splitting): Paddle keeps a
-linear layer's weight as [in, out], this layout as [out, in].
+and may have
+
+    "transpose": true             the matrix lies the other way around (before splitting): Paddle keeps
+                                  a linear layer's weight as [in, out], these layouts as [out, in]
+    "squeeze": true               a convolution of 1 x 1 that is a matrix
+    "mirror": "key"               {n} counts from the other end of that list in config.json
 """
 
 import dataclasses
@@ -18,7 +22,7 @@ import re
 import numpy
 
 _WORD = re.compile(r"\{(\w+)\}")
-_KEYS = {"from", "to", "split", "transpose", "drop", "reason"}
+_KEYS = {"from", "to", "split", "transpose", "squeeze", "mirror", "drop", "reason"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +31,9 @@ class Rule:
     to: tuple
     split: int | None
     transpose: bool
+    squeeze: bool
+    mirror: str | None
+    reason: str
 
     @property
     def drops(self):
@@ -38,7 +45,7 @@ class Result:
     tensors: dict = dataclasses.field(default_factory=dict)
     origin: dict = dataclasses.field(default_factory=dict)  # new name -> old name
     unmapped: dict = dataclasses.field(default_factory=dict)  # old name -> shape
-    dropped: list = dataclasses.field(default_factory=list)
+    dropped: dict = dataclasses.field(default_factory=dict)  # old name -> reason
 
 
 def _pattern(template):
@@ -71,7 +78,17 @@ def _rule(entry, where):
     for name in to:
         if not set(_WORD.findall(name)) <= known:
             raise ValueError(f"{where}: to: {name} has words that from lacks")
-    return Rule(_pattern(entry["from"]), to, entry.get("split"), bool(entry.get("transpose")))
+    if "mirror" in entry and "n" not in known:
+        raise ValueError(f"{where}: mirror: from has no {{n}}")
+    return Rule(
+        _pattern(entry["from"]),
+        to,
+        entry.get("split"),
+        bool(entry.get("transpose")),
+        bool(entry.get("squeeze")),
+        entry.get("mirror"),
+        entry.get("reason", ""),
+    )
 
 
 def read(path):
@@ -83,6 +100,10 @@ def read(path):
 
 
 def _parts(rule, name, array):
+    if rule.squeeze:
+        if array.shape[2:] != (1, 1):
+            raise ValueError(f"{name}: a convolution of 1 x 1 expected, it is {list(array.shape)}")
+        array = array[:, :, 0, 0]
     if rule.transpose:
         if array.ndim != 2:
             raise ValueError(f"{name}: only a matrix can be transposed, it is {list(array.shape)}")
@@ -96,7 +117,19 @@ def _parts(rule, name, array):
     return numpy.split(array, len(rule.to), axis=rule.split)
 
 
-def apply(mapping, tensors):
+def _words(rule, name, match, config):
+    words = match.groupdict()
+    if rule.mirror:
+        if not isinstance(config.get(rule.mirror), list):
+            raise ValueError(f"config: {rule.mirror}: a list expected")
+        place = len(config[rule.mirror]) - 1 - int(words["n"])
+        if place < 0:
+            raise ValueError(f"{name}: {rule.mirror} of the config has fewer elements")
+        words["n"] = str(place)
+    return words
+
+
+def apply(mapping, tensors, config):
     result = Result()
     for name, array in tensors.items():
         matches = ((rule, rule.pattern.fullmatch(name)) for rule in mapping)
@@ -105,10 +138,11 @@ def apply(mapping, tensors):
             result.unmapped[name] = tuple(array.shape)
             continue
         if rule.drops:
-            result.dropped.append(name)
+            result.dropped[name] = rule.reason
             continue
+        words = _words(rule, name, match, config)
         for template, part in zip(rule.to, _parts(rule, name, array), strict=True):
-            new = template.format(**match.groupdict())
+            new = template.format(**words)
             if new in result.tensors:
                 raise ValueError(f"{name}: {new} comes from {result.origin[new]}, too")
             result.tensors[new] = part

@@ -24,6 +24,8 @@ struct AutoencoderShape {
   int64_t sample_size = 32;  // of pictures
   bool middle_attends = true;
   std::vector<int64_t> channels;  // from the full size to the smallest
+  // Whether self attention follows each residual block, by the index of the block in the folder.
+  std::vector<bool> down_attends, up_attends;
 
   // A picture is this much wider and higher than its latent.
   int64_t factor() const { return int64_t{1} << (channels.size() - 1); }
@@ -32,10 +34,21 @@ struct AutoencoderShape {
 // The keys that both have; what is wrong is left in `config`.
 AutoencoderShape ReadAutoencoderShape(ModelConfig& config);
 
-// Renames the one attention of folders written before diffusers 0.17.
+// Renames the attentions of folders written before diffusers 0.17.
 absl::Status RenameOldAttention(Checkpoint& checkpoint);
 
-// Residual block, self attention over all pixels with one head, residual block.
+// Self attention over all pixels with one head, added to its input.
+class PixelAttention {
+ public:
+  PixelAttention(const WeightScope& weights, int64_t width, int64_t groups);
+  at::Tensor operator()(const at::Tensor& x) const;
+
+ private:
+  GroupNorm norm_;
+  Attention attention_;
+};
+
+// Residual block, attention, residual block.
 class AutoencoderMiddle {
  public:
   AutoencoderMiddle(const WeightScope& weights, const AutoencoderShape& shape);
@@ -43,12 +56,12 @@ class AutoencoderMiddle {
 
  private:
   std::vector<ResnetBlock> resnets_;
-  GroupNorm norm_;
-  std::optional<Attention> attention_;
+  std::optional<PixelAttention> attention_;
 };
 
 struct AutoencoderLevel {
   std::vector<ResnetBlock> resnets;
+  std::vector<PixelAttention> attentions;  // one behind each residual block, or none
   std::optional<Downsample> downsample;
   std::optional<Upsample> upsample;
 };

@@ -134,7 +134,7 @@ class FallingOrder {
   explicit FallingOrder(absl::Span<const float> logits) : logits_(logits), buckets_(kBuckets) {
     float lowest = 0;
     for (const float logit : logits) {
-      if (logit >= -FLT_MAX) lowest = std::min(lowest, logit);
+      if (logit >= kFaintest) lowest = std::min(lowest, logit);
     }
     per_logit_ = lowest < -1e-30f ? static_cast<float>(kBuckets) / lowest : 0;
     for (const float logit : logits) {
@@ -176,6 +176,8 @@ class FallingOrder {
 
  private:
   static constexpr size_t kBuckets = 2048;
+  // exp() of less is 0: one such token must not make the buckets wide for all others.
+  static constexpr float kFaintest = -104;
 
   struct Bucket {
     double mass = 0;
@@ -184,7 +186,7 @@ class FallingOrder {
   };
 
   size_t BucketOf(float logit) const {
-    return std::min(kBuckets - 1, static_cast<size_t>(logit * per_logit_));
+    return static_cast<size_t>(std::min(static_cast<float>(kBuckets - 1), logit * per_logit_));
   }
 
   std::vector<Candidate> Sorted(size_t bucket) const {

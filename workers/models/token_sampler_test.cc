@@ -117,16 +117,16 @@ TEST(SampleTokenTest, TopKKeepsTokensEqualToTheKth) {
 }
 
 // The plain definition: everything sorted, then cut, then walked.
-uint32_t DrawnByFullSort(const std::vector<float>& logits, const TokenSampling& sampling) {
+uint32_t DrawnByFullSort(std::vector<float> logits, const TokenSampling& sampling) {
+  const float max = *std::max_element(logits.begin(), logits.end());
+  for (float& logit : logits) logit = (logit - max) / sampling.temperature;
   std::vector<uint32_t> order;
   for (uint32_t id = 0; id < logits.size(); ++id) {
     if (std::isfinite(logits[id])) order.push_back(id);
   }
   std::stable_sort(order.begin(), order.end(),
                    [&](uint32_t a, uint32_t b) { return logits[a] > logits[b]; });
-  const auto weight = [&](size_t rank) {
-    return std::exp(double{logits[order[rank]]} - logits[order[0]]);
-  };
+  const auto weight = [&](size_t rank) { return std::exp(double{logits[order[rank]]}); };
   if (const size_t k = sampling.top_k; k > 0 && k < order.size()) {
     size_t count = k;
     while (count < order.size() && logits[order[count]] == logits[order[k - 1]]) ++count;
@@ -154,16 +154,26 @@ TEST(SampleTokenTest, EqualsAFullSortOnLargeVocabularies) {
     // As bias and masks leave them; and many that are equal.
     for (size_t id = 0; id < logits.size(); id += 7) logits[id] = -1e30f;
     for (size_t id = 0; id < logits.size(); id += 5) logits[id] = std::round(logits[id]);
+    std::map<uint32_t, float> bias;
+    std::vector<float> possible = logits;
+    for (uint32_t id = 0; id < logits.size(); id += 3) {
+      bias[id] = possible[id] = -std::numeric_limits<float>::infinity();
+    }
     const TokenSampling cuts[] = {{},
                                   {.top_p = 0.3f},
                                   {.top_p = 0.95f},
                                   {.min_p = 0.02f},
                                   {.top_k = 40},
                                   {.top_k = 4000},
+                                  {.temperature = 0.4f, .top_p = 0.9f},
+                                  {.temperature = 2, .top_k = 1},
+                                  {.top_k = 1'000'000},
+                                  {.min_p = 1},
                                   {.top_k = 1000, .top_p = 0.9f, .min_p = 0.001f}};
     for (TokenSampling sampling : cuts) {
-      for (sampling.seed = 0; sampling.seed < 40; ++sampling.seed) {
-        EXPECT_EQ(Sample(logits, sampling).id, DrawnByFullSort(logits, sampling))
+      sampling.logit_bias = bias;
+      for (sampling.seed = 0; sampling.seed < 12; ++sampling.seed) {
+        EXPECT_EQ(Sample(logits, sampling).id, DrawnByFullSort(possible, sampling))
             << "spread " << spread << " top_k " << sampling.top_k << " top_p " << sampling.top_p
             << " min_p " << sampling.min_p << " seed " << sampling.seed;
       }

@@ -90,7 +90,7 @@ TEST(VaeConfigTest, NamesTheKeyItCannotServe) {
       {"act_fn", "relu"},
       {"block_out_channels", {0}},
       {"block_out_channels", "64"},
-      {"down_block_types", {"AttnDownEncoderBlock2D"}},
+      {"down_block_types", {"SkipDownBlock2D"}},
       {"up_block_types", {"UpDecoderBlock2D", "UpDecoderBlock2D"}},
       {"latent_channels", 0},
       {"layers_per_block", {1, 2}},

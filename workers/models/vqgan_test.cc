@@ -57,15 +57,13 @@ TEST_P(VqganGoldenTest, APictureIsTheSameInAnyCompany) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Checkpoints, VqganGoldenTest, ::testing::Values("f8", "narrow"));
+INSTANTIATE_TEST_SUITE_P(Checkpoints, VqganGoldenTest,
+                         ::testing::Values("f8", "narrow", "attentive"));
 
 TEST(VqganConfigTest, NamesTheKeyItCannotServe) {
   const std::pair<const char*, nlohmann::json> cases[] = {
-      {"norm_type", "spatial"},
-      {"num_vq_embeddings", 0},
-      {"vq_embed_dim", "wide"},
-      {"latent_channels", 0},
-      {"up_block_types", {"AttnUpDecoderBlock2D"}},
+      {"norm_type", "spatial"}, {"num_vq_embeddings", 0},          {"vq_embed_dim", "wide"},
+      {"latent_channels", 0},   {"up_block_types", {"UpBlock2D"}},
   };
   for (const auto& [key, value] : cases) {
     const auto config = VqganConfig::FromJson({{key, value}});

@@ -52,6 +52,24 @@ CASES = {
         (),
         (3, 5),
     ),
+    # Attention at the smallest size, as taming-transformers' VQGANs have it.
+    "attentive": (
+        autoencoder_config(
+            [4, 6],
+            layers_per_block=2,
+            norm_num_groups=2,
+            sample_size=8,
+            latent_channels=6,
+            num_vq_embeddings=40,
+        )
+        | dict(
+            down_block_types=["DownEncoderBlock2D", "AttnDownEncoderBlock2D"],
+            up_block_types=["AttnUpDecoderBlock2D", "UpDecoderBlock2D"],
+        ),
+        torch.float32,
+        ("vq_embed_dim",),
+        (3, 4),
+    ),
 }
 
 
