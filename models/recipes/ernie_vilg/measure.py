@@ -6,7 +6,8 @@
     python measure.py ... --data DATA --count 0      # captions of the pictures held out
 
 Candidate j of line i has the seed i + j and stands in DIR/j/i.png; pictures that are there are kept, so
-a broken run continues. The record is merged into --output under the setting's name.
+a broken run continues. The record is merged into --output under the setting's name; its `round_trip` says
+how much of what was asked the model itself tells about its pictures.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from network import Network
 from train_reranker import picture_features, text_features
 from train_transformer import caption_score
 from training import to_tensor
+from wording import read_caption, told_as_asked
 
 ROWS = 128
 
@@ -78,6 +80,34 @@ def captions(network, vqvae, data, count):
     tokens = codebook.nearest(z.flatten(0, 2), codes).view(len(z), -1)
     share, misses = caption_score(network, tokens, scenes[:count])
     return {"n": len(z), "all_attributes": round(share, 4), "misses": misses}
+
+
+@torch.no_grad()
+def describe(network, vqvae, pictures):
+    """The greedy caption of each picture (uint8 [n, h, w, 3]), prepared as a server does it."""
+    codes, texts = vqvae.quantize.embedding.weight, []
+    for part in torch.as_tensor(pictures).split(64):
+        z = vqvae.encode(to_tensor(part)).latents.permute(0, 2, 3, 1)
+        tokens = codebook.nearest(z.flatten(0, 2), codes).view(len(part), -1)
+        texts += sampling.describe(network, tokens)
+    return texts
+
+
+def round_trip(entries, texts):
+    """How many of the attributes that prompts ask for are told about their pictures."""
+    verdicts = [told_as_asked(e["attributes"], t) for e, t in zip(entries, texts, strict=True)]
+    share = lambda values: round(sum(values) / len(values), 4)
+    per = {
+        name: share([v[name] for v in verdicts if name in v])
+        for name in check.HEADS
+        if any(name in v for v in verdicts)
+    }
+    return {
+        "asked_attributes": share([right for v in verdicts for right in v.values()]),
+        "all_attributes": share([all(v.values()) for v in verdicts]),
+        "per_attribute": per,
+        "unreadable": sum(read_caption(text) is None for text in texts),
+    }
 
 
 def merge(path, name, record):
@@ -129,6 +159,7 @@ def main():
     chosen = pictures[np.arange(len(entries)), picks]
     score = check.score(entries, check.judge(check.load(), chosen))
     name = "prompts" if args.best_of == 1 else f"prompts, best of {args.best_of}"
+    score["round_trip"] = round_trip(entries, describe(network, vqvae, chosen))
     merge(args.output, name, {**how, "seeds": "line number + candidate", **score})
     if args.grid:
         grid(list(chosen[:16]), 4).save(args.grid, optimize=True)

@@ -10,12 +10,15 @@ Tensor names and numbers are those of docs/ernie-vilg.md.
 import dataclasses
 import json
 import math
+import os
 import pathlib
 
 import torch
 import torch.nn.functional as functional
 from safetensors.torch import load_file, save_file
 from torch import nn
+
+from wording import BOI, BOT, VOCABULARY
 
 SOURCE_TEXT, TARGET_IMAGE, SOURCE_IMAGE, TARGET_TEXT = range(4)
 
@@ -205,7 +208,9 @@ class Network(nn.Module):
         """Writes the weights; the tied one once."""
         weights = {k: v.to(dtype).contiguous() for k, v in self.state_dict().items()}
         del weights["lm_head.decoder.weight"]
-        save_file(weights, path, metadata={"format": "pt"})
+        part = f"{path}.part"
+        save_file(weights, part, metadata={"format": "pt"})
+        os.replace(part, path)
 
     def text_logits(self, x):
         x = functional.gelu(self.lm_head["dense"](x))
@@ -282,3 +287,9 @@ class Network(nn.Module):
             told = attend(q[:, :, n:], k, v, mask.to(q.dtype))
             x = layer.finish(x, torch.cat([seen, told], 2))
         return self.text_logits(self.encoder.LayerNorm(x[:, n:]))
+
+
+def build(codes):
+    """An untrained network for the recipe's words and a codebook of `codes`."""
+    vocabulary = {"text_vocab_size": len(VOCABULARY), "image_vocab_size": codes}
+    return Network(Config(**vocabulary, boi_token_id=BOI, bot_token_id=BOT))

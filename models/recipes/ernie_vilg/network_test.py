@@ -9,6 +9,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "landscape")]
 import torch  # noqa: E402
 
 import grammar  # noqa: E402
+import publish  # noqa: E402
 import sampling  # noqa: E402
 import train_transformer  # noqa: E402
 import training  # noqa: E402
@@ -86,3 +87,17 @@ def test_the_minutes_of_a_training_do_not_pass_while_it_is_stopped(tmp_path, mon
         now += passed
         run.done(None, minutes=10)
     assert run.elapsed() == 1 + 2 + training.LONGEST_STEP + 1
+
+
+def test_publishing_without_a_reranker_takes_the_old_one_away(tmp_path):
+    (tmp_path / "reranker").mkdir()
+    (tmp_path / "reranker/config.json").write_text("{}")
+    (tmp_path / "samples.png").write_text("kept")
+    for names, left in (
+        (["vqvae", "reranker"], {"reranker", "samples.png", "vqvae"}),
+        (["vqvae"], {"samples.png", "vqvae"}),
+    ):
+        for name in names:
+            (tmp_path / ".part" / name).mkdir(parents=True)
+        publish.install(tmp_path / ".part", tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == left

@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from transformers import ChineseCLIPModel
 
 from export import check_tokenizer, write_json, write_tokenizer
-from network import Network, write_config
-from train_transformer import build
+from network import Network, build, write_config
 from wording import VOCABULARY
 
 MODEL_INDEX = {
@@ -25,7 +24,7 @@ MODEL_INDEX = {
     "vqvae": ["diffusers", "VQModel"],
 }
 # Chosen on prompts of their own (README.md).
-SAMPLING = {"temperature": 0.9, "top_k": 50, "top_p": 0.9, "num_candidates": 1}
+SAMPLING = {"temperature": 0.95, "top_k": 50, "top_p": 0.95, "num_candidates": 1}
 
 
 def write_part(model, folder):
@@ -33,6 +32,18 @@ def write_part(model, folder):
     config = json.loads((folder / "config.json").read_text())
     config.pop("_name_or_path", None)
     write_json(folder / "config.json", config)
+
+
+def install(part, output):
+    """Moves what is in `part` to its place; a reranker of an earlier run goes if there is no new one."""
+    if not (part / "reranker").exists():
+        shutil.rmtree(output / "reranker", ignore_errors=True)
+    for item in part.iterdir():
+        target = output / item.name
+        if target.is_dir():
+            shutil.rmtree(target)
+        item.replace(target)
+    part.rmdir()
 
 
 def main():
@@ -62,12 +73,7 @@ def main():
         shutil.copy(args.run / "reranker" / "preprocessor_config.json", part / "reranker")
     write_json(part / "generation_config.json", SAMPLING)
     write_json(part / "model_index.json", index)
-    for item in part.iterdir():
-        target = args.output / item.name
-        if target.is_dir():
-            shutil.rmtree(target)
-        item.replace(target)
-    part.rmdir()
+    install(part, args.output)
     for path in args.output.rglob("*.safetensors"):
         path.chmod(0o644)
     Network.load(args.output / "transformer")

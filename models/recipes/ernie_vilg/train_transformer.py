@@ -5,7 +5,8 @@
     torchrun --nproc-per-node 2 -- train_transformer.py --data DIR --run RUN --minutes M --threads 1
 
 Needs RUN/tokens.pt and RUN/vqvae (codebook.py). Prompts are worded afresh at every visit; of a step's
-rows four fifths paint and one describes. RUN/transformer.safetensors holds the newest EMA
+rows four fifths paint and one describes. With --own a share of them are what the transformer itself has
+painted as asked (paint_own.py). RUN/transformer.safetensors holds the newest EMA
 weights, RUN/transformer.log what held-out trials show, RUN/grid.png their pictures. A run that was
 stopped or killed goes on where it was, also with another --minutes, --batch or other pictures.
 """
@@ -27,21 +28,17 @@ from torch.nn.utils.rnn import pad_sequence
 import check
 import dataset
 import grammar
+import paint_own
 import sampling
-from network import Config, Network
+from network import Config, Network, build
 from train_text import training_prompt
 from train_unet import BOAT_COLUMNS, BOAT_ROWS, SKY_ROWS, average_gradients
 from training import Ema, Optimiser, Run, learning_rate
-from wording import BOI, BOT, VOCABULARY, caption, caption_ids, read_caption, shown, source_ids
+from wording import BOI, BOT, caption, caption_ids, read_caption, shown, source_ids, telling, worn
 
 PAINTED = 0.8  # share of a step's rows that paint; the others describe
 OBJECT_WEIGHT = 2.0
 TREE_ROWS = slice(5, 15)
-
-
-def build(codes):
-    vocabulary = {"text_vocab_size": len(VOCABULARY), "image_vocab_size": codes}
-    return Network(Config(**vocabulary, boi_token_id=BOI, bot_token_id=BOT))
 
 
 def token_weights(scene):
@@ -60,11 +57,14 @@ def token_weights(scene):
 class Draws:
     """Fresh rows; half of the pictures are mirrored. Scenes with boats and birds are painted more often.
 
-    They are not described more often: a caption in doubt would tell of birds where there are none."""
+    They are not described more often: a caption in doubt would tell of birds where there are none.
+    `own` are (scene, tokens) of the transformer's own paintings, a share `own_share` of the rows that
+    paint; they are not mirrored, and not described: what the critic overlooked would be learned."""
 
-    def __init__(self, scenes, tokens, seed):
+    def __init__(self, scenes, tokens, seed, own=(), own_share=0.0, wear=0.0):
         self.scenes, self.tokens, self.rng = scenes, tokens, random.Random(seed)
         self.shares = list(itertools.accumulate(1 + s.birds + 0.5 * s.boat for s in scenes))
+        self.own, self.own_share, self.wear = own, own_share, (wear, telling())
 
     def _picks(self, count, shares=None):
         for i in self.rng.choices(range(len(self.scenes)), cum_weights=shares, k=count):
@@ -75,8 +75,10 @@ class Draws:
     def paintings(self, count):
         """(ids with BOI, source lengths, picture tokens, weights of the picture tokens)."""
         ids, lengths, codes, weights = [], [], [], []
-        for scene, code in self._picks(count, self.shares):
-            source = source_ids(training_prompt(scene, self.rng)[0])
+        own = sum(self.rng.random() < self.own_share for _ in range(count)) if self.own else 0
+        drawn = (self.rng.choice(self.own) for _ in range(own))
+        for scene, code in itertools.chain(self._picks(count - own, self.shares), drawn):
+            source = source_ids(worn(training_prompt(scene, self.rng)[0], *self.wear, self.rng))
             ids.append(torch.tensor([*source, BOI]))
             lengths.append(len(source))
             codes.append(code)
@@ -94,6 +96,13 @@ class Draws:
             truth.append(torch.tensor(words))
         truth = pad_sequence(truth, batch_first=True, padding_value=-1)
         return torch.stack(codes), pad_sequence(ids, batch_first=True), truth
+
+
+def own_paintings(run):
+    """(scene, tokens) of those that surely show what was asked."""
+    _, tokens, scenes, _, sure = paint_own.load(run)
+    rows = torch.from_numpy(tokens).long()
+    return [pair for pair, kept in zip(zip(scenes, rows), sure) if kept]
 
 
 def losses(network, painting, description):
@@ -145,6 +154,10 @@ def arguments():
     args.add_argument("--minutes", type=float, required=True)
     args.add_argument("--start-from", type=pathlib.Path, help="go on from this published folder")
     args.add_argument("--decay-from", type=float, default=0.5, help="when the rates start to fall")
+    args.add_argument(
+        "--own", type=float, default=0, help="share of the rows that paint from RUN/own"
+    )
+    args.add_argument("--wear", type=float, default=0, help="share of characters that prompts lose")
     args.add_argument("--ema", type=float, default=0.995)
     args.add_argument("--rate", type=float, default=1.5e-3)
     args.add_argument("--muon-rate", type=float, default=0.01)
@@ -178,7 +191,10 @@ def main():
     optimiser = Optimiser(named, args.rate, args.muon_rate, weight_decay=1e-3)
     ema = Ema(network.parameters(), args.ema)
     run = Run(args.run, "transformer", [network], optimiser, ema)
-    draws = Draws(dataset.load_scenes(args.data, "train"), tokens["train"], f"{run.step} {rank}")
+    own = own_paintings(args.run) if args.own else ()
+    seed = f"{run.step} {rank}"
+    scenes = dataset.load_scenes(args.data, "train")
+    draws = Draws(scenes, tokens["train"], seed, own, args.own, args.wear)
     held_scenes = dataset.load_scenes(args.data, "held")[:200]
     rows = args.batch // ranks
     painted_rows = round(rows * PAINTED)

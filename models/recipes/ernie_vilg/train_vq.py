@@ -3,7 +3,8 @@
     python train_vq.py --data DIR --run RUN --minutes M
 
 Goes on from RUN/vqvae (codebook.py), whose decoder comes from continuous latents: a code is a coarse
-latent, so the decoder has to learn to restore strokes and shades from a cell's neighbours. RUN/vqvae
+latent, so the decoder has to learn to restore strokes and shades from a cell's neighbours. With --critic
+it must also keep what RUN/critic.safetensors (train_critic.py) looks at, instead of blurring it. RUN/vqvae
 always holds the newest EMA weights; RUN/vqvae.json what held-out reconstructions keep, at the end.
 """
 
@@ -17,6 +18,7 @@ from diffusers import VQModel
 import check
 import dataset
 import sampling
+import train_critic
 from train_decoder import difference_loss
 from train_unet import weight_map
 from training import Ema, Optimiser, Run, learning_rate, psnr, to_tensor
@@ -67,6 +69,7 @@ def main():
     args.add_argument("--rate", type=float, default=1e-3)
     args.add_argument("--muon-rate", type=float, default=0.01)
     args.add_argument("--batch", type=int, default=8, help="crops of a step")
+    args.add_argument("--critic", type=float, default=0, help="weight of the critic's features")
     args.add_argument("--threads", type=int, default=2)
     args = args.parse_args()
     torch.set_num_threads(args.threads)
@@ -83,14 +86,18 @@ def main():
     optimiser = Optimiser(learned.named_parameters(), args.rate, args.muon_rate)
     ema = Ema(learned.parameters(), 0.995)
     run = Run(args.run, "vq", [learned], optimiser, ema)
+    critic = train_critic.load(args.run) if args.critic else None
     trace, done = [], 0.0
     while done < 1:
         codes, x, weight = batch(pictures, tokens["train"], weights, args.batch)
         z = vqvae.quantize.embedding(codes).detach().permute(0, 3, 1, 2)
-        error = vqvae.decode(z, True).sample - x
+        decoded = vqvae.decode(z, True).sample
+        error = decoded - x
         weight = weight.repeat_interleave(8, 2).repeat_interleave(8, 3)
         weight = weight / weight.mean()
         loss = (weight * (error.abs() + 3 * error.square())).mean() + 0.5 * difference_loss(error)
+        if critic:
+            loss = loss + args.critic * train_critic.feature_loss(critic, decoded, x)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(learned.parameters(), 1.0)
         done = run.done(None, args.minutes)

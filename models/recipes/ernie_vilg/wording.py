@@ -43,6 +43,36 @@ def source_ids(prompt):
     return [CLS, *inner, SEP]
 
 
+STAYING = set("一两三左右青墨金山峰")  # numbers, sides and mountains, in worn prompts
+CLAUSES = re.compile("([，、,：。 ])")
+
+
+def telling():
+    """Characters that tell an attribute's value in training prompts: those of one value's words alone.
+    Of mountains what tells is STAYING anyway."""
+    owners = {}
+    nouns = {
+        ("pavilion", True) if k == "pavilion" else ("tree", k): v for k, v in grammar.NOUN.items()
+    }
+    frames = {None: (*grammar.MOUNTAIN_FRAMES, *grammar.SIDE_FRAMES, *grammar.PREFIXES)}
+    for table in (grammar.PHRASES, nouns, frames):
+        for owner, phrases in table.items():
+            for c in "".join(phrases):
+                owners.setdefault(c, set()).add(owner)
+    return {c for c, who in owners.items() if len(who) == 1 and None not in who} | set("山峰")
+
+
+def worn(prompt, share, tells, rng):
+    """The prompt without a share of its characters, as long as every clause still tells what it told: so
+    that each character of a word is heeded, and words that are made of them in other ways."""
+
+    def wear(clause):
+        left = "".join(c for c in clause if c in STAYING or rng.random() >= share)
+        return left if tells.intersection(left) else clause
+
+    return "".join(wear(clause) for clause in CLAUSES.split(prompt))
+
+
 def caption(scene):
     """For example 两座青山，明月，左边有松树，右边有亭子，小舟，秋天，夜晚。"""
     parts = [f"{grammar.NUMBER[scene.mountains]}座{MOUNTAIN[scene.colour]}"]
@@ -79,6 +109,12 @@ def read_caption(text):
         if name != part:
             told[f"{field}_side"] = "left" if part[0] == "左" else "right"
     return told
+
+
+def told_as_asked(asked, text):
+    """Attribute -> whether the caption tells the asked value; one that cannot be read tells nothing."""
+    told = read_caption(text) or {}
+    return {name: told.get(name) == value for name, value in asked.items()}
 
 
 def shown(scene):

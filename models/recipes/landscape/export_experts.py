@@ -15,6 +15,9 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from export import write_json
 from train_unet import SCHEDULE
 
+# What evaluate.py measured, instead of the 50 steps and 7.5 of those who say nothing.
+DEFAULTS = {"guidance_scale": 4.0, "num_inference_steps": 20}
+
 
 def main():
     args = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -47,6 +50,7 @@ def main():
         "vae": ["diffusers", "AutoencoderKL"],
     }
     write_json(args.output / "model_index.json", index)
+    write_json(args.output / "generation_config.json", DEFAULTS)
     for path in args.output.rglob("*.safetensors"):
         path.chmod(0o644)
     size = sum(p.stat().st_size for p in args.output.rglob("*") if p.is_file())
