@@ -216,7 +216,8 @@ def _variable(name, label, family, chosen):
         "sort": 1,
         "multi": True,
         "includeAll": True,
-        "allValue": ".*",
+        # All is what the list has: ".*" would match every other exporter of a shared Prometheus.
+        "allValue": None,
         "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
     }
 
@@ -225,15 +226,20 @@ def _variables(task):
     within = 'namespace=~"$namespace"'
     if task:
         models = _variable("model", "Model", "hanmo_requests_total", f'{within}, task="{task}"')
-        models["allValue"] = None  # those of the list
     else:
         models = _variable("model", "Model", "hanmo_model_state", within)
+        models["allValue"] = ".*"  # and requests for models that do not exist
     return [
         {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"},
         _variable("namespace", "Namespace", "hanmo_build_info", ""),
         models,
         _variable("pod", "Pod", "hanmo_build_info", within),
     ]
+
+
+def _starts():
+    """Of servers, for two minutes each. A new pod is a new time series, in which nothing changes."""
+    return f"time() - {of_pods('process_start_time_seconds')} < 120"
 
 
 def dashboard(uid, title, description, rows, task=""):
@@ -277,7 +283,7 @@ def dashboard(uid, title, description, rows, task=""):
                     "datasource": DATASOURCE,
                     "enable": True,
                     "iconColor": "blue",
-                    "expr": f"changes({of_pods('process_start_time_seconds')}[1m]) > 0",
+                    "expr": _starts(),
                     "titleFormat": "{{pod}} started",
                 }
             ]

@@ -26,6 +26,7 @@ CASES = {
     "image-copy": ((), {"models": {"source": "imageCopy", "image": "models:1"}}),
     "tls": ((), {"tls": {"enabled": True, "secretName": "hanmo-tls"}}),
     "gateway": ((), {"gateway_enabled": True, "networkPolicy_clients": [{"podSelector": {}}]}),
+    "sidecar": ((EVERYTHING,), {"gateway_enabled": False, "gateway_sidecar": True}),
     "everything": ((EVERYTHING,), {}),
 }
 
@@ -102,7 +103,7 @@ def definitions(module, pattern):
     """CustomResourceDefinitions in a Go module that scripts/setup has brought."""
     (folder,) = (GO / "pkg/mod").glob(f"{module}@*")
     for file in sorted(folder.glob(pattern)):
-        yield from yaml.safe_load_all(file.read_text())
+        yield from yaml.load_all(file.read_text(), yaml.CSafeLoader)
 
 
 def _strict(schema):
@@ -177,3 +178,39 @@ def kubeconform(objects, version, schemas):
     )
     report = json.loads(done.stdout)
     return [(one["kind"], one["name"], one["msg"]) for one in report.get("resources", [])]
+
+
+# Recommendations of kube-score that the chart does not follow.
+SKIPPED = {
+    "container-image-pull-policy": "a tag or digest names one image; it need not be asked for each time",
+    "deployment-replicas": "how many pods there are is the value replicas",
+    "horizontalpodautoscaler-replicas": "likewise, autoscaling.minReplicas",
+    "deployment-has-host-podantiaffinity": "topologySpreadConstraints spread the pods",
+}
+
+
+def kube_score(objects, version=OLDEST):
+    """What kube-score finds beside SKIPPED and CPU limits, which would stop threads in the middle of a step."""
+    done = subprocess.run(
+        [
+            GO / "bin/kube-score",
+            "score",
+            "--output-format=json",
+            f"--kubernetes-version=v{version.rpartition('.')[0]}",
+            "--ignore-container-cpu-limit",
+            *(f"--ignore-test={name}" for name in SKIPPED),
+            "-",
+        ],
+        input=yaml.safe_dump_all(objects),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout, done.stderr
+    return [
+        (one["object_name"], check["check"]["id"], comment["path"], comment["summary"])
+        for one in json.loads(done.stdout)
+        for check in one["checks"]
+        if not check["skipped"]
+        for comment in check["comments"] or ()
+        if check["grade"] < 10
+    ]

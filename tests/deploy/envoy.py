@@ -59,7 +59,9 @@ class Envoy:
             text = (SOURCE / name).read_text().replace("/etc/envoy", str(folder))
             text = text.replace("0.0.0.0, port_value: 8443", "127.0.0.1, port_value: 0")
             text = text.replace("127.0.0.1, port_value: 9901", "127.0.0.1, port_value: 0")
-            text = text.replace("hanmo-headless, port_value: 8001", f"{host}, port_value: {port}")
+            text = text.replace(
+                "hanmo-headless-all, port_value: 8001", f"{host}, port_value: {port}"
+            )
             (folder / name).write_text(text)
         self.log_file, admin = folder / "envoy.log", folder / "admin"
         with self.log_file.open("wb") as log:
@@ -105,6 +107,10 @@ class Envoy:
     def healthy(self):
         """Whether the upstream has passed its check."""
         return "health_flags::healthy" in self.ask("clusters")
+
+    def unhealthy(self):
+        """Whether the upstream has failed its check."""
+        return "/failed_active_hc" in self.ask("clusters")
 
     def close(self):
         self.process.terminate()

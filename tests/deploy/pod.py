@@ -91,7 +91,7 @@ class Pod:
             for container in spec["initContainers"]:
                 log = folder / f"{container['name']}.log"
                 self.workers.append(Container(container, paths, log))
-            (server,) = spec["containers"]
+            server = spec["containers"][0]
             self.server = Container(server, paths, folder / "server.log")
             self.address = self.server.expect("listening on ")
             self.metrics = self.server.expect("metrics on ")

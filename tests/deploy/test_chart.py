@@ -1,5 +1,6 @@
 """The chart renders objects that Kubernetes accepts and that fit together."""
 
+import re
 import shutil
 
 import pytest
@@ -14,6 +15,7 @@ from chart import (
     arguments_of,
     containers,
     helm,
+    kube_score,
     kubeconform,
     of_kind,
     pod_specs,
@@ -21,6 +23,7 @@ from chart import (
     render_case,
     the,
 )
+from contract import ROOT
 
 cases = pytest.mark.parametrize("case", CASES)
 
@@ -36,7 +39,7 @@ def test_lint(case):
 @pytest.mark.parametrize(
     ("case", "version"),
     [(case, version) for case in CASES for version in (OLDEST, NEWEST)
-     if (case, version) != ("everything", OLDEST)],
+     if version != OLDEST or case not in ("everything", "sidecar")],
 )  # fmt: skip
 def test_kubernetes_accepts_the_objects(case, version, schemas):
     objects = render_case(case, version)
@@ -54,6 +57,20 @@ def test_the_schemas_refuse_what_is_wrong(schemas):
     the(objects, "ScaledObject")["spec"]["maxReplicaCount"] = "many"
     wrong = {kind for kind, _, _ in kubeconform(objects, NEWEST, schemas)}
     assert wrong == {"Deployment", "ServiceMonitor", "ScaledObject"}
+
+
+@cases
+def test_kube_score_has_no_other_advice(case):
+    assert kube_score(render_case(case)) == []
+
+
+def test_kube_score_finds_what_is_wrong():
+    """The test above can fail."""
+    objects = render()
+    server = next(pod_specs(objects))["containers"][0]
+    del server["readinessProbe"], server["resources"]["limits"]["memory"]
+    found = {check for _, check, _, _ in kube_score(objects)}
+    assert found == {"pod-probes", "container-resources"}
 
 
 @cases
@@ -78,7 +95,7 @@ def test_selectors_find_the_server_and_not_the_test(case):
     objects = render_case(case)
     pods = the(objects, "Deployment", "prod-hanmo")["spec"]["template"]["metadata"]["labels"]
     test = the(objects, "Pod")["metadata"]["labels"]
-    names = ("prod-hanmo", "prod-hanmo-headless")
+    names = ("prod-hanmo", "prod-hanmo-headless", "prod-hanmo-headless-all")
     selectors = [the(objects, "Service", name)["spec"]["selector"] for name in names]
     selectors.append(the(objects, "Deployment", "prod-hanmo")["spec"]["selector"]["matchLabels"])
     budget = the(objects, "PodDisruptionBudget", "prod-hanmo")
@@ -86,7 +103,7 @@ def test_selectors_find_the_server_and_not_the_test(case):
     selectors.append(
         the(objects, "NetworkPolicy", "prod-hanmo")["spec"]["podSelector"]["matchLabels"]
     )
-    assert len(selectors) == 5
+    assert len(selectors) == 6
     for selector in selectors:
         assert selector.items() <= pods.items()
         assert not selector.items() <= test.items()
@@ -123,16 +140,17 @@ def test_the_gateway_is_found_and_finds_the_servers(case):
         assert not selector.items() <= server.items()
     called = policy["egress"][1]
     assert called["to"][0]["podSelector"]["matchLabels"].items() <= server.items()
-    assert called["ports"] == [{"port": "grpc", "protocol": "TCP"}]
+    assert called["ports"] == [{"port": 8001, "protocol": "TCP"}]
 
     (gateway,) = pod["spec"]["containers"]
     (port,) = gateway["ports"]
     assert f"--listen=0.0.0.0:{port['containerPort']}" in gateway["args"]
-    (headless,) = [
-        one for one in of_kind(objects, "Service") if one["spec"].get("clusterIP") == "None"
-    ]
-    upstream = f"dns:///{headless['metadata']['name']}:{headless['spec']['ports'][0]['port']}"
-    assert f"--upstream={upstream}" in gateway["args"]
+    # It checks health itself, so it gets the addresses of pods that are not ready, too.
+    (upstream,) = [one for one in gateway["args"] if one.startswith("--upstream=")]
+    name_of, port_of = upstream.removeprefix("--upstream=dns:///").split(":")
+    headless = the(objects, "Service", name_of)["spec"]
+    assert headless["clusterIP"] == "None" and headless["publishNotReadyAddresses"] is True
+    assert headless["ports"][0]["port"] == int(port_of)
     assert service["spec"]["ports"][0]["targetPort"] == port["name"]
     secure = case == "everything"
     assert service["spec"]["ports"][0]["port"] == (443 if secure else 80)
@@ -154,6 +172,47 @@ def test_the_gateway_is_found_and_finds_the_servers(case):
             if wanted.items() <= one["metadata"]["labels"].items()
         ]
         assert found == [name] and monitor["spec"]["endpoints"][0]["port"] == port["name"]
+
+
+def test_pods_are_scaled_by_figures_of_the_whole_pod():
+    """Of a figure with a label an adapter could take a single model's series."""
+    hpa = the(render(autoscaling_enabled=True), "HorizontalPodAutoscaler")
+    metrics = [one["pods"]["metric"]["name"] for one in hpa["spec"]["metrics"]]
+    triggers = the(render(EVERYTHING), "ScaledObject")["spec"]["triggers"]
+    queries = " ".join(one["metadata"]["query"] for one in triggers)
+    families = (ROOT / "docs/metrics.md").read_text()
+    (adapted,) = re.findall(r'__name__=~"(.*?)"', (CHART / "README.md").read_text())
+    assert len(metrics) == 2
+    for name in metrics:
+        assert f"sum({name}{{" in queries
+        assert f"| `{name}` | gauge |  |  |" in families
+        assert re.fullmatch(adapted, name)
+
+
+def test_rules_know_the_jobs_of_every_release():
+    """The operator names a job after the Service, unless a jobLabel names a label of it."""
+    jobs = {}
+    for release in ("prod", "hanmo", "second"):
+        objects = render(EVERYTHING, release=release)
+        for monitor in of_kind(objects, "ServiceMonitor"):
+            wanted = monitor["spec"]["selector"]["matchLabels"]
+            (port,) = (endpoint["port"] for endpoint in monitor["spec"]["endpoints"])
+            (service,) = (
+                one
+                for one in of_kind(objects, "Service")
+                if wanted.items() <= one["metadata"]["labels"].items()
+                and port in [p["name"] for p in one["spec"]["ports"]]
+            )
+            labels = service["metadata"]["labels"]
+            jobs[release, monitor["metadata"]["name"]] = labels.get(
+                monitor["spec"].get("jobLabel"), service["metadata"]["name"]
+            )
+        patterns = re.findall(r'job=~"(.*?)"', yaml.safe_dump(the(objects, "PrometheusRule")))
+        assert patterns
+        for job in jobs.values():
+            assert all(re.fullmatch(pattern, job) for pattern in patterns)
+    # Rules add up by job: servers and gateways, and releases of one namespace, are apart.
+    assert len(set(jobs.values())) == len(jobs) == 6
 
 
 @pytest.mark.parametrize(("pre_stop", "delay", "timeout"), [(0, 0, 0), (5, 15, 120), (0, 3, 30)])

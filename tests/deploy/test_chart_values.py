@@ -139,6 +139,28 @@ def test_the_server_reads_the_configuration(tmp_path):
             },
             ["gateway.upstream.clientCertSecret"],
         ),
+        ({"gateway": {"enabled": True, "sidecar": True}}, ["gateway.sidecar"]),
+        (
+            {"gateway_enabled": True, "networkPolicy_gatewayClients": [{"podSelector": {}}]},
+            ["networkPolicy.metrics", "networkPolicy.gatewayClients"],
+        ),
+        (
+            {"config": {"otlp-endpoint": "http://collector:4317"}},
+            ["networkPolicy.egress", "config.otlp-endpoint"],
+        ),
+        ({"admin_expose": True}, ["networkPolicy.admin", "admin.expose", "tls.clientCA"]),
+        (
+            {
+                "admin_expose": True,
+                "networkPolicy": {"enabled": False, "admin": [{"podSelector": {}}]},
+            },
+            ["networkPolicy.admin", "networkPolicy.enabled"],
+        ),
+        ({"networkPolicy_admin": "all"}, ["/networkPolicy/admin", "array"]),
+        (
+            {"monitoring_prometheusRule": {"runbookBase": "docs"}},
+            ["/monitoring/prometheusRule/runbookBase"],
+        ),
         ({"autoscaling": {"enabled": True, "engine": "keda"}}, ["/autoscaling/keda/prometheus"]),
         ({"autoscaling": {"enabled": True, "minReplicas": 9}}, ["autoscaling.minReplicas"]),
         ({"podDisruptionBudget_maxUnavailable": "some"}, ["/podDisruptionBudget/maxUnavailable"]),
@@ -162,7 +184,8 @@ def leaves(values, prefix=""):
 
 def test_the_readme_names_every_value():
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    table = re.findall(r"^\| `([\w.]+)` \|", (CHART / "README.md").read_text(), re.MULTILINE)
+    readme = (CHART / "README.md").read_text().partition("| value |")[2]
+    table = re.findall(r"^\| `([\w.-]+)` \|", readme, re.MULTILINE)
     assert sorted(table) == sorted(leaves(values))
 
 

@@ -1,14 +1,18 @@
 """deploy/envoy before a real server: TLS, tokens, deadlines, and only what is meant for the outside."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import grpc
 import pytest
+import yaml
 from calls import POET, error_of, picture_request, text_request
 from certificates import Authority
+from chart import render, the
 from contract import generation_pb2_grpc, models_pb2, models_pb2_grpc
-from envoy import Envoy, Issuer
+from envoy import SOURCE, Envoy, Issuer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from hanmo_server import SERVING, Server
+from hanmo_server import NOT_SERVING, SERVING, Server
 from observe import PATIENCE, until
 
 CLAIMS = {"iss": "https://issuer.example", "aud": "hanmo", "exp": 4102444800}
@@ -128,3 +132,45 @@ def test_plaintext_is_refused(envoy, issuer):
 
 def test_envoy_has_nothing_to_complain_about(envoy, channel):
     assert "[warning]" not in envoy.log_file.read_text()
+
+
+class Full(health_pb2_grpc.HealthServicer, generation_pb2_grpc.GenerationServicer):
+    """A server with a full queue: not ready, and says when to try again."""
+
+    def Check(self, request, context):
+        return health_pb2.HealthCheckResponse(status=NOT_SERVING)
+
+    def Generate(self, request, context):
+        context.set_trailing_metadata((("grpc-retry-pushback-ms", "1500"),))
+        context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full")
+
+
+def test_when_all_are_full_they_say_so_themselves(issuer, authority, tmp_path):
+    full = grpc.server(ThreadPoolExecutor(2))
+    health_pb2_grpc.add_HealthServicer_to_server(Full(), full)
+    generation_pb2_grpc.add_GenerationServicer_to_server(Full(), full)
+    upstream = f"127.0.0.1:{full.add_insecure_port('127.0.0.1:0')}"
+    full.start()
+    envoy = Envoy(tmp_path, upstream, authority.issue("envoy"), issuer.jwks())
+    try:
+        until(envoy.unhealthy, "an upstream that failed its check")
+        credentials = grpc.ssl_channel_credentials(authority.certificate.read_bytes())
+        with grpc.secure_channel(envoy.address, credentials) as one:
+            error = error_of(write, one, metadata=bearer(issuer.token(**CLAIMS)))
+        assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert ("grpc-retry-pushback-ms", "1500") in error.trailing_metadata()
+    finally:
+        envoy.close()
+        full.stop(None)
+
+
+def test_it_asks_for_the_pods_that_are_not_ready_too():
+    """They are no addresses of the other Services, and Envoy could not tell a client anything."""
+    clusters = yaml.safe_load((SOURCE / "envoy.yaml").read_text())["static_resources"]["clusters"]
+    (cluster,) = clusters
+    (place,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    asked = place["endpoint"]["address"]["socket_address"]
+    service = the(render(release="hanmo"), "Service", asked["address"])["spec"]
+    assert service["publishNotReadyAddresses"] is True
+    assert service["ports"][0]["port"] == asked["port_value"]
+    assert cluster["health_checks"][0]["grpc_health_check"] == {"service_name": "readiness"}

@@ -1,12 +1,13 @@
 """deploy/kserve: the container that KServe would start serves its one model under the service's name."""
 
 import os
+import re
 
 import grpc
 import pytest
 import yaml
 from calls import picture_request
-from chart import NEWEST, kubeconform
+from chart import NEWEST, definitions, kubeconform
 from contract import ROOT, generation_pb2_grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hanmo_server import BIN, SERVING
@@ -28,6 +29,24 @@ def container():
 
 def test_kserve_accepts_it(schemas):
     assert kubeconform([yaml.safe_load(RUNTIME.read_text())], NEWEST, schemas) == []
+
+
+def test_the_service_waits_for_the_drain(container):
+    """The example in the comment, whose fields KServe knows, has a longer grace period than the drain."""
+    comment = re.search(r"^#   apiVersion(.*\n#   .*)+", RUNTIME.read_text(), re.MULTILINE)
+    predictor = yaml.safe_load(comment[0].replace("#   ", ""))["spec"]["predictor"]
+    (definition,) = definitions(
+        "github.com/kserve/kserve", "config/crd/full/*_inferenceservices.yaml"
+    )
+    known = definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    for name in ("spec", "predictor"):
+        known = known["properties"][name]
+    assert predictor.keys() <= known["properties"].keys()
+    assert predictor["model"].keys() <= known["properties"]["model"]["properties"].keys()
+    flags = dict(re.findall(r"--(shutdown-\w+)=(\d+)s", container["args"][0]))
+    assert flags.keys() == {"shutdown-delay", "shutdown-timeout"}
+    drain = sum(map(int, flags.values()))
+    assert predictor["terminationGracePeriodSeconds"] == drain + 10
 
 
 def test_it_serves_the_model_by_the_services_name(container, models, tmp_path):

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	_ "google.golang.org/grpc/health" // heeds healthCheckConfig
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -24,15 +25,22 @@ import (
 	"hanmo/hanmov1"
 )
 
-// Every address of a headless Service gets its share of the calls. Nothing is retried here: the
-// client is told when to.
-const serviceConfig = `{"loadBalancingConfig": [{"round_robin": {}}]}`
+// Every address of a headless Service that says it is well gets its share of the calls, one with a full
+// queue included: it says when to try again. Nothing is retried here: the client is told when to.
+const healthyInTurns = `{"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}`
+
+// A single address gets calls as long as it accepts them, which a draining server does for a while.
+const inTurns = `{"loadBalancingConfig": [{"round_robin": {}}]}`
 
 // Dial connects to a gRPC target at the first call; without TLS where `secure` is nil.
 func Dial(target string, secure *tls.Config, maxResponseBytes int) (*grpc.ClientConn, error) {
 	transport := insecure.NewCredentials()
 	if secure != nil {
 		transport = credentials.NewTLS(secure)
+	}
+	serviceConfig := inTurns
+	if strings.HasPrefix(target, "dns:") {
+		serviceConfig = healthyInTurns
 	}
 	return grpc.NewClient(target,
 		grpc.WithTransportCredentials(transport),

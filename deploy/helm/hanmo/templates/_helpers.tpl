@@ -2,14 +2,15 @@
 {{ default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{/* At most 46 characters: the names of pods add 16 and are cut at 63, and autoscaling.yaml finds the pods by them. */}}
 {{- define "hanmo.fullname" -}}
 {{- $name := include "hanmo.name" . -}}
 {{- if .Values.fullnameOverride -}}
-{{ .Values.fullnameOverride | trunc 50 | trimSuffix "-" }}
+{{ .Values.fullnameOverride | trunc 46 | trimSuffix "-" }}
 {{- else if contains $name .Release.Name -}}
-{{ .Release.Name | trunc 50 | trimSuffix "-" }}
+{{ .Release.Name | trunc 46 | trimSuffix "-" }}
 {{- else -}}
-{{ printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" }}
+{{ printf "%s-%s" .Release.Name $name | trunc 46 | trimSuffix "-" }}
 {{- end -}}
 {{- end }}
 
@@ -127,8 +128,24 @@ of its own, because a lack of memory kills all processes of a container. */}}
 {{- if and .Values.tests.enabled .Values.tls.enabled .Values.tls.clientCA (not .Values.tests.clientCertSecret) -}}
 {{ fail "tests.clientCertSecret: tls.clientCA demands a certificate of the test pod, too; name its Secret, or set tests.enabled=false" }}
 {{- end -}}
-{{- if and .Values.gateway.enabled .Values.tls.enabled .Values.tls.clientCA (not .Values.gateway.upstream.clientCertSecret) -}}
+{{- if and (or .Values.gateway.enabled .Values.gateway.sidecar) .Values.tls.enabled .Values.tls.clientCA (not .Values.gateway.upstream.clientCertSecret) -}}
 {{ fail "gateway.upstream.clientCertSecret: tls.clientCA demands a certificate of the gateway, too; name its Secret" }}
+{{- end -}}
+{{- with .Values.networkPolicy -}}
+{{- $collector := get $.Values.config "otlp-endpoint" | default "" -}}
+{{- if and .enabled $collector (not .egress) (not (regexMatch "^(https?://)?(127\\.|localhost[:/]|\\[::1\\])" $collector)) -}}
+{{ fail "networkPolicy.egress: config.otlp-endpoint names a collector, and without egress rules no trace would reach it; add one for its port and one for DNS" }}
+{{- end -}}
+{{- $mutual := and $.Values.tls.enabled $.Values.tls.clientCA -}}
+{{- if and $.Values.admin.enabled $.Values.admin.expose (not $mutual) (not (and .enabled .admin)) -}}
+{{ fail "networkPolicy.admin: admin.expose opens hanmo.v1.Admin to whoever reaches the pods; name its callers here, with networkPolicy.enabled, or demand certificates with tls.clientCA" }}
+{{- end -}}
+{{- if and .enabled (or $.Values.gateway.enabled $.Values.gateway.sidecar) .gatewayClients (not .metrics) -}}
+{{ fail "networkPolicy.metrics: the gateway's metrics are at the port of its clients, so networkPolicy.gatewayClients would shut Prometheus out; name who scrapes, too" }}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.gateway.enabled .Values.gateway.sidecar -}}
+{{ fail "gateway.sidecar: the gateway is either beside the servers or, with gateway.enabled, a Deployment" }}
 {{- end -}}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{ fail "autoscaling.minReplicas: must not be above autoscaling.maxReplicas" }}
