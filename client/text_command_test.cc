@@ -5,6 +5,7 @@
 #include <fstream>
 #include <thread>
 
+#include "absl/time/time.h"
 #include "client/testing/command_fixture.h"
 #include "gmock/gmock.h"
 
@@ -256,13 +257,13 @@ TEST_F(TextCommandTest, CtrlCCancelsTheCall) {
   user.join();
   EXPECT_EQ(err_, "hanmo: interrupted\n");
   // The server stops working on it.
-  server_.cancelled.WaitForNotification();
+  EXPECT_TRUE(server_.cancelled.WaitForNotificationWithTimeout(absl::Minutes(1)));
 }
 
 TEST_F(TextCommandTest, TheTimeoutIsTheCallsDeadline) {
   server_.hang = true;
-  EXPECT_EQ(Run({"text", "--model", "poet", "山", "--timeout", "100ms"}), ExitCode::kTimeout);
-  server_.cancelled.WaitForNotification();
+  EXPECT_EQ(Run({"text", "--model", "poet", "山", "--timeout", "2s"}), ExitCode::kTimeout);
+  EXPECT_TRUE(server_.cancelled.WaitForNotificationWithTimeout(absl::Minutes(1)));
 }
 
 }  // namespace

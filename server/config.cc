@@ -204,6 +204,15 @@ absl::Status CheckTogether(const Config& config) {
       return At("--tenant-weight", weight.status());
     }
   }
+  std::set<std::pair<std::string, std::string>> labels;
+  for (const std::string& entry : config.label) {
+    const auto label = ParseVersionLabel(entry);
+    if (!label.ok()) return At("--label", label.status());
+    if (!labels.emplace(label->model, label->label).second) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("--label: ", label->model, ":", label->label, " is given twice"));
+    }
+  }
   if (config.devices.empty()) return absl::InvalidArgumentError("--devices: must not be empty");
   if (config.model_repository.empty()) {
     return absl::InvalidArgumentError("--model-repository: is required");
@@ -225,6 +234,20 @@ absl::StatusOr<std::pair<std::string, double>> ParseTenantWeight(absl::string_vi
         absl::StrCat("must be NAME=WEIGHT with a weight from 0.001 to 1000, got \"", text, "\""));
   }
   return std::make_pair(std::string(parts.first), weight);
+}
+
+absl::StatusOr<VersionLabel> ParseVersionLabel(absl::string_view text) {
+  VersionLabel label;
+  if (!RE2::FullMatch(std::string(text),
+                      "([A-Za-z0-9._-]{1,128}):([A-Za-z][A-Za-z0-9._-]{0,63})=([0-9]+)",
+                      &label.model, &label.label, &label.version) ||
+      label.version == 0) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("must be NAME:LABEL=VERSION with a label of 1 to 64 of [A-Za-z0-9._-], "
+                     "beginning with a letter, and a version from 1, got \"",
+                     text, "\""));
+  }
+  return label;
 }
 
 absl::StatusOr<CommandLine> ParseCommandLine(

@@ -36,6 +36,7 @@ struct Config {
 
   std::string model_repository;
   std::vector<std::string> load = {"*"};
+  std::vector<std::string> label;
   uint64_t model_memory = 0;
 
   uint32_t workers = 1;
@@ -94,6 +95,16 @@ absl::StatusOr<CommandLine> ParseCommandLine(
 
 // "NAME=WEIGHT" of --tenant-weight; INVALID_ARGUMENT says what it must be.
 absl::StatusOr<std::pair<std::string, double>> ParseTenantWeight(absl::string_view text);
+
+// A label that a version has from the start.
+struct VersionLabel {
+  std::string model;
+  std::string label;
+  uint32_t version = 0;
+};
+
+// "NAME:LABEL=VERSION" of --label; INVALID_ARGUMENT says what it must be.
+absl::StatusOr<VersionLabel> ParseVersionLabel(absl::string_view text);
 
 // What --help prints: the options by group with unit, range, default and environment twin.
 std::string ConfigHelp();

@@ -70,6 +70,9 @@ std::vector<ConfigOption> MakeOptions() {
       {kModels, "load", "NAME[:VERSION]", &Config::load,
        "model to load at the start, its newest version or this one; * is all of them; may be "
        "repeated"},
+      {kModels, "label", "NAME:LABEL=VERSION", &Config::label,
+       "label that a version has from the start, which is loaded, too; requests that name no "
+       "version get the one labelled stable; may be repeated"},
       {kModels, "model-memory", "BYTES", &Config::model_memory,
        "weights on one worker at most; beyond it the model that nobody has asked for the longest "
        "is loaded again by its next request; 0 sets no limit",

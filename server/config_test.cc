@@ -55,6 +55,23 @@ TEST(ConfigTest, TenantWeightsHaveANameAndAWeight) {
   }
 }
 
+TEST(ConfigTest, LabelsHaveAModelAndAVersion) {
+  auto line = Parse({"--label=poet:canary=12"});
+  ASSERT_TRUE(line.ok()) << line.status();
+  const auto canary = ParseVersionLabel(line->config.label[0]);
+  ASSERT_TRUE(canary.ok());
+  EXPECT_EQ(canary->model, "poet");
+  EXPECT_EQ(canary->label, "canary");
+  EXPECT_EQ(canary->version, 12u);
+  for (const char* bad :
+       {"poet", "poet:canary", "poet:canary=", "poet:canary=0", "poet:canary=4294967296",
+        "poet:2=2", "poet:=2", ":canary=2", "poet=2", "poet:can ary=2"}) {
+    EXPECT_FALSE(Parse({absl::StrCat("--label=", bad)}).ok()) << bad;
+  }
+  EXPECT_THAT(Parse({"--label=poet:canary=1", "--label=poet:canary=2"}).status().message(),
+              HasSubstr("--label: poet:canary is given twice"));
+}
+
 TEST(ConfigTest, EveryOptionReadsBackWhatItPrints) {
   for (const ConfigOption& option : ConfigOptions()) {
     Config config;

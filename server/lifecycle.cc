@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -63,13 +64,23 @@ BatcherOptions BatcherOptionsOf(const Config& config) {
   return options;
 }
 
-MetricsServer::Options MetricsOptionsOf(const Config& config) {
+std::vector<VersionLabel> LabelsOf(const Config& config) {
+  std::vector<VersionLabel> labels;
+  for (const std::string& entry : config.label) {
+    auto label = ParseVersionLabel(entry);  // checked with the configuration
+    if (label.ok()) labels.push_back(*std::move(label));
+  }
+  return labels;
+}
+
+MetricsServer::Options MetricsOptionsOf(const Config& config, std::function<bool()> ready) {
   return {config.metrics_listen,
           config.vllm_metrics,
           {{"tls-cert", config.tls_cert},
            {"tls-client-ca", config.tls_client_ca},
            {"worker-tls-ca", config.worker_tls_ca},
-           {"worker-tls-cert", config.worker_tls_cert}}};
+           {"worker-tls-cert", config.worker_tls_cert}},
+          std::move(ready)};
 }
 
 FleetOptions FleetOptionsOf(const Config& config) {
@@ -225,17 +236,21 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const Config& config,
     server->tracer_ = *std::move(tracer);
     server->context_.tracer = server->tracer_.get();
   }
-  auto models = server->control_.ServeRepository(config.load);
+  auto models = server->control_.ServeRepository(config.load, LabelsOf(config));
   if (!models.ok()) return models.status();
   server->PublishStates();
-  if (server->metrics_ != nullptr) {
-    auto metrics_server = MetricsServer::Start(MetricsOptionsOf(config), *server->metrics_);
-    if (!metrics_server.ok()) return metrics_server.status();
-    server->metrics_server_ = *std::move(metrics_server);
-  }
   auto rpc = RpcServer::Start(config, server->context_);
   if (!rpc.ok()) return rpc.status();
   server->rpc_ = *std::move(rpc);
+  if (server->metrics_ != nullptr) {
+    const HealthService& health = server->rpc_->health();
+    const auto ready = [&health] {
+      return health.StateOf("readiness") == grpc::health::v1::HealthCheckResponse::SERVING;
+    };
+    auto metrics_server = MetricsServer::Start(MetricsOptionsOf(config, ready), *server->metrics_);
+    if (!metrics_server.ok()) return metrics_server.status();
+    server->metrics_server_ = *std::move(metrics_server);
+  }
   if (auto status = server->StartFleet(*std::move(models)); !status.ok()) return status;
   if (auto status = server->StartAdmin(); !status.ok()) return status;
   return server;
@@ -318,6 +333,7 @@ void Server::Drain() {
 }
 
 Server::~Server() {
+  metrics_server_.reset();  // asks the health service
   // Calls first, as they need the batcher's loop to end; then what feeds results to it.
   control_.Stop();
   if (admin_port_ != nullptr) admin_port_->Shutdown(absl::ZeroDuration());

@@ -54,6 +54,50 @@ std::optional<std::pair<std::string, uint32_t>> ParseLoad(const std::string& ent
   return std::make_pair(parts.first, version);
 }
 
+using Versions = std::map<std::string, std::vector<ModelSpec>>;  // of a model, oldest first
+
+absl::StatusOr<ModelSpec> Choose(const Versions& names, const std::string& name, uint32_t version) {
+  const auto found = names.find(name);
+  if (found != names.end()) return Choose(found->second, version);
+  return absl::NotFoundError(absl::StrCat("the repository has no model \"", name, "\""));
+}
+
+absl::Status AddChosen(absl::string_view option, absl::StatusOr<ModelSpec> chosen,
+                       std::vector<ModelSpec>* specs) {
+  if (!chosen.ok()) {
+    return absl::InvalidArgumentError(absl::StrCat(option, ": ", chosen.status().message()));
+  }
+  const bool there = std::any_of(specs->begin(), specs->end(), [&](const ModelSpec& spec) {
+    return spec.name == chosen->name && spec.version == chosen->version;
+  });
+  if (!there) specs->push_back(*std::move(chosen));
+  return absl::OkStatus();
+}
+
+// What is served at the start, each once. INVALID_ARGUMENT names the option at fault.
+absl::StatusOr<std::vector<ModelSpec>> FirstServed(const Versions& names,
+                                                   const std::vector<std::string>& load,
+                                                   const std::vector<VersionLabel>& labels) {
+  std::vector<ModelSpec> specs;
+  // First, should the memory not suffice for all.
+  for (const VersionLabel& label : labels) {
+    auto chosen = Choose(names, label.model, label.version);
+    if (auto status = AddChosen("--label", std::move(chosen), &specs); !status.ok()) return status;
+  }
+  for (const std::string& entry : load) {
+    if (entry == "*") {
+      for (const auto& [name, versions] : names) {
+        if (auto status = AddChosen("--load", versions.back(), &specs); !status.ok()) return status;
+      }
+      continue;
+    }
+    const auto parsed = ParseLoad(entry);
+    auto chosen = parsed ? Choose(names, parsed->first, parsed->second) : Choose(names, entry, 0);
+    if (auto status = AddChosen("--load", std::move(chosen), &specs); !status.ok()) return status;
+  }
+  return specs;
+}
+
 }  // namespace
 
 class ModelControl::Operation {
@@ -77,14 +121,14 @@ ModelControl::~ModelControl() {
 }
 
 absl::StatusOr<std::vector<FleetModel>> ModelControl::ServeRepository(
-    const std::vector<std::string>& load) {
+    const std::vector<std::string>& load, const std::vector<VersionLabel>& labels) {
   auto scan = ScanRepository(options_.repository);
   if (!scan.ok()) return scan.status();
   LimitContext(options_.max_context_tokens, &scan->models);
   for (const std::string& skipped : scan->skipped) {
     log_.Write(LogLevel::kWarning, "folder skipped", {{"reason", skipped}});
   }
-  std::map<std::string, std::vector<ModelSpec>> names;
+  Versions names;
   for (ModelSpec& spec : scan->models) names[spec.name].push_back(std::move(spec));
   if (names.empty()) {
     log_.Write(LogLevel::kWarning, "the model repository has no models",
@@ -92,26 +136,10 @@ absl::StatusOr<std::vector<FleetModel>> ModelControl::ServeRepository(
   }
   for (const auto& [name, specs] : names) models_.SetKnown(name, specs);
 
-  std::vector<ModelSpec> wanted;
-  for (const std::string& entry : load) {
-    if (entry == "*") {
-      for (const auto& [name, specs] : names) wanted.push_back(specs.back());
-      continue;
-    }
-    const auto parsed = ParseLoad(entry);
-    const auto found = parsed ? names.find(parsed->first) : names.end();
-    if (found == names.end()) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("--load: the repository has no model \"", entry, "\""));
-    }
-    auto spec = Choose(found->second, parsed->second);
-    if (!spec.ok()) {
-      return absl::InvalidArgumentError(absl::StrCat("--load: ", spec.status().message()));
-    }
-    wanted.push_back(*std::move(spec));
-  }
+  auto wanted = FirstServed(names, load, labels);
+  if (!wanted.ok()) return wanted.status();
   std::vector<FleetModel> models;
-  for (ModelSpec& spec : wanted) {
+  for (ModelSpec& spec : *wanted) {
     const ModelRef model = Adopt(OpenModel(std::move(spec)));
     models_.Serve(model);
     if (!model->spec.status.ok()) {
@@ -129,6 +157,9 @@ absl::StatusOr<std::vector<FleetModel>> ModelControl::ServeRepository(
     }
     resident_[id] = bytes;
     models.push_back({id, model->spec.name, model->spec.path});
+  }
+  for (const VersionLabel& label : labels) {
+    models_.BeginWithLabel(label.model, label.label, label.version);
   }
   return models;
 }

@@ -27,6 +27,7 @@
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
 #include "server/batcher/batcher.h"
+#include "server/config.h"
 #include "server/rpc/model_table.h"
 #include "server/telemetry/figures.h"
 #include "server/telemetry/log.h"
@@ -61,10 +62,11 @@ class ModelControl {
   ModelControl& operator=(const ModelControl&) = delete;
 
   // At the start, before Start: reads the repository and serves, of each model, the newest version,
-  // or what `load` names ("NAME" or "NAME:VERSION", "*" for all). Returns what the fleet is to
-  // begin with; what exceeds the memory is loaded by its first request. INVALID_ARGUMENT names the
-  // entry of `load` that the repository does not have.
-  absl::StatusOr<std::vector<FleetModel>> ServeRepository(const std::vector<std::string>& load);
+  // or what `load` names ("NAME" or "NAME:VERSION", "*" for all), and what has a label. Returns
+  // what the fleet is to begin with; what exceeds the memory is loaded by its first request.
+  // INVALID_ARGUMENT names the entry of `load` or `labels` that the repository does not have.
+  absl::StatusOr<std::vector<FleetModel>> ServeRepository(
+      const std::vector<std::string>& load, const std::vector<VersionLabel>& labels = {});
   // `fleet` is started and outlives the control's use: Stop comes before its end.
   void Start(Fleet* fleet);
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);

@@ -112,6 +112,8 @@ class ModelControlTest : public ::testing::Test, public FleetObserver {
  protected:
   // Ids in the order of the names, as ServeRepository gives them.
   static constexpr ModelId kFirst = 0, kBusy = 1;
+  static constexpr char kConfig[] =
+      R"({"model_type": "gpt2", "n_positions": 64, "vocab_size": 256, "eos_token_id": 0})";
 
   ModelControlTest()
       : root_(fs::path(::testing::TempDir()) /
@@ -130,19 +132,24 @@ class ModelControlTest : public ::testing::Test, public FleetObserver {
     port_->Shutdown();
   }
 
-  void Write(const std::string& name, size_t bytes) {
+  void Write(const std::string& name, size_t bytes, const char* config = kConfig) {
     fs::create_directories(root_ / "models" / name);
-    std::ofstream(root_ / "models" / name / "config.json")
-        << R"({"model_type": "gpt2", "n_positions": 64, "vocab_size": 256, "eos_token_id": 0})";
+    std::ofstream(root_ / "models" / name / "config.json") << config;
     std::ofstream(root_ / "models" / name / "model.safetensors") << std::string(bytes, '\0');
+  }
+
+  absl::StatusOr<std::vector<FleetModel>> Serve(uint64_t memory,
+                                                const std::vector<std::string>& load,
+                                                const std::vector<VersionLabel>& labels = {}) {
+    control_ =
+        std::make_unique<ModelControl>(ModelControl::Options{(root_ / "models").string(), memory},
+                                       &models_, &loop_.batcher(), &figures_, &log_);
+    return control_->ServeRepository(load, labels);
   }
 
   // With everything in `load` in the worker.
   void Start(uint64_t memory, const std::vector<std::string>& load) {
-    control_ =
-        std::make_unique<ModelControl>(ModelControl::Options{(root_ / "models").string(), memory},
-                                       &models_, &loop_.batcher(), &figures_, &log_);
-    auto served = control_->ServeRepository(load);
+    auto served = Serve(memory, load);
     ASSERT_TRUE(served.ok()) << served.status();
     models_.Watch([this] { control_->ModelChanged(); });
     FleetOptions options;
@@ -274,6 +281,57 @@ TEST_F(ModelControlTest, AModelThatNobodyHoldsIsForgotten) {
   gone.WaitForNotification();
   worker_.Await(absl::StrCat("unload ", kFirst));
   EXPECT_EQ(models_.phase(kFirst), ModelPhase::kUnloaded);
+}
+
+TEST_F(ModelControlTest, LabelledVersionsAreServedFromTheStart) {
+  Write("poet/1", 100);
+  Write("poet/2", 100);
+  Write("poet/3", 100);
+  const auto served = Serve(0, {"*", "poet:3"},
+                            {{"poet", "stable", 1}, {"poet", "canary", 3}, {"poet", "next", 3}});
+  ASSERT_TRUE(served.ok()) << served.status();
+  EXPECT_EQ(served->size(), 2u);
+  // Before it is ready nobody gets another version in its place.
+  EXPECT_EQ(models_.Find("poet")->spec.version, 1u);
+  EXPECT_EQ(models_.Find("poet", "stable")->spec.version, 1u);
+  EXPECT_EQ(models_.Find("poet", "canary")->spec.version, 3u);
+  EXPECT_EQ(models_.Find("poet", "next")->spec.version, 3u);
+  EXPECT_EQ(models_.Find("poet", "2"), nullptr);
+  EXPECT_TRUE(absl::IsFailedPrecondition(models_.Withdraw("poet", 1)));
+}
+
+TEST_F(ModelControlTest, LabelledVersionsAreTheFirstInMemory) {
+  Write("poet/1", 8000);
+  Write("poet/2", 8000);
+  const auto served = Serve(10000, {"*"}, {{"poet", "stable", 1}});
+  ASSERT_TRUE(served.ok()) << served.status();
+  ASSERT_EQ(served->size(), 1u);
+  EXPECT_EQ((*served)[0].id, models_.Find("poet")->spec.id);
+  EXPECT_EQ(models_.Find("poet")->spec.version, 1u);
+  EXPECT_EQ(models_.phase(models_.Find("poet", "2")->spec.id), ModelPhase::kIdle);
+}
+
+TEST_F(ModelControlTest, NobodyGetsAnotherVersionThanALabelledOneThatFailed) {
+  Write("poet/1", 100, "{");
+  Write("poet/2", 100);
+  const auto served = Serve(0, {"*"}, {{"poet", "stable", 1}});
+  ASSERT_TRUE(served.ok()) << served.status();
+  EXPECT_EQ(served->size(), 1u);
+  EXPECT_EQ(models_.Find("poet")->spec.version, 1u);
+  EXPECT_EQ(models_.phase(models_.Find("poet")->spec.id), ModelPhase::kFailed);
+  EXPECT_EQ(models_.Find("poet", "2")->spec.version, 2u);
+}
+
+TEST_F(ModelControlTest, WhatTheRepositoryDoesNotHaveIsNamedAtTheStart) {
+  Write("poet/2", 100);
+  EXPECT_EQ(Serve(0, {"poet:1"}).status().message(),
+            "--load: version: the repository has no version 1 of poet; it has 2");
+  EXPECT_EQ(Serve(0, {"nobody:1"}).status().message(),
+            "--load: the repository has no model \"nobody\"");
+  EXPECT_EQ(Serve(0, {"*"}, {{"poet", "stable", 1}}).status().message(),
+            "--label: version: the repository has no version 1 of poet; it has 2");
+  EXPECT_EQ(Serve(0, {"*"}, {{"nobody", "stable", 1}}).status().message(),
+            "--label: the repository has no model \"nobody\"");
 }
 
 }  // namespace

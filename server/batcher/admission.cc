@@ -93,12 +93,13 @@ void Batcher::Core::Admit(message::Submit& submit) {
     request->usage.prompt_tokens = static_cast<uint32_t>(text->prompt.size());
   }
   ModelQueue& queue = models_[request->model];
-  SetRank(request, submit.request.tenant, submit.request.priority);
+  SetTenant(request, submit.request.tenant);
+  SetRank(request, submit.request.priority);
   request->salt = SaltOf(submit.request.tenant, request->samples.front()->job);
   if (absl::Status status = FitDeadline(request, queue, submit.request); !status.ok()) {
-    fair_clock_.Leave(request->start);
     return Refuse(submit, Rejection::kDeadline, status);
   }
+  fair_clock_.Enter(request->tenant, request->cost, request->weight);
   request->sink = std::move(submit.sink);
   if (request->deadline != absl::InfiniteFuture()) {
     deadlines_.insert({request->deadline, request->id});
@@ -107,7 +108,7 @@ void Batcher::Core::Admit(message::Submit& submit) {
       urgent_.insert({request->latest_start, request->id});
     }
   }
-  const absl::Duration wait = Wait(queue, queue.queued_work);
+  const absl::Duration wait = Wait(*request, queue, queue.queued_work);
   queue.waiting.emplace(std::make_pair(request->rank, request->id), request);
   ++queue.queued;
   ++queued_;
@@ -120,23 +121,39 @@ void Batcher::Core::Admit(message::Submit& submit) {
   if (queue.wanted) std::exchange(queue.wanted, nullptr)();
 }
 
-absl::Duration Batcher::Core::Wait(const ModelQueue& queue, absl::Duration work) const {
-  for (const auto& [load, worker] : queue.places) work += absl::Seconds(load);
-  return work / Workers(queue);
+absl::Duration Batcher::Core::Wait(const ActiveRequest& request, const ModelQueue& queue,
+                                   absl::Duration work) {
+  if (queue.places.empty()) return work;
+  const auto& [load, id] = *queue.places.begin();
+  const ActiveWorker& worker = *workers_.at(id);
+  if (work == absl::ZeroDuration()) {
+    const Sample& next = *request.samples[request.next_to_begin];
+    if (HasRoom(worker, worker.models.at(request.model), next)) return absl::ZeroDuration();
+  }
+  // A place is free when one of those aboard ends; by then half of its time is over on average.
+  if (!worker.aboard.empty()) {
+    work += absl::Seconds(load / (2.0 * static_cast<double>(worker.aboard.size())));
+  }
+  return work / queue.pace.Rate(Workers(queue));
 }
 
-void Batcher::Core::SetRank(ActiveRequest* request, const std::string& tenant, int32_t priority) {
+void Batcher::Core::SetTenant(ActiveRequest* request, const std::string& tenant) {
+  if (options_.policy.policy != Policy::kHanmo) return;  // all are one
+  request->tenant = tenant;
+  auto weight = options_.tenant_weights.find(tenant);
+  if (weight != options_.tenant_weights.end()) request->weight = weight->second;
+}
+
+void Batcher::Core::SetRank(ActiveRequest* request, int32_t priority) {
   const StepCosts* costs = models_[request->model].costs;
+  request->cost = absl::ZeroDuration();
   for (const auto& sample : request->samples) {
     std::visit([&](const auto& job) { request->cost += costs->Lone(request->model, job); },
                sample->job);
   }
-  auto weight = options_.tenant_weights.find(tenant);
-  const bool fair = options_.policy.policy == Policy::kHanmo;
   Arrival arrival;
   arrival.now = fair_clock_.now();
-  arrival.start = fair_clock_.Enter(fair ? tenant : "", request->cost,
-                                    weight == options_.tenant_weights.end() ? 1 : weight->second);
+  arrival.start = fair_clock_.StartOf(request->tenant);
   arrival.cost = request->cost;
   arrival.left = request->deadline == absl::InfiniteFuture() ? absl::InfiniteDuration()
                                                              : request->deadline - now_;
@@ -145,7 +162,7 @@ void Batcher::Core::SetRank(ActiveRequest* request, const std::string& tenant, i
   request->rank = RankOf(options_.policy, arrival);
 }
 
-absl::Status Batcher::Core::CheckDeadline(ActiveRequest* request, const ModelQueue& queue) const {
+absl::Status Batcher::Core::CheckDeadline(ActiveRequest* request, const ModelQueue& queue) {
   if (request->deadline == absl::InfiniteFuture() || options_.policy.policy != Policy::kHanmo) {
     return absl::OkStatus();
   }
@@ -175,9 +192,7 @@ absl::Status Batcher::Core::FitDeadline(ActiveRequest* request, const ModelQueue
   if (first->min_steps == 0 || first->min_steps >= first->steps) return status;
   const auto fits = [&](uint32_t steps) {
     for (auto& sample : request->samples) std::get<PictureJob>(sample->job).steps = steps;
-    fair_clock_.Leave(request->start);
-    request->cost = absl::ZeroDuration();
-    SetRank(request, submitted.tenant, submitted.priority);
+    SetRank(request, submitted.priority);
     return CheckDeadline(request, queue).ok();
   };
   // The most that fit, between some that do and one that does not.
@@ -192,19 +207,19 @@ absl::Status Batcher::Core::FitDeadline(ActiveRequest* request, const ModelQueue
   return absl::OkStatus();
 }
 
-absl::Duration Batcher::Core::WorkAhead(const ActiveRequest& request,
-                                        const ModelQueue& queue) const {
-  // Texts join those that run.
-  if (request.samples.front()->text() != nullptr) return absl::ZeroDuration();
+absl::Duration Batcher::Core::WorkAhead(const ActiveRequest& request, const ModelQueue& queue) {
   absl::Duration ahead;
   size_t looked_at = 0;
   const auto look = [&](const ActiveRequest& other) {
-    if (other.rank < request.rank) ahead += Remaining(other);
+    // The newest: of equals the others go first.
+    if (other.rank <= request.rank) ahead += Remaining(other);
     return ++looked_at < kRequestsLookedAt;
   };
   for (const auto& [key, other] : queue.waiting) {
-    if (other->rank >= request.rank || !look(*other)) break;
+    if (other->rank > request.rank || !look(*other)) break;
   }
+  // Texts join those that run, where there is room for them.
+  if (request.samples.front()->text() != nullptr) return Wait(request, queue, ahead);
   for (const auto& [load, id] : queue.places) {
     const ActiveWorker& worker = *workers_.at(id);
     for (const Sample* sample : worker.aboard) {
@@ -242,7 +257,7 @@ void Batcher::Core::TellPositions(ModelQueue& queue) {
     if (position == kToldPositions) return;
     if (request->queued() && request->position != position) {
       request->position = position;
-      request->sink->OnQueued(position, Wait(queue, work));
+      request->sink->OnQueued(position, Wait(*request, queue, work));
     }
     work += request->cost;
     ++position;
@@ -281,7 +296,7 @@ void Batcher::Core::Rerank(ActiveRequest* request, Rank rank) {
   for (const auto& sample : request->samples) {
     if (sample->state != SampleState::kAboard) continue;
     std::vector<Sample*>& aboard = sample->worker->aboard;
-    std::stable_sort(aboard.begin(), aboard.end(), GoesBefore);
+    std::sort(aboard.begin(), aboard.end(), GoesBefore);
     Line(sample.get());
     Touch(*sample->worker);
   }
@@ -361,10 +376,14 @@ void Batcher::Core::EndRequest(ActiveRequest* request, const absl::Status& statu
   }
   deadlines_.erase({request->deadline, request->id});
   urgent_.erase({request->latest_start, request->id});
+  if (request->queued()) {
+    fair_clock_.Refund(request->tenant, request->cost, request->weight);
+  }
   fair_clock_.Leave(request->start);
   if (!request->started) request->usage.queue_time = now_ - request->arrival;
   if (absl::IsCancelled(status)) observer_.OnCancelled(request->model);
   NoteDelay(*request, queue, status);
+  if (status.ok()) queue.pace.Learn(now_, request->cost, !queue.waiting.empty());
   if (absl::IsDeadlineExceeded(status)) {
     observer_.OnDeadlineMissed(request->model, request->started);
   }

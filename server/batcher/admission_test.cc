@@ -8,7 +8,23 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-class AdmissionTest : public ObservedTest {};
+class AdmissionTest : public ObservedTest {
+ protected:
+  // While another picture runs.
+  void ExpectTurns() {
+    std::vector<RequestId> hasty, calm;
+    for (int i = 0; i < 3; ++i) {
+      tenant_ = "calm";
+      calm.push_back(Submit(Picture(10)));
+      tenant_ = "hasty";
+      hasty.push_back(Submit(Picture(10)));
+    }
+    Tick();
+    while (!sink(hasty[0]).status.has_value()) Steps(1);
+    EXPECT_FALSE(sink(calm[1]).status.has_value()) << "they take turns";
+    RunToIdle();
+  }
+};
 
 TEST_F(AdmissionTest, WakesTheLoopWithTheFirstMessageOnly) {
   Start();
@@ -51,10 +67,140 @@ TEST_F(AdmissionTest, TellsAboutHowLongTheWaitIs) {
   Submit(Picture(18));
   const RequestId last = Submit(Picture(8));
   Tick();
-  // 8 steps and 18, each with its encoding and decoding, of 10 ms each.
-  EXPECT_NEAR(absl::ToDoubleMilliseconds(sink(last).waits.front()), 100 + 200, 25);
+  // Half of 8 steps, and 18, each with its encoding and decoding, of 10 ms each.
+  EXPECT_NEAR(absl::ToDoubleMilliseconds(sink(last).waits.front()), 50 + 200, 25);
   RunToIdle();
   EXPECT_LT(sink(last).waits.back(), sink(last).waits.front());
+}
+
+TEST_F(AdmissionTest, WhoFindsAPlaceDoesNotWait) {
+  options_.max_running_samples = 4;
+  Start();
+  Submit(Text(3, 20));
+  RunToIdle();
+  for (int i = 0; i < 3; ++i) Submit(Text(3, 20));
+  Tick();
+  const RequestId joins = Submit(Text(3, 20));
+  Tick();
+  EXPECT_EQ(sink(joins).waits.front(), absl::ZeroDuration());
+  const RequestId waits = Submit(Text(3, 20));
+  Tick();
+  EXPECT_GT(sink(waits).waits.front(), absl::Milliseconds(50));
+  RunToIdle();
+}
+
+TEST_F(AdmissionTest, TheWaitIsThatOfHowFastTheQueueIsWorkedOff) {
+  options_.max_running_samples = 4;
+  Start();
+  Submit(Text(3, 20));
+  RunToIdle();
+  const auto run = [&] {
+    while (!batcher_->idle()) {
+      now_ += absl::Milliseconds(10);
+      Steps(1);
+    }
+  };
+  const auto wait_behind = [&](int requests) {
+    for (int i = 0; i < requests; ++i) Submit(Text(3, 20));
+    const RequestId last = Submit(Text(3, 20));
+    Tick();
+    const absl::Time begun = now_;
+    while (sink(last).outputs[0].tokens.empty()) {
+      now_ += absl::Milliseconds(10);
+      Steps(1);
+    }
+    const absl::Duration took = now_ - begun;
+    run();
+    return absl::FDivDuration(sink(last).waits.front(), took);
+  };
+  // Four at a time take as long as one: at first that is not known.
+  EXPECT_GT(wait_behind(40), 2);
+  wait_behind(80);
+  const double ratio = wait_behind(40);
+  EXPECT_GT(ratio, 0.7);
+  EXPECT_LT(ratio, 1.4);
+}
+
+TEST_F(AdmissionTest, TenantsShareByWeightAndPriorityGoesFirst) {
+  options_.max_running_samples = 1;
+  options_.tenant_weights["heavy"] = 3;
+  Start();
+  Submit(Text(3, 10));
+  RunToIdle();
+  Submit(Text(3, 10));
+  Tick();
+  std::vector<RequestId> light, heavy;
+  for (int i = 0; i < 12; ++i) {
+    tenant_ = "light";
+    light.push_back(Submit(Text(3, 10)));
+    tenant_ = "heavy";
+    heavy.push_back(Submit(Text(3, 10)));
+  }
+  tenant_ = "light";
+  priority_ = 1;
+  const RequestId first = Submit(Text(3, 10));
+  const auto ended = [&](const std::vector<RequestId>& ids) {
+    return std::count_if(ids.begin(), ids.end(),
+                         [&](RequestId id) { return sink(id).status.has_value(); });
+  };
+  Tick();
+  while (!sink(first).status.has_value()) Steps(1);
+  EXPECT_EQ(ended(light) + ended(heavy), 0);
+  while (ended(heavy) < 9) Steps(1);
+  EXPECT_NEAR(static_cast<double>(ended(light)), 3, 1);
+  RunToIdle();
+}
+
+TEST_F(AdmissionTest, WhatIsRefusedIsNotCharged) {
+  options_.max_running_samples = 1;
+  Start();
+  Submit(Picture(10));
+  RunToIdle();
+  Submit(Picture(10));
+  Tick();
+  tenant_ = "hasty";
+  PictureJob flexible = Picture(50);
+  flexible.min_steps = 49;
+  for (int i = 0; i < 50; ++i) Submit(flexible, absl::Milliseconds(100));
+  Tick();
+  EXPECT_EQ(sink(3).code(), absl::StatusCode::kDeadlineExceeded);
+  ExpectTurns();
+}
+
+TEST_F(AdmissionTest, WhatLeavesTheQueueWithoutAStepIsNotCharged) {
+  options_.max_running_samples = 1;
+  Start();
+  Submit(Picture(10));
+  RunToIdle();
+  Submit(Picture(10));
+  Tick();
+  tenant_ = "hasty";
+  for (int i = 0; i < 50; ++i) batcher_->Cancel(Submit(Picture(50)));
+  Tick();
+  ExpectTurns();
+}
+
+TEST_F(AdmissionTest, EqualRequestsOfOneTenantRunInOrderOfArrivalUnderEveryPolicy) {
+  for (const Policy policy : {Policy::kHanmo, Policy::kFcfs}) {
+    options_.policy.policy = policy;
+    options_.max_running_samples = 2;
+    workers_.clear();
+    sinks_.clear();
+    steps_read_.clear();
+    Start();
+    Submit(Picture(10));
+    RunToIdle();
+    std::vector<RequestId> ids;
+    for (int i = 0; i < 20; ++i) ids.push_back(Submit(Picture(10)));
+    Tick();
+    for (size_t next = 0; next < ids.size();) {
+      Steps(1);
+      while (next < ids.size() && sink(ids[next]).status.has_value()) ++next;
+      for (size_t i = next + 2; i < ids.size(); ++i) {
+        EXPECT_FALSE(sink(ids[i]).status.has_value()) << i << " before " << next;
+      }
+    }
+  }
 }
 
 TEST_F(AdmissionTest, BoundsTheQueueByWork) {

@@ -134,15 +134,17 @@ class Batcher::Core {
   // Predicted device time that the request still needs.
   absl::Duration Remaining(const ActiveRequest& request) const;
   // OK, or why the request can't end before its deadline.
-  absl::Status CheckDeadline(ActiveRequest* request, const ModelQueue& queue) const;
+  absl::Status CheckDeadline(ActiveRequest* request, const ModelQueue& queue);
   // Where that needs fewer steps and the client consents, takes as many as fit.
   absl::Status FitDeadline(ActiveRequest* request, const ModelQueue& queue,
                            const Request& submitted);
-  // Predicted time until what is aboard the model's workers has run, with `work` more before it.
-  absl::Duration Wait(const ModelQueue& queue, absl::Duration work) const;
-  void SetRank(ActiveRequest* request, const std::string& tenant, int32_t priority);
+  // Predicted time until the first step of a request that has `work` before it in the queue.
+  absl::Duration Wait(const ActiveRequest& request, const ModelQueue& queue, absl::Duration work);
+  void SetTenant(ActiveRequest* request, const std::string& tenant);
+  // And its cost; what it will be charged is not charged yet.
+  void SetRank(ActiveRequest* request, int32_t priority);
   // What waits and runs before `request`, in device time of one worker.
-  absl::Duration WorkAhead(const ActiveRequest& request, const ModelQueue& queue) const;
+  absl::Duration WorkAhead(const ActiveRequest& request, const ModelQueue& queue);
   absl::Duration QueuedWork() const;
   void EndRequest(ActiveRequest* request, const absl::Status& status);
   // What the end tells about the prediction made at admission.
@@ -187,6 +189,8 @@ class Batcher::Core {
   void Plan(ActiveWorker& worker);
   // Puts the sample where it waits for the step that it needs next, if any.
   void Line(Sample* sample);
+  // Of the lane's first text or picture, of a lane that has both.
+  static Rank FirstOf(const Lane& lane, bool texts);
   // Of the lane's first sample, as far as it is the lane's turn.
   Rank TurnOf(const ActiveWorker& worker, const Lane& lane) const;
   // Rows of the network in one step of the key, at most.
@@ -196,7 +200,8 @@ class Batcher::Core {
                          size_t prefilling) const;
   // What could run now, and where: a lane each, null for the step under way in slices.
   void CollectCandidates(ActiveWorker& worker);
-  void SendStep(ActiveWorker& worker, Lane& lane);
+  // As a step of texts, or of pictures, where the lane has both.
+  void SendStep(ActiveWorker& worker, Lane& lane, bool as_texts);
   // Whether the worker has, or had until this tick, something to run.
   bool Follows(const ActiveWorker& worker) const;
   void CutIntoSlices(ActiveWorker& worker, Rank rank, InFlight* sent);
@@ -255,6 +260,8 @@ class Batcher::Core {
   void FailStep(ActiveWorker& worker, const InFlight& sent, const absl::Status& status);
   // A step of this shape did not fit the device's memory: from now on it has half of the samples.
   void HalveBatch(ActiveWorker& worker, const InFlight& sent);
+  // The same for prompt tokens; false if fewer of them are no help.
+  static bool CutPrefill(ActiveWorker& worker, const InFlight& sent);
   // Samples in a step of the key, at most.
   size_t MostSamples(const ActiveWorker& worker, const CostKey& key) const;
   void Suspect(Sample* sample);

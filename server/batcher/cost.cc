@@ -16,6 +16,7 @@ constexpr uint64_t kFresh = 256;    // steps after which an average is out of da
 constexpr uint64_t kProbe = 32;     // every so many steps twice the knee is tried
 constexpr double kOutlier = 4;      // a step counts as this many times the expected time at most
 constexpr double kNearBest = 0.97;  // of the best throughput, at the knee
+constexpr size_t kMaxCurves = 512;  // of some 3 KiB each
 constexpr double kPays = 1.03;      // throughput of the last doubling for which another is tried
 
 double Averaged(double average, double value, uint32_t count) {
@@ -118,6 +119,18 @@ uint32_t CostCurve::Knee(uint32_t most) const {
   return steps_ % kProbe == kProbe - 1 ? std::min(most, 2 * knee) : knee;
 }
 
+CostCurve& StepCosts::CurveOf(const CostKey& key) {
+  if (curves_.size() >= kMaxCurves && !curves_.contains(key)) {
+    auto least = curves_.end();
+    for (auto it = curves_.begin(); it != curves_.end(); ++it) {
+      if (it->first.width == 0) continue;
+      if (least == curves_.end() || it->second.steps() < least->second.steps()) least = it;
+    }
+    if (least != curves_.end()) curves_.erase(least);
+  }
+  return curves_[key];
+}
+
 const CostCurve* StepCosts::Nearest(const CostKey& key, double* times) const {
   *times = 1;
   if (const CostCurve* curve = Find(key)) return curve;
@@ -187,6 +200,24 @@ void DelayModel::Learn(absl::Duration predicted, absl::Duration took) {
   constexpr double kStep = 0.02;
   const bool late = took > Of(predicted);
   factor_ = std::clamp(factor_ + kStep * (kQuantile - (late ? 0 : 1)), 0.5, 2.0);
+}
+
+void Pace::Learn(absl::Time now, absl::Duration lone, bool backlog) {
+  constexpr double kMemory = 60;  // seconds
+  if (since_ < now && lone > absl::ZeroDuration()) {
+    const double passed = absl::ToDoubleSeconds(now - since_);
+    const double kept = std::exp(-passed / kMemory);
+    done_ = kept * done_ + absl::ToDoubleSeconds(lone);
+    passed_ = kept * passed_ + passed;
+  } else if (since_ == now) {
+    done_ += absl::ToDoubleSeconds(lone);
+  }
+  since_ = backlog ? now : absl::InfiniteFuture();
+}
+
+double Pace::Rate(uint32_t workers) const {
+  constexpr double kPrior = 1;  // second
+  return (done_ + kPrior * workers) / (passed_ + kPrior);
 }
 
 void StepCosts::LearnLength(ModelId model, uint32_t tokens) {

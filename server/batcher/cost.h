@@ -100,11 +100,24 @@ class DelayModel {
   double factor_ = 0.8;
 };
 
+// What a model gets done while requests wait for it: seconds of lone time in a second.
+class Pace {
+ public:
+  // A request of this lone time has ended; `backlog`: others are still waiting.
+  void Learn(absl::Time now, absl::Duration lone, bool backlog);
+  // While little is known about one for each of so many workers.
+  double Rate(uint32_t workers) const;
+
+ private:
+  double done_ = 0, passed_ = 0;  // seconds; what is long ago counts less
+  absl::Time since_ = absl::InfiniteFuture();
+};
+
 // All curves of one kind of device.
 class StepCosts {
  public:
   void Learn(const CostKey& key, StepLoad load, absl::Duration time) {
-    if (time > absl::ZeroDuration()) curves_[key].Learn(load, time);
+    if (time > absl::ZeroDuration()) CurveOf(key).Learn(load, time);
   }
 
   // Zero while nothing is known. Sizes never seen are scaled by pixels from the nearest one.
@@ -113,7 +126,7 @@ class StepCosts {
 
   // Working memory likewise; steps with prompt tokens are not counted.
   void LearnBytes(const CostKey& key, StepLoad load, uint64_t bytes) {
-    if (load.prefill_tokens == 0) curves_[key].LearnBytes(load.rows, bytes);
+    if (load.prefill_tokens == 0) CurveOf(key).LearnBytes(load.rows, bytes);
   }
   uint64_t PredictBytes(const CostKey& key, uint32_t rows) const;
   // As many rows as need no more than `bytes`, from 1 to `most`.
@@ -146,6 +159,10 @@ class StepCosts {
     auto found = curves_.find(key);
     return found == curves_.end() ? nullptr : &found->second;
   }
+
+  // Made where there is none. Clients choose the sizes: of too many the least measured is
+  // forgotten.
+  CostCurve& CurveOf(const CostKey& key);
 
   // The curve of the key or of the nearest size, and how many times its costs the key's are; null
   // while nothing is known.

@@ -183,6 +183,41 @@ TEST(StepCostsTest, AnotherVersionTakesOverWhatIsKnown) {
   EXPECT_EQ(costs.Describe(7, 16).size(), 1u);
 }
 
+TEST(StepCostsTest, OfManySizesTheMostMeasuredAreKept) {
+  StepCosts costs;
+  const CostKey text{0, StepKind::kText, 0, 0}, usual{0, StepKind::kDenoise, 512, 512};
+  costs.Learn(text, {1, 0}, absl::Milliseconds(3));
+  for (int i = 0; i < 5; ++i) costs.Learn(usual, {1, 0}, absl::Milliseconds(7));
+  for (uint32_t width = 8; width < 80'000; width += 8) {
+    costs.Learn({0, StepKind::kDenoise, width, 64}, {1, 0}, absl::Milliseconds(1));
+  }
+  EXPECT_LE(costs.Describe(0, 1).size(), 512u);
+  EXPECT_EQ(costs.Describe(0, 1)[0].key.width, 512u);
+  EXPECT_NEAR(absl::ToDoubleMilliseconds(costs.Predict(usual, {1, 0})), 7, 1e-3);
+  EXPECT_NEAR(absl::ToDoubleMilliseconds(costs.Predict(text, {1, 0})), 3, 1e-3);
+}
+
+TEST(PaceTest, IsWhatGetsDoneWhileOthersWait) {
+  Pace pace;
+  EXPECT_EQ(pace.Rate(3), 3);
+  absl::Time now = absl::UnixEpoch();
+  // Four seconds of lone time in each second, for a minute; before it nobody waited for an hour.
+  pace.Learn(now, absl::Seconds(1), false);
+  now += absl::Hours(1);
+  for (int i = 0; i < 60; ++i) {
+    pace.Learn(now, absl::Seconds(4), true);
+    now += absl::Seconds(1);
+  }
+  EXPECT_NEAR(pace.Rate(1), 4, 0.2);
+  // Two that end together count together.
+  Pace pairs;
+  for (int i = 0; i < 120; ++i) {
+    pairs.Learn(now, absl::Seconds(2), true);
+    if (i % 2 != 0) now += absl::Seconds(1);
+  }
+  EXPECT_NEAR(pairs.Rate(1), 4, 0.2);
+}
+
 TEST(DelayModelTest, FindsWhatNineteenOfTwentyKeep) {
   DelayModel delay;
   EXPECT_EQ(delay.Of(absl::Seconds(10)), absl::Seconds(8));

@@ -37,6 +37,23 @@ TEST_F(DeadlinesTest, RefusesADeadlineThatCantBeMetBehindOthersAndSaysWhenToTryA
   EXPECT_LT(std::stoi(std::string(*after)), 2000);
 }
 
+TEST_F(DeadlinesTest, RefusesATextThatWouldWaitTooLongForAPlace) {
+  options_.max_running_samples = 1;
+  StartObserved();
+  Submit(Text(3, 50));
+  RunToIdle();
+  const absl::Duration soon = absl::Milliseconds(1200);  // each takes 500 ms
+  const RequestId runs = Submit(Text(3, 50), soon);
+  Tick();
+  std::vector<RequestId> waiting;
+  for (int i = 0; i < 8; ++i) waiting.push_back(Submit(Text(3, 50), soon));
+  Tick();
+  EXPECT_FALSE(sink(runs).status.has_value());
+  EXPECT_FALSE(sink(waiting[0]).status.has_value());
+  EXPECT_EQ(sink(waiting[7]).code(), absl::StatusCode::kResourceExhausted);
+  RunToIdle();
+}
+
 TEST_F(DeadlinesTest, LearnsHowMuchLongerRequestsTakeThanPredicted) {
   StartObserved();
   Submit(Picture(4));

@@ -22,19 +22,27 @@ using WorkTime = int64_t;
 class FairClock {
  public:
   // The start tag of a tenant's next request: not before what is served now, and not before the
-  // tenant's share, by its weight, would have finished the requests that it has already. Every
-  // Enter is followed by a Leave with the same tag.
+  // tenant's share, by its weight, would have finished the requests that it has already.
+  WorkTime StartOf(absl::string_view tenant) const {
+    const auto finish = finish_.find(tenant);
+    return active_.empty() || finish == finish_.end() ? now() : std::max(now(), finish->second);
+  }
+
+  // Charges the tenant for the request. Every Enter is followed by a Leave with the same tag.
   WorkTime Enter(absl::string_view tenant, absl::Duration cost, double weight) {
-    const WorkTime now = this->now();
+    const WorkTime start = StartOf(tenant);
     if (active_.empty()) finish_.clear();
-    WorkTime& finish = finish_.try_emplace(tenant, now).first->second;
-    const WorkTime start = std::max(now, finish);
-    // At least a nanosecond, so that requests of no known cost keep their order.
-    finish = start + std::max<WorkTime>(1, absl::ToInt64Nanoseconds(cost / weight));
+    finish_[tenant] = start + Charge(cost, weight);
     last_ = std::max(last_, start);
     active_.insert(start);
     if (finish_.size() > 2 * active_.size() + 64) Forget();
     return start;
+  }
+
+  // Before its Leave, of a request that never ran: later ones of its tenant come earlier for it.
+  void Refund(absl::string_view tenant, absl::Duration cost, double weight) {
+    const auto finish = finish_.find(tenant);
+    if (finish != finish_.end()) finish->second -= Charge(cost, weight);
   }
 
   void Leave(WorkTime start) {
@@ -46,6 +54,11 @@ class FairClock {
   WorkTime now() const { return active_.empty() ? last_ : *active_.begin(); }
 
  private:
+  // At least a nanosecond, so that requests of no known cost keep their order.
+  static WorkTime Charge(absl::Duration cost, double weight) {
+    return std::max<WorkTime>(1, absl::ToInt64Nanoseconds(cost / weight));
+  }
+
   void Forget() {
     const WorkTime now = this->now();
     for (auto it = finish_.begin(); it != finish_.end();) {

@@ -107,14 +107,15 @@ void Batcher::Core::Plan(ActiveWorker& worker) {
     if (!worker.in_flight.empty() && worker.in_flight.back().alone) return;
     CollectCandidates(worker);
     if (candidates_.empty()) return;
-    Lane* lane = lanes_[ChooseBatch(options_.policy, worker.shares, candidates_)];
+    const size_t chosen = ChooseBatch(options_.policy, worker.shares, candidates_);
+    Lane* lane = lanes_[chosen];
     if (lane == nullptr) {
       SendSlice(worker);
       continue;
     }
     // A suspect waits until the steps of the others are back.
     if (lane->key.alone != 0 && !worker.in_flight.empty()) return;
-    SendStep(worker, *lane);
+    SendStep(worker, *lane, candidates_[chosen].texts);
   }
 }
 
@@ -125,7 +126,8 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
   bool pictures = worker.sliced.has_value();
   for (Lane& lane : worker.lanes) {
     if (lane.ready.empty()) continue;
-    (lane.texts > 0 ? texts : pictures) = true;
+    texts = texts || lane.texts > 0;
+    pictures = pictures || lane.texts < lane.ready.size();
     const bool alone = lane.key.alone != 0;
     // Beside a step in slices there are only tokens that may have company.
     if (worker.sliced && (lane.key.kind != StepKind::kText || alone)) continue;
@@ -133,10 +135,19 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
     // prompt to be encoded has begun to be in the next batch, which would run without it: that
     // takes many times as long as an encoder.
     const bool first = alone || Encodes(lane.key.kind);
-    const Rank rank = TurnOf(worker, lane);
-    candidates_.push_back({lane.texts > 0, first ? std::min(rank, kUrgentEnd) : rank,
-                           std::max(lane.ready.front()->home->texts_spent, worker.texts_clock)});
-    lanes_.push_back(&lane);
+    const auto add = [&](bool as_texts, Rank rank) {
+      if (first) rank = std::min(rank, kUrgentEnd);
+      candidates_.push_back(
+          {as_texts, rank, std::max(lane.ready.front()->home->texts_spent, worker.texts_clock)});
+      lanes_.push_back(&lane);
+    };
+    if (lane.mixed()) {
+      // What is painted beside captions has the share of pictures, not only their turns.
+      add(true, FirstOf(lane, true));
+      add(false, FirstOf(lane, false));
+    } else {
+      add(lane.texts > 0, TurnOf(worker, lane));
+    }
   }
   // A slice more before the last one is answered, as long as the step should not have ended by
   // then.
@@ -147,6 +158,13 @@ void Batcher::Core::CollectCandidates(ActiveWorker& worker) {
   }
   // Who had nothing to run has no claim to what was missed.
   if (texts != pictures) worker.shares = {};
+}
+
+Rank Batcher::Core::FirstOf(const Lane& lane, bool texts) {
+  const auto first = std::find_if(lane.ready.begin(), lane.ready.end(), [&](const Sample* sample) {
+    return lane.writes(*sample) == texts;
+  });
+  return (*first)->request->rank;
 }
 
 // A step with other weights than the one before goes behind those that want what is there, as far
@@ -181,7 +199,7 @@ uint32_t Batcher::Core::MostRows(const ActiveWorker& worker, const BatchKey& key
   return worker.costs->RowsWithin(cost, budget, most);
 }
 
-void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
+void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane, bool as_texts) {
   const BatchKey key = lane.key;
   const Rank lane_rank = lane.ready.front()->request->rank;
   const size_t max_batch = worker.models.at(key.model).capacity.max_batch;
@@ -190,12 +208,23 @@ void Batcher::Core::SendStep(ActiveWorker& worker, Lane& lane) {
   sent.step.model = key.model;
   sent.step.kind = key.kind;
   sent.alone = key.alone != 0;
-  sent.texts = lane.texts;
+  sent.texts = as_texts ? lane.texts : 0;
   sent.sent_after = deaths_;
   sent.cost = {key.model, key.kind, key.width, key.height};
+  sent.most_prefill = worker.models.at(key.model).most_prefill;
   const size_t most = std::min({max_batch, lane.ready.size(), MostSamples(worker, sent.cost)});
   sent.step.rows.reserve(most);
-  rows_.assign(lane.ready.begin(), lane.ready.end());
+  rows_.clear();
+  if (!lane.mixed()) {
+    rows_.assign(lane.ready.begin(), lane.ready.end());
+  } else {
+    // Should there not be room for all, those whose turn it is go first.
+    for (const bool texts : {as_texts, !as_texts}) {
+      for (Sample* sample : lane.ready) {
+        if (lane.writes(*sample) == texts && rows_.size() < most) rows_.push_back(sample);
+      }
+    }
+  }
   if (key.kind == StepKind::kText) {
     // First those that a reader watches.
     AddDecodeRows(most, sent);
@@ -260,16 +289,19 @@ void Batcher::Core::SendSlice(ActiveWorker& worker) {
 absl::Duration Batcher::Core::SliceBudget(const ActiveWorker& worker) const {
   const PolicyOptions& policy = options_.policy;
   if (policy.policy != Policy::kHanmo) return absl::ZeroDuration();
-  // Between two steps of texts, what the share leaves for pictures.
+  // Between two steps of texts, what the share leaves for pictures; of several models' steps the
+  // mean over their texts, who take equal turns.
+  absl::Duration steps;
+  uint32_t texts = 0;
   for (const Lane& lane : worker.lanes) {
     if (lane.key.kind != StepKind::kText || lane.texts == 0) continue;
     const auto rows = static_cast<uint32_t>(lane.ready.size());
-    const absl::Duration step =
-        worker.costs->Predict({lane.key.model, lane.key.kind, 0, 0}, {rows, 0});
-    const absl::Duration between = step * ((1 - policy.text_share) / policy.text_share);
-    return std::clamp(between, std::min(kShortestSlice, policy.slice), policy.slice);
+    steps += worker.costs->Predict({lane.key.model, lane.key.kind, 0, 0}, {rows, 0}) * lane.texts;
+    texts += lane.texts;
   }
-  return policy.slice;
+  if (texts == 0) return policy.slice;
+  const absl::Duration between = steps / texts * ((1 - policy.text_share) / policy.text_share);
+  return std::clamp(between, std::min(kShortestSlice, policy.slice), policy.slice);
 }
 
 void Batcher::Core::ForgetSliced(ActiveWorker& worker) {
@@ -342,7 +374,8 @@ void Batcher::Core::AddPrefillRows(ActiveWorker& worker, Lane& lane, size_t most
 
 uint32_t Batcher::Core::PrefillBudget(const ActiveWorker& worker, const BatchKey& key,
                                       size_t decoding, size_t prefilling) const {
-  const uint32_t most = options_.prefill_chunk_tokens;
+  const uint32_t most =
+      std::min(options_.prefill_chunk_tokens, worker.models.at(key.model).most_prefill);
   if (decoding == 0 || options_.policy.policy != Policy::kHanmo) return most;
   const CostKey cost{key.model, key.kind, 0, 0};
   const StepLoad alone{static_cast<uint32_t>(decoding), 0};
@@ -351,7 +384,8 @@ uint32_t Batcher::Core::PrefillBudget(const ActiveWorker& worker, const BatchKey
   if (step <= absl::ZeroDuration() || chunk <= absl::ZeroDuration()) return most;
   const double stretch = options_.policy.prefill_stretch * static_cast<double>(prefilling);
   const double part = absl::FDivDuration(step * stretch, chunk);
-  return std::clamp(static_cast<uint32_t>(most * std::min(1.0, part)), std::min(most, 16u), most);
+  return std::clamp(static_cast<uint32_t>(most * std::min(1.0, part)),
+                    std::min(most, kLeastPrefill), most);
 }
 
 void Batcher::Core::FillTextRow(Sample* sample, Row& row, InFlight& sent) {

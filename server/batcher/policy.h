@@ -90,7 +90,8 @@ struct BatchKey {
   friend bool operator==(const BatchKey&, const BatchKey&) = default;
 };
 
-// Samples of one key on one worker that could run now.
+// Samples of one key on one worker that could run now. Where a model writes and paints in the same
+// steps, its samples come twice, as texts and as pictures.
 struct Candidates {
   bool texts = false;  // some of them are texts that are read while they are written
   Rank first = kLost;  // of those samples

@@ -147,6 +147,25 @@ TEST(FairClockTest, CostsCount) {
   EXPECT_GT(clock.Enter("dear", absl::Seconds(10), 1), clock.Enter("cheap", absl::Seconds(1), 1));
 }
 
+TEST(FairClockTest, AskingCostsNothing) {
+  FairClock clock;
+  clock.Enter("a", absl::Seconds(1), 1);
+  const WorkTime start = clock.StartOf("a");
+  EXPECT_EQ(clock.StartOf("a"), start);
+  EXPECT_EQ(clock.StartOf("b"), clock.now());
+  EXPECT_EQ(clock.Enter("a", absl::Seconds(1), 1), start);
+}
+
+TEST(FairClockTest, WhatNeverRanIsNotCharged) {
+  FairClock clock;
+  const WorkTime first = clock.Enter("a", absl::Seconds(1), 2);
+  const WorkTime second = clock.Enter("a", absl::Seconds(100), 2);
+  clock.Refund("a", absl::Seconds(100), 2);
+  clock.Leave(second);
+  EXPECT_EQ(clock.Enter("a", absl::Seconds(1), 2), second);
+  EXPECT_LT(first, second);
+}
+
 TEST(FairClockTest, ForgetsWhenNobodyWaits) {
   FairClock clock;
   const WorkTime start = clock.Enter("a", absl::Hours(10), 1);

@@ -49,20 +49,35 @@ void Batcher::Core::Handle(message::WorkerLost& lost) {
 
 void Batcher::Core::FailStep(ActiveWorker& worker, const InFlight& sent,
                              const absl::Status& status) {
-  // Nobody is to blame for a batch that is too large.
-  const bool too_large = absl::IsResourceExhausted(status) && sent.step.rows.size() > 1;
+  // Nobody is to blame for a batch that is too large, nor for a chunk of a prompt.
+  const bool no_memory = absl::IsResourceExhausted(status);
+  const bool cut = no_memory && CutPrefill(worker, sent);
+  const bool too_large = no_memory && !cut && sent.step.rows.size() > 1;
   if (too_large) HalveBatch(worker, sent);
   for (const Row& row : sent.step.rows) {
     Sample* sample = Find(row.sample, worker);
     if (sample == nullptr) continue;
-    if (sent.step.rows.size() == 1) {
+    if (sent.step.rows.size() == 1 && !cut) {
       EndRequest(sample->request, status);
     } else {
-      if (!too_large) Suspect(sample);
+      if (!too_large && !cut) Suspect(sample);
       Leave(sample);
       Return(sample);
     }
   }
+}
+
+bool Batcher::Core::CutPrefill(ActiveWorker& worker, const InFlight& sent) {
+  const auto home = worker.models.find(sent.step.model);
+  const uint32_t tokens = sent.load.prefill_tokens;
+  if (home == worker.models.end() || tokens <= kLeastPrefill) return false;
+  uint32_t& most = home->second.most_prefill;
+  // Of steps that were under way together the first one counts.
+  if (most < sent.most_prefill) return true;
+  // A source can't be cut: it was as long although less was allowed.
+  if (tokens > most) return false;
+  most = std::max(kLeastPrefill, tokens / 2);
+  return true;
 }
 
 void Batcher::Core::HalveBatch(ActiveWorker& worker, const InFlight& sent) {

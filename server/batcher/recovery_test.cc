@@ -349,6 +349,44 @@ TEST_F(RecoveryTest, ABatchTooLargeForTheMemoryIsHalvedAndThatIsRemembered) {
   EXPECT_GT(too_large(NewSteps(*workers_[0])), 0);
 }
 
+TEST_F(RecoveryTest, AChunkOfAPromptTooLargeForTheMemoryIsCutAndThatIsRemembered) {
+  pages_ = 256;
+  Start();
+  workers_[0]->FailAbovePrefill(40);
+  const auto too_large = [](const std::vector<Step>& steps) {
+    return std::count_if(steps.begin(), steps.end(), [](const Step& step) {
+      return std::any_of(step.rows.begin(), step.rows.end(),
+                         [](const Row& row) { return row.prefill_tokens > 40; });
+    });
+  };
+  std::vector<TextJob> jobs;
+  for (int i = 0; i < 4; ++i) jobs.push_back(Text(i == 2 ? 200 : 5, 10, i));
+  for (const TextJob& job : jobs) Submit(job);
+  RunToIdle();
+  for (RequestId id = 1; id <= 4; ++id) ExpectTokens(id, jobs[id - 1], 10);
+  const std::vector<Step> first = NewSteps(*workers_[0]);
+  EXPECT_GT(too_large(first), 0);
+  EXPECT_TRUE(std::any_of(first.begin(), first.end(), [](const Step& step) {
+    return step.rows.size() > 2;
+  })) << "texts still share their steps";
+  const TextJob again = Text(200, 10, 9);
+  const RequestId id = Submit(again);
+  RunToIdle();
+  ExpectTokens(id, again, 10);
+  EXPECT_EQ(too_large(NewSteps(*workers_[0])), 0);
+}
+
+TEST_F(RecoveryTest, APromptThatNeverFitsEndsWithTheWorkersError) {
+  pages_ = 256;
+  Start();
+  workers_[0]->FailAbovePrefill(5);
+  const TextJob fits = Text(5, 10);
+  const RequestId small = Submit(fits), large = Submit(Text(200, 10));
+  RunToIdle();
+  ExpectTokens(small, fits, 10);
+  EXPECT_EQ(sink(large).code(), absl::StatusCode::kResourceExhausted);
+}
+
 TEST_F(RecoveryTest, ARowThatFailsTakesNobodyAlong) {
   Start();
   const TextJob good = Text(3, 6, 1);

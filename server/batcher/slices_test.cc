@@ -117,6 +117,21 @@ TEST_F(SlicesTest, NoSliceIsLongerThanAskedForHoweverSmallItsShare) {
   for (const Step& step : steps) EXPECT_EQ(step.budget, absl::Milliseconds(2));
 }
 
+TEST_F(SlicesTest, TextsOfTwoModelsTakeTurnsSoASliceIsNoLonger) {
+  options_.policy.text_share = 0.625;
+  StartSliced(8, absl::Milliseconds(8));
+  Submit(Text(3, 60, 3));
+  text_model_ = kOtherText;
+  Submit(Text(3, 60, 4));
+  Steps(4);
+  Submit(Picture(3, 2));
+  RunToIdle();
+  const std::vector<Step> steps = Denoising(NewSteps(*workers_[0]));
+  ASSERT_FALSE(steps.empty());
+  // Three fifths of a step of either, which take 10 ms.
+  for (const Step& step : steps) EXPECT_NEAR(absl::ToDoubleMilliseconds(step.budget), 6, 0.001);
+}
+
 TEST_F(SlicesTest, ACancelledStepIsAbandonedAndAnotherBegins) {
   StartSliced(100);
   const RequestId first = Submit(Picture(3, 2));

@@ -16,6 +16,14 @@ class SourcesTest : public BatcherTest {
 
   FakeWorker& worker() { return *workers_.back(); }
 
+  // Texts have three quarters of the steps while there are pictures.
+  void StartWithShares(uint32_t pages = 64) {
+    options_.policy.text_share = 0.75;
+    options_.steps_in_flight = 1;
+    pages_ = pages;
+    Start();
+  }
+
   // `source` tokens, those that fill the last page, and the one that begins the target.
   static TextJob WithSource(uint32_t source, uint32_t max_tokens, uint64_t seed) {
     const uint32_t padded = (source + kPageTokens - 1) / kPageTokens * kPageTokens;
@@ -218,10 +226,7 @@ TEST_F(SourcesTest, APictureGoesOnAfterADeathAndIsDecodedFromWhatItHas) {
 
 // It is no text that somebody reads: texts of another model go on beside it as beside any picture.
 TEST_F(SourcesTest, APictureBesideTextsOfAnotherModelHasTheShareOfPictures) {
-  options_.policy.text_share = 0.75;
-  options_.steps_in_flight = 1;
-  pages_ = 64;
-  Start();
+  StartWithShares();
   const TextJob painting = Painting(6, 40);
   const RequestId picture = Submit(painting);
   Steps(2);
@@ -237,6 +242,72 @@ TEST_F(SourcesTest, APictureBesideTextsOfAnotherModelHasTheShareOfPictures) {
   RunToIdle();
   ExpectPainted(picture, painting);
   ExpectTokens(written, text, 100);
+}
+
+// Nor does it wait for the turns of captions that its own model writes.
+TEST_F(SourcesTest, APictureBesideCaptionsHasTheShareOfPictures) {
+  StartWithShares();
+  const TextJob painting = Painting(6, 40), caption = Caption("blue", 100);
+  const RequestId picture = Submit(painting), described = Submit(caption);
+  Steps(4);
+  text_model_ = kOtherText;
+  const TextJob text = Text(2, 200);
+  const RequestId written = Submit(text);
+  Steps(1);
+  NewSteps(worker());
+  Steps(40);
+  const std::vector<Step> steps = NewSteps(worker());
+  // A quarter for the picture, with the caption along; of the rest each of the two texts has half.
+  EXPECT_NEAR(CountSteps(steps, kText), 10 + 15, 1);
+  EXPECT_NEAR(CountSteps(steps, kOtherText), 15, 1);
+  RunToIdle();
+  ExpectPainted(picture, painting);
+  ExpectTokens(described, caption, 100);
+  ExpectTokens(written, text, 200);
+}
+
+TEST_F(SourcesTest, AnUrgentPictureDoesNotTakeTheTurnsOfTexts) {
+  StartWithShares();
+  const TextJob painting = Painting(6, 40);
+  Submit(painting);  // what it takes is known
+  RunToIdle();
+  const TextJob caption = Caption("blue", 100), text = Text(2, 200);
+  const RequestId described = Submit(caption);
+  Steps(4);
+  text_model_ = kOtherText;
+  const RequestId written = Submit(text);
+  Steps(2);
+  text_model_ = kText;
+  const RequestId picture = Submit(painting, absl::Milliseconds(450));
+  NewSteps(worker());
+  for (int i = 0; i < 40; ++i) {
+    now_ += absl::Milliseconds(10);
+    Steps(1);
+  }
+  const std::vector<Step> steps = NewSteps(worker());
+  EXPECT_NEAR(CountSteps(steps, kOtherText), 15, 2);
+  RunToIdle();
+  EXPECT_EQ(sink(picture).code(), absl::StatusCode::kOk);
+  ExpectTokens(described, caption, 100);
+  ExpectTokens(written, text, 200);
+}
+
+// Captions that go before it by rank do not fill the steps that are its share.
+TEST_F(SourcesTest, AStepOfPicturesTakesThePictureAlong) {
+  options_.max_running_samples = 1000;
+  StartWithShares(4000);
+  for (int i = 0; i < 70; ++i) Submit(Caption("blue", 150));  // more than a step takes
+  Steps(20);
+  const TextJob painting = Painting(6, 100);
+  const RequestId picture = Submit(painting);
+  text_model_ = kOtherText;
+  Submit(Text(2, 400));
+  Steps(20);
+  const size_t before = sink(picture).outputs[0].steps.size();
+  Steps(60);
+  EXPECT_GE(sink(picture).outputs[0].steps.size(), before + 12);
+  RunToIdle();
+  ExpectPainted(picture, painting);
 }
 
 TEST_F(SourcesTest, ADeathInTheDecodeChangesNoScore) {

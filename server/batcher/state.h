@@ -113,6 +113,8 @@ struct ActiveRequest {
   absl::Time arrival;
   absl::Time deadline;
   std::vector<std::unique_ptr<Sample>> samples;
+  std::string tenant;        // whose share of the fair clock it takes
+  double weight = 1;         // of the tenant
   absl::Duration cost;       // predicted when it came in; zero when nothing was known
   absl::Duration predicted;  // from arrival to end, with what was ahead; zero without a deadline
   WorkTime start = 0;        // on the fair clock
@@ -139,23 +141,29 @@ struct Lane {
   std::vector<Sample*> ready;
   uint32_t texts = 0;  // of them that take a step of tokens and are no pictures
 
+  // Captions and pictures, of a model that writes and paints in the same steps.
+  bool mixed() const { return texts > 0 && texts < ready.size(); }
   bool writes(const Sample& sample) const {
     return key.kind == StepKind::kText && !sample.text()->paints();
   }
 };
+
+// Chunks of prompts do not become shorter, in tokens.
+inline constexpr uint32_t kLeastPrefill = 16;
 
 // A command that was sent and is not answered yet: a step, or a slice more of one.
 struct InFlight {
   Step step;  // of a slice more only the id
   bool resumes = false;
   bool alone = false;
-  uint32_t texts = 0;       // ready for it; with any it counts for the share of texts
+  uint32_t texts = 0;       // ready for it, of a step of texts; 0: it has the share of pictures
   uint64_t sent_after = 0;  // deaths of workers
   // It was sent while another ran, or as soon as that one's result was there.
   bool follows = false;
   CostKey cost;
   StepLoad load;
-  absl::Duration predicted;  // of this command alone
+  uint32_t most_prefill = 0;  // Residence::most_prefill when it was sent
+  absl::Duration predicted;   // of this command alone
   // Of the slices before.
   absl::Duration device_time;
   absl::Duration idle_time;
@@ -178,7 +186,9 @@ struct Residence {
   ModelCapacity capacity;
   PagePool pages;
   uint32_t aboard = 0;
-  absl::Duration texts_spent;            // on steps with texts, on ActiveWorker::texts_clock
+  // Prompt tokens in one step at most; fewer after a step that ran out of memory.
+  uint32_t most_prefill = UINT32_MAX;
+  absl::Duration texts_spent;            // on steps of texts, on ActiveWorker::texts_clock
   std::optional<uint32_t> variant;       // of the weights, in the last denoising step sent
   uint32_t reported_pages = UINT32_MAX;  // used, as last told to the observer
   double listed_load = 0;                // as ModelQueue::places has it
@@ -224,6 +234,7 @@ struct ModelQueue {
   bool learned = false;        // costs changed since they were told
   absl::Time costs_told = absl::InfinitePast();
   DelayModel delay;
+  Pace pace;
   bool ever_ready = false;
   bool failed = false;
   std::function<void()> wanted;  // set while it is taken from the workers

@@ -249,6 +249,12 @@ absl::Status ModelTable::SetLabel(const std::string& name, const std::string& la
   return absl::OkStatus();
 }
 
+void ModelTable::BeginWithLabel(const std::string& name, const std::string& label,
+                                uint32_t version) {
+  absl::MutexLock lock(&mu_);
+  names_[name].labels[label] = version;
+}
+
 absl::Status ModelTable::RemoveLabel(const std::string& name, const std::string& label) {
   {
     absl::MutexLock lock(&mu_);

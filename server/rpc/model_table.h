@@ -102,6 +102,9 @@ class ModelTable {
   // A label only points at a version that is ready; FAILED_PRECONDITION otherwise. It may have
   // pointed at another one before.
   absl::Status SetLabel(const std::string& name, const std::string& label, uint32_t version);
+  // At the start: of a version that is served, be it ready, loading, idle or failed. Requests that
+  // follow the label meet that one, and never another in its place.
+  void BeginWithLabel(const std::string& name, const std::string& label, uint32_t version);
   absl::Status RemoveLabel(const std::string& name, const std::string& label);
   // What the repository has now of a model; `versions` may be empty.
   void SetKnown(const std::string& name, const std::vector<ModelSpec>& versions);

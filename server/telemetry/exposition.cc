@@ -1,9 +1,11 @@
 #include "server/telemetry/exposition.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 #include "prometheus/client_metric.h"
 
@@ -95,6 +97,25 @@ MetricFamily VllmCacheUsage(const std::map<std::string, double>& used,
   return usage;
 }
 
+// Slots of a page in every worker (workers/kv_pages.h).
+constexpr char kPageTokens[] = "16";
+
+MetricFamily VllmCacheConfig(const std::map<std::string, double>& pages) {
+  MetricFamily config{"vllm:cache_config_info",
+                      "1; block_size: tokens of a page, num_gpu_blocks: hanmo_kv_pages",
+                      MetricType::Gauge,
+                      {}};
+  for (const auto& [model, all] : pages) {
+    ClientMetric metric;
+    metric.label = {{"model_name", model},
+                    {"block_size", kPageTokens},
+                    {"num_gpu_blocks", absl::StrCat(static_cast<uint64_t>(all))}};
+    metric.gauge.value = 1;
+    config.metric.push_back(std::move(metric));
+  }
+  return config;
+}
+
 void AppendVllmNames(Families* families) {
   const size_t count = families->size();
   for (const Alias& alias : kAliases) {
@@ -121,10 +142,13 @@ Families Exposition::Collect() const {
       Gauge("hanmo_active_requests", "Requests between first step and end, of all models",
             Sum(SumByModel(families, "hanmo_requests_running"))),
       Gauge("hanmo_kv_cache_utilization_ratio", "Key/value pages in use, of all, 0 to 1",
-            Ratio(Sum(used), Sum(pages)))};
+            Ratio(Sum(used), Sum(pages))),
+      Gauge("hanmo_ready", "1 while the health service \"readiness\" is SERVING, else 0",
+            ready_() ? 1 : 0)};
   if (vllm_names_) {
     AppendVllmNames(&families);
     added.push_back(VllmCacheUsage(used, pages));
+    added.push_back(VllmCacheConfig(pages));
   }
   families.insert(families.end(), added.begin(), added.end());
   return families;

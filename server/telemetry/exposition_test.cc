@@ -20,10 +20,11 @@ class ExpositionTest : public ::testing::Test {
     metrics_.OnPages(1, 0, 20, 100);
   }
   std::string Text(bool vllm_names) const {
-    const Exposition exposition(metrics_.registry(), vllm_names);
+    const Exposition exposition(metrics_.registry(), vllm_names, [this] { return ready_; });
     return prometheus::TextSerializer().Serialize(exposition.Collect());
   }
 
+  bool ready_ = false;
   Metrics metrics_{{{"poet", "text"}, {"painter", "picture"}}, 2, "1.2.3"};
 };
 
@@ -36,6 +37,12 @@ TEST_F(ExpositionTest, TheGatewaysGaugesAreSumsWithoutLabels) {
   EXPECT_THAT(text, Not(HasSubstr("vllm:")));
 }
 
+TEST_F(ExpositionTest, ReadinessIsAskedForEachTime) {
+  EXPECT_THAT(Text(false), HasSubstr("\nhanmo_ready 0\n"));
+  ready_ = true;
+  EXPECT_THAT(Text(false), HasSubstr("\nhanmo_ready 1\n"));
+}
+
 TEST_F(ExpositionTest, VllmsNamesComeBesideOurs) {
   metrics_.OnFirstToken(0, absl::Milliseconds(20));
   metrics_.OnTextEnd(0, {SampleEnd::kLength, 12, 5, absl::Seconds(2)});
@@ -43,6 +50,8 @@ TEST_F(ExpositionTest, VllmsNamesComeBesideOurs) {
   EXPECT_THAT(text, HasSubstr("vllm:num_requests_waiting{model_name=\"poet\"} 5"));
   EXPECT_THAT(text, HasSubstr("vllm:num_requests_running{model_name=\"poet\"} 3"));
   EXPECT_THAT(text, HasSubstr("vllm:kv_cache_usage_perc{model_name=\"poet\"} 0.25"));
+  EXPECT_THAT(text, HasSubstr("vllm:cache_config_info{model_name=\"poet\",block_size=\"16\",num_"
+                              "gpu_blocks=\"200\"} 1"));
   EXPECT_THAT(
       text, HasSubstr("vllm:time_to_first_token_seconds_bucket{model_name=\"poet\",le=\"0.025\"}"));
   EXPECT_THAT(text, HasSubstr("vllm:inter_token_latency_seconds_count{model_name=\"poet\"} 0"));

@@ -30,6 +30,12 @@ constexpr std::array<const char*, 3> kTextEnds = {"eos", "stop", "length"};  // 
 
 size_t Index(StepKind kind) { return static_cast<size_t>(kind); }
 
+// Versions of a model share a gauge, which shows their sum.
+void Change(Gauge* gauge, uint32_t value, uint32_t* shown) {
+  gauge->Increment(double{1} * value - *shown);
+  *shown = value;
+}
+
 void Count(Counter* counter, double amount) {
   if (amount > 0) counter->Increment(amount);
 }
@@ -63,6 +69,11 @@ struct Metrics::ModelSeries {
   Gauge *waiting, *running, *load_seconds;
   std::array<Gauge*, std::size(kModelStates)> states;
   std::vector<Gauge*> pages_used, pages_total;  // by WorkerId
+};
+
+// Of one kind and size of steps.
+struct Metrics::CostGauges {
+  Gauge *knee, *one_row, *knee_rows, *one_row_bytes, *knee_rows_bytes;
 };
 
 struct Metrics::WorkerSeries {
@@ -115,7 +126,17 @@ void Metrics::AddModel(ModelId model, const ModelLabel& label) {
 void Metrics::RemoveModel(ModelId model) {
   Figures::RemoveModel(model);
   absl::MutexLock lock(&mu_);
+  const auto found = by_id_.find(model);
+  if (found == by_id_.end()) return;
+  const ModelSeries& series = *found->second;
+  Shown& shown = shown_[model];
+  ShowLoad(series, 0, 0, &shown);
+  for (WorkerId worker = 0; worker < shown.pages_used.size(); ++worker) {
+    ShowPages(series, worker, 0, 0, &shown);
+  }
+  ShowCosts(model, {});
   by_id_.erase(model);
+  shown_.erase(model);
 }
 
 const Metrics::ModelSeries& Metrics::Series(ModelId model) const {
@@ -354,34 +375,78 @@ void Metrics::SetQueueLimit(uint32_t requests) { families_->queue_limit.Add({}).
 void Metrics::PreviewDropped(ModelId model) { Series(model).previews_dropped->Increment(); }
 
 void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) {
+  const ModelSeries& series = Observed(model);
   // Clients choose the sizes: time series are bounded.
+  std::set<prometheus::Labels> steps;
   for (size_t i = 0; i < std::min(costs.size(), kMaxCostSeries); ++i) {
     const StepCosts::Description& cost = costs[i];
-    prometheus::Labels label = {{"model", Observed(model).name},
-                                {"step", kStepKinds[Index(cost.key.kind)]},
-                                {"size", absl::StrCat(cost.key.width, "x", cost.key.height)}};
-    families_->knee_rows.Add(label).Set(cost.knee);
-    label["rows"] = "1";
-    families_->step_cost_seconds.Add(label).Set(absl::ToDoubleSeconds(cost.one_row));
-    families_->step_cost_bytes.Add(label).Set(static_cast<double>(cost.one_row_bytes));
-    label["rows"] = "knee";
-    families_->step_cost_seconds.Add(label).Set(absl::ToDoubleSeconds(cost.knee_rows));
-    families_->step_cost_bytes.Add(label).Set(static_cast<double>(cost.knee_rows_bytes));
+    const prometheus::Labels step = {{"model", series.name},
+                                     {"step", kStepKinds[Index(cost.key.kind)]},
+                                     {"size", absl::StrCat(cost.key.width, "x", cost.key.height)}};
+    const CostGauges gauges = CostGaugesOf(step);
+    gauges.knee->Set(cost.knee);
+    gauges.one_row->Set(absl::ToDoubleSeconds(cost.one_row));
+    gauges.one_row_bytes->Set(static_cast<double>(cost.one_row_bytes));
+    gauges.knee_rows->Set(absl::ToDoubleSeconds(cost.knee_rows));
+    gauges.knee_rows_bytes->Set(static_cast<double>(cost.knee_rows_bytes));
+    steps.insert(step);
+  }
+  {
+    absl::MutexLock lock(&mu_);
+    ShowCosts(model, std::move(steps));
   }
   Figures::OnCosts(model, std::move(costs));
 }
 
+Metrics::CostGauges Metrics::CostGaugesOf(const prometheus::Labels& step) {
+  prometheus::Labels one = step, knee = step;
+  one["rows"] = "1";
+  knee["rows"] = "knee";
+  Families& f = *families_;
+  return {&f.knee_rows.Add(step), &f.step_cost_seconds.Add(one), &f.step_cost_seconds.Add(knee),
+          &f.step_cost_bytes.Add(one), &f.step_cost_bytes.Add(knee)};
+}
+
+void Metrics::ShowCosts(ModelId model, std::set<prometheus::Labels> costs) {
+  const std::set<prometheus::Labels> before = std::exchange(shown_[model].costs, std::move(costs));
+  for (const prometheus::Labels& step : before) {
+    // Another version may have it, too.
+    const auto has = [&](const auto& other) { return other.second.costs.contains(step); };
+    if (std::any_of(shown_.begin(), shown_.end(), has)) continue;
+    const CostGauges gauges = CostGaugesOf(step);
+    families_->knee_rows.Remove(gauges.knee);
+    families_->step_cost_seconds.Remove(gauges.one_row);
+    families_->step_cost_seconds.Remove(gauges.knee_rows);
+    families_->step_cost_bytes.Remove(gauges.one_row_bytes);
+    families_->step_cost_bytes.Remove(gauges.knee_rows_bytes);
+  }
+}
+
 void Metrics::OnLoad(ModelId model, uint32_t waiting, uint32_t running) {
   const ModelSeries& s = Observed(model);
-  s.waiting->Set(waiting);
-  s.running->Set(running);
+  absl::MutexLock lock(&mu_);
+  ShowLoad(s, waiting, running, &shown_[model]);
 }
 
 void Metrics::OnPages(WorkerId worker, ModelId model, uint32_t used, uint32_t total) {
   const ModelSeries& s = Observed(model);
   if (worker >= s.pages_used.size()) return;  // a picture model has none
-  s.pages_used[worker]->Set(used);
-  s.pages_total[worker]->Set(total);
+  absl::MutexLock lock(&mu_);
+  ShowPages(s, worker, used, total, &shown_[model]);
+}
+
+void Metrics::ShowLoad(const ModelSeries& series, uint32_t waiting, uint32_t running,
+                       Shown* shown) {
+  Change(series.waiting, waiting, &shown->waiting);
+  Change(series.running, running, &shown->running);
+}
+
+void Metrics::ShowPages(const ModelSeries& series, WorkerId worker, uint32_t used, uint32_t total,
+                        Shown* shown) {
+  shown->pages_used.resize(series.pages_used.size());
+  shown->pages_total.resize(series.pages_total.size());
+  Change(series.pages_used[worker], used, &shown->pages_used[worker]);
+  Change(series.pages_total[worker], total, &shown->pages_total[worker]);
 }
 
 void Metrics::OnOverload(bool overloaded) {

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -75,6 +76,13 @@ class Metrics final : public Figures {
   struct Families;
   struct ModelSeries;
   struct WorkerSeries;
+  // What the gauges of a model's name have of one version.
+  struct Shown {
+    uint32_t waiting = 0, running = 0;
+    std::vector<uint32_t> pages_used, pages_total;  // by WorkerId
+    std::set<prometheus::Labels> costs;
+  };
+  struct CostGauges;
 
   // Of a model that was added and is not removed.
   const ModelSeries& Series(ModelId model) const ABSL_LOCKS_EXCLUDED(mu_);
@@ -82,6 +90,13 @@ class Metrics final : public Figures {
   const ModelSeries& Observed(ModelId model) ABSL_LOCKS_EXCLUDED(mu_);
   const ModelSeries* SeriesOf(const std::string& name) const ABSL_LOCKS_EXCLUDED(mu_);
   std::unique_ptr<ModelSeries> MakeSeries(const ModelLabel& label);
+  void ShowLoad(const ModelSeries& series, uint32_t waiting, uint32_t running, Shown* shown);
+  void ShowPages(const ModelSeries& series, WorkerId worker, uint32_t used, uint32_t total,
+                 Shown* shown);
+  CostGauges CostGaugesOf(const prometheus::Labels& step);
+  // Instead of those shown so far.
+  void ShowCosts(ModelId model, std::set<prometheus::Labels> costs)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const std::shared_ptr<prometheus::Registry> registry_;
   const std::unique_ptr<Families> families_;
@@ -96,6 +111,7 @@ class Metrics final : public Figures {
   mutable absl::Mutex mu_;
   std::map<std::string, std::unique_ptr<ModelSeries>> by_name_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<ModelId, const ModelSeries*> by_id_ ABSL_GUARDED_BY(mu_);
+  std::map<ModelId, Shown> shown_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace hanmo

@@ -21,9 +21,10 @@ absl::StatusOr<std::unique_ptr<MetricsServer>> MetricsServer::Start(const Option
     return absl::UnavailableError(
         absl::StrCat("--metrics-listen: cannot listen on \"", address, "\""));
   }
-  server->sources_ = {std::make_shared<Exposition>(metrics.registry(), options.vllm_names),
-                      std::make_shared<CertificateMetrics>(options.certificates),
-                      std::make_shared<ProcessMetrics>()};
+  server->sources_ = {
+      std::make_shared<Exposition>(metrics.registry(), options.vllm_names, options.ready),
+      std::make_shared<CertificateMetrics>(options.certificates),
+      std::make_shared<ProcessMetrics>()};
   for (const auto& source : server->sources_) server->exposer_->RegisterCollectable(source);
   const std::vector<int> ports = server->exposer_->GetListeningPorts();
   const size_t colon = address.rfind(':');

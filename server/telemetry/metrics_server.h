@@ -2,6 +2,7 @@
 #ifndef HANMO_SERVER_TELEMETRY_METRICS_SERVER_H_
 #define HANMO_SERVER_TELEMETRY_METRICS_SERVER_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ class MetricsServer {
     std::string address;                     // HOST:PORT; port 0 takes a free one
     bool vllm_names = false;                 // beside ours
     CertificateMetrics::Files certificates;  // whose expiry is told
+    // Called from the server's thread.
+    std::function<bool()> ready = [] { return false; };
   };
 
   // UNAVAILABLE when it cannot listen on the address.

@@ -248,6 +248,41 @@ TEST_F(MetricsTest, GaugesShowTheLastValue) {
   EXPECT_THAT(text, HasSubstr("hanmo_model_state{model=\"poet\",state=\"ready\"} 1"));
 }
 
+TEST_F(MetricsTest, GaugesOfAModelAreSumsOfItsVersions) {
+  metrics_.AddModel(7, {"poet", "text"});
+  metrics_.OnLoad(0, 5, 3);
+  metrics_.OnPages(0, 0, 10, 100);
+  metrics_.OnLoad(7, 2, 1);
+  metrics_.OnPages(0, 7, 1, 50);
+  metrics_.OnLoad(0, 4, 0);
+  std::string text = Text();
+  EXPECT_THAT(text, HasSubstr("hanmo_requests_waiting{model=\"poet\"} 6\n"));
+  EXPECT_THAT(text, HasSubstr("hanmo_requests_running{model=\"poet\"} 1\n"));
+  EXPECT_THAT(text, HasSubstr("hanmo_kv_pages_used{model=\"poet\",worker=\"0\"} 11\n"));
+  EXPECT_THAT(text, HasSubstr("hanmo_kv_pages{model=\"poet\",worker=\"0\"} 150\n"));
+  metrics_.RemoveModel(0);
+  text = Text();
+  EXPECT_THAT(text, HasSubstr("hanmo_requests_waiting{model=\"poet\"} 2\n"));
+  EXPECT_THAT(text, HasSubstr("hanmo_kv_pages{model=\"poet\",worker=\"0\"} 50\n"));
+}
+
+TEST_F(MetricsTest, OnlyCostsOfTheMostMeasuredSizesAreShown) {
+  const auto cost = [](uint32_t width) {
+    StepCosts::Description described;
+    described.key = {1, StepKind::kDenoise, width, 64};
+    described.knee = 2;
+    return described;
+  };
+  metrics_.AddModel(7, {"painter", "picture"});
+  metrics_.OnCosts(1, {cost(64), cost(128)});
+  metrics_.OnCosts(7, {cost(64)});
+  metrics_.OnCosts(1, {cost(256)});
+  const std::string text = Text();
+  EXPECT_THAT(text, HasSubstr("size=\"256x64\""));
+  EXPECT_THAT(text, HasSubstr("size=\"64x64\"")) << "the other version has it";
+  EXPECT_THAT(text, Not(HasSubstr("size=\"128x64\"")));
+}
+
 TEST_F(MetricsTest, RejectionsAndDeadlinesNameTheirReason) {
   metrics_.OnRejected(0, Rejection::kQueueFull);
   metrics_.OnRejected(0, Rejection::kDeadline);

@@ -1,6 +1,7 @@
 #include "server/text/tokenizer.h"
 
 #include <algorithm>
+#include <system_error>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -40,8 +41,12 @@ absl::StatusOr<std::unique_ptr<const Tokenizer>> Tokenizer::Load(
     *content = *std::move(read);
   }
   if (!files.tokenizer_json && !files.vocab_txt && !files.vocab_json) {
-    return absl::NotFoundError(
-        absl::StrCat(folder.string(), ": no tokenizer.json, vocab.txt or vocab.json"));
+    std::error_code error;
+    const bool sentencepiece = std::filesystem::exists(folder / "tokenizer.model", error);
+    return absl::NotFoundError(absl::StrCat(
+        folder.string(), ": no tokenizer.json, vocab.txt or vocab.json",
+        sentencepiece ? "; models/convert/README.md makes a tokenizer.json of tokenizer.model"
+                      : ""));
   }
   auto tokenizer = FromFiles(files);
   if (!tokenizer.ok()) {

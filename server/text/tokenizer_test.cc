@@ -249,6 +249,9 @@ TEST(TokenizerTest, LoadsAFolderAndNamesItInErrors) {
   std::filesystem::remove_all(folder);
   std::filesystem::create_directories(folder);
   EXPECT_EQ(Tokenizer::Load(folder).status().code(), absl::StatusCode::kNotFound);
+  std::ofstream(folder / "tokenizer.model") << "\n";
+  EXPECT_THAT(Tokenizer::Load(folder).status().message(),
+              HasSubstr("models/convert/README.md makes a tokenizer.json of tokenizer.model"));
   std::ofstream(folder / "vocab.txt") << *BertFiles().vocab_txt;
   const auto tokenizer = Tokenizer::Load(folder);
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();

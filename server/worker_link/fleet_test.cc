@@ -9,11 +9,14 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "absl/base/thread_annotations.h"
 #include "absl/strings/str_cat.h"
 #include "absl/synchronization/mutex.h"
+#include "absl/time/clock.h"
+#include "absl/time/time.h"
 #include "server/worker_link/child.h"
 
 namespace hanmo {
@@ -282,7 +285,10 @@ TEST(FleetTest, EndsItsWorkersWhenItIsDestroyed) {
     Fleet fleet(options, Models({"text"}), &recorder, &recorder);
     ASSERT_TRUE(fleet.Start().ok());
     recorder.Await("ready 0/0 pages 8");
-    EXPECT_EQ(Children().size(), 2u);
+    // The other may still be starting.
+    const absl::Time end = absl::Now() + kPatience;
+    while (Children().size() < 2 && absl::Now() < end) std::this_thread::yield();
+    ASSERT_EQ(Children().size(), 2u);
   }
   EXPECT_THAT(Children(), IsEmpty());
   EXPECT_THAT(recorder.log(), ::testing::Not(Contains(HasSubstr("end "))));

@@ -48,6 +48,7 @@ RequestId BatcherTest::Submit(std::vector<SampleJob> jobs, absl::Duration deadli
   Request request;
   request.model = std::holds_alternative<TextJob>(jobs.front()) ? text_model_ : kPictures;
   request.tenant = tenant_;
+  request.priority = priority_;
   request.arrival = now_;
   request.deadline = now_ + deadline;
   sinks_.push_back(std::make_shared<RecordingSink>(jobs.size()));

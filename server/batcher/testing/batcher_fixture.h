@@ -117,6 +117,7 @@ class BatcherTest : public ::testing::Test {
   BatcherOptions options_;
   uint32_t pages_ = 64;  // of one byte each
   std::string tenant_;   // of what is submitted
+  int32_t priority_ = 0;
   ModelId text_model_ = kText;
   uint32_t variants_ = 1;  // of the pictures' weights
   absl::Duration change_;  // what another variant takes

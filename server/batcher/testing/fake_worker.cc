@@ -188,7 +188,11 @@ StepResult FakeWorker::ExecuteWhole(const Step& step) {
   }
   if (dead_) return result;
   result.status = std::exchange(next_status_, absl::OkStatus());
-  if (step.rows.size() > max_rows_) result.status = absl::ResourceExhaustedError("out of memory");
+  uint32_t prefill = 0;
+  for (const Row& row : step.rows) prefill += row.prefill_tokens;
+  if (step.rows.size() > max_rows_ || prefill > max_prefill_) {
+    result.status = absl::ResourceExhaustedError("out of memory");
+  }
   if (!result.status.ok()) {
     for (const Row& row : step.rows) samples_[row.sample].broken = true;
     return result;

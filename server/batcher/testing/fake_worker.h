@@ -41,6 +41,8 @@ class FakeWorker final : public WorkerLink {
   void FailNextStep(absl::Status status) { next_status_ = std::move(status); }
   // Steps of more rows than this fail as a whole: the device is out of memory.
   void FailAbove(size_t rows) { max_rows_ = rows; }
+  // The same with more prompt tokens than this.
+  void FailAbovePrefill(uint32_t tokens) { max_prefill_ = tokens; }
   // Steps take so much working memory for each of their rows, and afterwards so much is free.
   void SetMemory(uint64_t bytes_per_row, uint64_t free) {
     bytes_per_row_ = bytes_per_row;
@@ -179,6 +181,7 @@ class FakeWorker final : public WorkerLink {
   std::optional<uint64_t> failing_seed_;
   absl::Status next_status_;
   size_t max_rows_ = SIZE_MAX;
+  uint32_t max_prefill_ = UINT32_MAX;
   bool scores_ = true;
   uint64_t bytes_per_row_ = 0;
   uint64_t memory_free_ = 0;
