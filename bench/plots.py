@@ -167,12 +167,15 @@ def bar_panel(lines, key, title, factor=1.0):
 
 
 def panels(scenario, lines):
-    if scenario in ("text-under-pictures", "long-prompt"):
+    if scenario in ("text-under-pictures", "everything", "long-prompt"):
         yield bar_panel(lines, "inter_token_p99_s", "p99 between two tokens, ms", 1000)
         yield bar_panel(lines, "tokens_per_s", "tokens per second")
-        if scenario == "text-under-pictures":
-            yield bar_panel(lines, "denoise_rows_per_s", "denoising steps per second")
-        else:
+        yield bar_panel(lines, "denoise_rows_per_s", "denoising steps per second")
+        if scenario == "everything":
+            yield bar_panel(
+                lines, "painter_rows_per_s", "tokens of pictures and captions per second"
+            )
+        if scenario == "long-prompt":
             yield bar_panel(lines, "prefill_tokens_per_s", "prompt tokens per second of waiting")
         return
     yield timeline_panel(lines)
@@ -183,8 +186,11 @@ def panels(scenario, lines):
 
 
 def draw(scenario, lines):
+    """The scenario's panels as one SVG; ValueError where the lines have figures for none."""
     coloured = [(COLOURS[i % len(COLOURS)], line) for i, line in enumerate(lines)]
     shown = [panel for panel in panels(scenario, coloured) if panel]
+    if not shown:
+        raise ValueError(f"{scenario}: its lines have figures for no panel")
     width, height = WIDTH * len(shown), HEIGHT + 28
     parts = [
         f'<g transform="translate({WIDTH * i},24)">{panel.svg()}</g>'

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What readers that stall cost those that do not.
+"""What slow readers cost those that are not.
 
     bench/slow_readers.py [--slow 100] [--normal 100] [--rounds 5] [--max-parked 1s]
 
 Each round starts --normal texts at once, every one a stream that is read as it comes, on a server
-without and on one with --slow other streams whose clients have read one event and read no more; the
-sides alternate. The slow ones are fat (16 texts with 20 candidates a token each), so that what waits
+without and on one with --slow other streams whose connections, after the first event, take one byte a
+second; the sides alternate. The slow ones are fat (16 texts with 20 candidates a token each), so that what waits
 for them exceeds gRPC's windows and they are parked. Prints one line of JSON: medians over the rounds
 of the normal streams' p99 of total time and of the gap between tokens, and the slow ones' pages.
 """
@@ -20,10 +20,14 @@ import sys
 import tempfile
 import time
 
+import grpc
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests/e2e"))
 
 from calls import POET, text_request  # noqa: E402
+from contract import generation_pb2_grpc  # noqa: E402
+from drip import Drip  # noqa: E402
 from hanmo_server import Server  # noqa: E402
 from observe import until  # noqa: E402
 
@@ -34,14 +38,18 @@ def pages(server):
     return server.metrics().sum("hanmo_kv_pages_used", model=POET)
 
 
-def start_slow(server, count):
+def start_slow(server, drip, count):
     """Streams that are parked and have given their pages back."""
     calls = []
     for i in range(count):
         request = text_request(n=16, logprobs=20, max_tokens=230, ignore_eos=True, seed=i)
-        call = server.new_generation(*SMALL_WINDOW).GenerateStream(request, timeout=3600)
+        options = (*SMALL_WINDOW, ("grpc.use_local_subchannel_pool", 1))  # a connection each
+        channel = grpc.insecure_channel(f"127.0.0.1:{drip.port}", options=options)
+        stub = generation_pb2_grpc.GenerationStub(channel)
+        call = stub.GenerateStream(request, timeout=3600)
         next(call)
         calls.append(call)
+    drip.slow_down()
     quiet = 0
     deadline = time.monotonic() + 600
     while quiet < 5 and time.monotonic() < deadline:
@@ -90,7 +98,8 @@ def main():
         for name in ("without", "with"):
             server = Server(repository, *options, log=folder / f"{name}.log")
             sides[name] = server.wait_serving()
-        slow, left = start_slow(sides["with"], args.slow)
+        drip = Drip(sides["with"].address)
+        slow, left = start_slow(sides["with"], drip, args.slow)
         until(lambda: pages(sides["without"]) == 0, "idle")
         samples = {name: [] for name in sides}
         for server in sides.values():
@@ -104,6 +113,7 @@ def main():
             "normal": args.normal,
             "rounds": args.rounds,
             "pages_of_the_slow": left,
+            "bytes_of_the_slow": drip.dripped,
         }
         for place, figure in enumerate(("total_p99", "gap_p99")):
             ratios = [
@@ -117,6 +127,7 @@ def main():
         print(json.dumps(result))
         for call in slow:
             call.cancel()
+        drip.close()
         for server in sides.values():
             server.close()
 

@@ -52,7 +52,9 @@ class Bench:
         self._recorded = traces.read(args.trace) if args.trace else None
         self._kinds = self._scenario.kinds
         if self._recorded:
-            self._kinds = tuple(sorted({arrival["kind"] for arrival in self._recorded}))
+            kind_of = {folder.name: kind for kind, folder in self._folders.items()}
+            wanted = {kind_of.get(a.get("model"), a["kind"]) for a in self._recorded}
+            self._kinds = tuple(sorted(wanted))
         self._started = {}
         self.sides = policy_sides(args)
         self._policies = self.sides
@@ -76,14 +78,12 @@ class Bench:
         return self._started[key]
 
     def _servers(self, side):
-        """By kind of arrival. One kind alone: the other's server is there too, for the sender."""
-        split = side.split and len(self._kinds) > 1
-        by_kind = {
-            kind: self._server(side.options, (kind,) if split else self._kinds)
-            for kind in self._kinds
+        """Those of pictures and of texts; they are one unless the side is split."""
+        left_out = {"picture": "text", "text": "picture"} if side.split else {}
+        return {
+            of: self._server(side.options, tuple(k for k in self._kinds if k != left_out.get(of)))
+            for of in ("picture", "text")
         }
-        (any_server, *_) = by_kind.values()
-        return {"picture": any_server, "text": any_server} | by_kind
 
     def _play(self, side, trace, **more):
         return servers.play(self._args.bin, self._servers(side), trace, **more)
@@ -184,6 +184,8 @@ class Bench:
         lone = self._lone_jobs() or [job for _, job in self._scenario.mix(self._jobs)]
         if "text" in self._kinds:
             lone.append(traces.text(self._jobs.text_model, 16, 8))
+        if "painter" in self._kinds:
+            lone.append(traces.painting(self._jobs.painter))
         plain = traces.NOT_SHAPE
         return [{k: v for k, v in job.items() if k not in plain} for job in lone]
 

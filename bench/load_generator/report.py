@@ -9,8 +9,8 @@ HEADLINE = (
 ).split()
 # Rows of the table, besides.
 DETAILS = (
-    "attainment offered_rps served_rps tokens_per_s denoise_rows_per_s refused missed failed"
-    " unfinished refusal_p99_s prefill_tokens_per_s device_busy device_share_pictures"
+    "attainment offered_rps served_rps tokens_per_s denoise_rows_per_s painter_rows_per_s refused"
+    " missed failed unfinished refusal_p99_s prefill_tokens_per_s device_busy device_share_pictures"
     " device_share_texts picture_batch text_batch server_rss_peak_mb late_p99_s"
     " generator_processor_share server_cores other_cores"
 ).split()
@@ -18,8 +18,16 @@ DETAILS = (
 # Compared with each other side.
 RATIOS = (
     *(key for key in HEADLINE if key != "load_average"),
-    *"attainment served_rps tokens_per_s denoise_rows_per_s prefill_tokens_per_s".split(),
+    *"attainment served_rps tokens_per_s denoise_rows_per_s painter_rows_per_s".split(),
+    "prefill_tokens_per_s",
 )
+
+# What sides that do one kind of work do of it.
+ALONE = {
+    "texts-alone": "tokens_per_s",
+    "pictures-alone": "denoise_rows_per_s",
+    "painter-alone": "painter_rows_per_s",
+}
 
 
 def report(bench, p99_limit=None):
@@ -41,7 +49,7 @@ def report(bench, p99_limit=None):
         }
         if len(bench.loads) > 1:
             line |= sweep(measured[side.name], bench.loads, limit)
-        if {"texts-alone", "pictures-alone"} <= first.keys():
+        if ALONE.keys() & first.keys():
             line["total_throughput"] = figures.median(total_throughput(first, side.name))
         lines.append({key: tidy(value) for key, value in line.items()})
     return lines
@@ -93,11 +101,10 @@ def sweep(runs, loads, p99_limit):
 
 
 def total_throughput(runs, name):
-    """Texts and pictures together, each as a share of what it reaches alone, per round."""
-    for mine, texts, pictures in zip(runs[name], runs["texts-alone"], runs["pictures-alone"]):
-        yield (mine["tokens_per_s"] or 0) / texts["tokens_per_s"] + (
-            mine["denoise_rows_per_s"] / pictures["denoise_rows_per_s"]
-        )
+    """What was done of each kind as a share of what is done of it alone, added; per round."""
+    alone = [(key, runs[side]) for side, key in ALONE.items() if side in runs]
+    for number, mine in enumerate(runs[name]):
+        yield sum((mine[key] or 0) / rounds[number][key] for key, rounds in alone)
 
 
 def tidy(value):

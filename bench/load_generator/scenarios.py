@@ -14,7 +14,7 @@ class Side:
     name: str
     options: tuple = ()
     parts: tuple = ()  # of the trace; empty means all
-    split: bool = False  # pictures and texts on servers of their own
+    split: bool = False  # pictures and texts (captions, too) on servers of their own
 
     def keeps(self, arrival):
         return not self.parts or arrival["part"] in self.parts
@@ -159,19 +159,13 @@ class TextUnderPictures(Scenario):
 
 
 class Everything(TextUnderPictures):
-    """16 streams of texts while 2 pictures are always being denoised, 2 painted by tokens and one
-    described; beside it the texts and the pictures alone."""
+    """The same with 2 pictures that are always being denoised, 2 painted by tokens and one described."""
 
     kinds = ("picture", "text", "painter")
 
     def sides(self, policies):
-        same = policies[0].options
-        pictures = ("picture", "painting", "caption")
-        return [
-            *policies,
-            Side("texts-alone", same, parts=("text",)),
-            Side("pictures-alone", same, parts=pictures),
-        ]
+        painter = Side("painter-alone", policies[0].options, parts=("painting", "caption"))
+        return [*super().sides(policies), painter]
 
     def trace(self, jobs, rate, seconds, seed):
         ((_, denoised),) = self.mix(jobs)

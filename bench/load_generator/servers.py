@@ -187,12 +187,16 @@ class Watch:
         texts = grown("hanmo_step_seconds_sum") - sum(
             grown("hanmo_step_seconds_sum", model=model) for model in painters
         )
+        by_tokens = sum(
+            grown("hanmo_batch_size_sum", step="text", model=model) for model in painters
+        )
         busy = pictures + texts
         return {
             "device_busy": busy / wall,
             "device_share_pictures": pictures / busy if busy else None,
             "device_share_texts": texts / busy if busy else None,
             "denoise_rows_per_s": grown("hanmo_batch_size_sum", step="denoise") / wall,
+            "painter_rows_per_s": by_tokens / wall,
             "picture_batch": batch("denoise"),
             "text_batch": batch("text"),
             "server_rss_start_mb": self._start_bytes / 1e6,

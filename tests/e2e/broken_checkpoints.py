@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 GPT2 = ROOT / "tests/goldens/gpt2/odd"  # bfloat16, in one safetensors file
 GPT2_BIN = ROOT / "tests/goldens/gpt2/bin"
 PIPELINE = ROOT / "tests/goldens/pipelines/taiyi"
+VILG = ROOT / "tests/goldens/ernie_vilg/whole"  # 48 codes, 3 x 5 tokens of 8 x 8 pixels
 
 
 def edit_json(path, **changes):
@@ -69,6 +70,15 @@ def _wrong_norm(folder):
     path = folder / "vae/diffusion_pytorch_model.safetensors"
     tensors = load_file(path)
     tensors["decoder.conv_norm_out.weight"] = np.ones(3, np.float16)
+    save_file(tensors, path)
+
+
+def _fewer_codes(folder):
+    """A codebook with fewer rows than the configurations say."""
+    path = folder / "vqvae/diffusion_pytorch_model.safetensors"
+    tensors = load_file(path)
+    name = "quantize.embedding.weight"
+    tensors[name] = tensors[name][:40].copy()
     save_file(tensors, path)
 
 
@@ -152,6 +162,32 @@ FAULTS = {
         PIPELINE,
         lambda f: edit_json(f / "scheduler/scheduler_config.json", beta_schedule="x"),
         ["beta_schedule"],
+    ),
+    "vilg-of-other-codes": (
+        VILG,
+        lambda f: edit_json(f / "vqvae/config.json", num_vq_embeddings=40),
+        ["vqvae/config.json", "num_vq_embeddings 40", "image_vocab_size 48"],
+    ),
+    "vilg-of-fewer-codes": (VILG, _fewer_codes, ["quantize.embedding.weight", "[40", "[48"]),
+    "vilg-of-more-rows": (
+        VILG,
+        lambda f: edit_json(f / "transformer/config.json", image_grid=[4, 5]),
+        ["embeddings.row_embeddings.weight", "[3", "[4"],
+    ),
+    "vilg-of-no-grid": (
+        VILG,
+        lambda f: edit_json(f / "transformer/config.json", image_grid=[15]),
+        ["transformer/config.json", "image_grid"],
+    ),
+    "vilg-of-other-size": (
+        VILG,
+        lambda f: edit_json(f / "vqvae/config.json", sample_size=64),
+        ["sample_size 64", "image_grid", "24 x 40"],
+    ),
+    "vilg-of-attending-levels": (
+        VILG,
+        lambda f: edit_json(f / "vqvae/config.json", down_block_types=["AttnDownEncoderBlock2D"]),
+        ["down_block_types"],
     ),
     "index-only": (
         PIPELINE,

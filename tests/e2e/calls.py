@@ -82,6 +82,13 @@ def chat_request(*turns, model=POET, **parameters):
     )
 
 
+def with_thinking(request, thinking):
+    """The conversation with the switch set; None leaves it as it is."""
+    if thinking is not None:
+        request.chat.thinking = thinking
+    return request
+
+
 def ids_request(ids, model, **parameters):
     """A text from token ids."""
     return generation_pb2.GenerateRequest(

@@ -1,10 +1,11 @@
 """Servers for the tests; see README.md."""
 
 import contextlib
+import subprocess
 
 import pytest
 from calls import generate
-from hanmo_server import BIN, Server
+from hanmo_server import BIN, Server, clean_environment
 from http_gateway import Gateway
 from mixed_load import mixed_requests
 from repositories import GOLDENS, MODELS, link_models
@@ -63,6 +64,25 @@ def show_shared_log(request):
     before = len(shared.log())
     yield
     print(shared.log()[before:])
+
+
+@pytest.fixture
+def start_worker():
+    """Starts workers by themselves, which end with the test."""
+    workers = []
+
+    def start(socket):
+        worker = subprocess.Popen(
+            [BIN / "hanmo-worker", f"--listen=unix:{socket}", "--threads=1"],
+            env=clean_environment(),
+        )
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.terminate()
+        worker.wait(timeout=30)
 
 
 @pytest.fixture

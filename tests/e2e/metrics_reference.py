@@ -1,4 +1,4 @@
-"""The table of families in docs/metrics.md, from what a server exports."""
+"""The table of families in docs/metrics.md, from what a server and a gateway export."""
 
 import re
 
@@ -24,5 +24,6 @@ def reference(metrics):
         sample = f"{name}_count" if types[name] == "histogram" else name
         labels = sorted({label for has, _ in metrics.series(sample) for label in has})
         shown = ", ".join(f"`{label}`" for label in labels)
-        lines.append(f"| `{name}` | {types[name]} | {_unit(name)} | {shown} | {helps[name]} |")
+        meaning = helps[name].rstrip(".")
+        lines.append(f"| `{name}` | {types[name]} | {_unit(name)} | {shown} | {meaning} |")
     return "\n".join(lines) + "\n"

@@ -16,27 +16,43 @@ from observe import PATIENCE, until
 PROGRAMS = ROOT / ".deps/prometheus/usr/bin"
 PROMETHEUS, PROMTOOL = PROGRAMS / "prometheus", PROGRAMS / "promtool"
 RULES = ROOT / "deploy/helm/hanmo/rules/hanmo.yaml"
-# What a ServiceMonitor adds to every series.
+# What a ServiceMonitor adds to every series: the job is the name of the Service.
 LABELS = {"namespace": "demo", "pod": "hanmo-0"}
+GATEWAY_LABELS = {"namespace": "demo", "pod": "hanmo-gateway-0"}
+# Other programs of the cluster; their metrics are Prometheus' own.
+OTHERS = [
+    {"namespace": "monitoring", "pod": "prometheus-0"},
+    {"namespace": LABELS["namespace"], "pod": "database-0"},
+]
 
 CONFIG = """
 global: {{scrape_interval: 250ms, scrape_timeout: 250ms, evaluation_interval: 1s}}
 rule_files: ['{rules}']
 scrape_configs:
-- job_name: hanmo
-  static_configs: [{{targets: {targets}, labels: {labels}}}]
 """
+
+
+def _job(name, *targets):
+    """Of (address, labels) pairs."""
+    return {
+        "job_name": name,
+        "static_configs": [{"targets": [address], "labels": has} for address, has in targets],
+    }
 
 
 class Prometheus:
     """Scrapes programs four times a second."""
 
-    def __init__(self, targets, folder):
+    def __init__(self, folder, server, gateway=None):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
-        config = CONFIG.format(rules=RULES, targets=json.dumps(targets), labels=json.dumps(LABELS))
-        (folder / "prometheus.yml").write_text(config)
+        jobs = [_job("hanmo", (server, LABELS))]
+        if gateway:
+            jobs.append(_job("hanmo-gateway", (gateway, GATEWAY_LABELS)))
+        jobs.append(_job("other", *((self.address, labels) for labels in OTHERS)))
+        text = CONFIG.format(rules=RULES) + "".join(f"- {json.dumps(job)}\n" for job in jobs)
+        (folder / "prometheus.yml").write_text(text)
         self._log = (folder / "prometheus.log").open("wb")
         self._process = subprocess.Popen(
             [
@@ -48,7 +64,8 @@ class Prometheus:
             stdout=self._log,
             stderr=self._log,
         )
-        until(lambda: len(self.query("up{job='hanmo'} == 1")) == len(targets), "the first scrapes")
+        targets = len(jobs) - 1 + len(OTHERS)
+        until(lambda: len(self.query("up == 1")) == targets, "the first scrapes")
 
     def close(self):
         self._process.terminate()
@@ -86,8 +103,8 @@ def promtool(*arguments, **options):
 
 
 @contextlib.contextmanager
-def scraping(folder, *targets):
-    prometheus = Prometheus(targets, folder)
+def scraping(folder, server, gateway=None):
+    prometheus = Prometheus(folder, server, gateway)
     try:
         yield prometheus
     finally:

@@ -2,30 +2,10 @@
 
 import os
 import signal
-import subprocess
 
-import pytest
 from calls import generate, outputs, picture_request, text_request
-from hanmo_server import BIN, NOT_SERVING, SERVING, clean_environment
+from hanmo_server import NOT_SERVING, SERVING
 from observe import until
-
-
-@pytest.fixture
-def start_worker(tmp_path):
-    workers = []
-
-    def start(socket):
-        worker = subprocess.Popen(
-            [BIN / "hanmo-worker", f"--listen=unix:{socket}", "--threads=1"],
-            env=clean_environment(),
-        )
-        workers.append(worker)
-        return worker
-
-    yield start
-    for worker in workers:
-        worker.terminate()
-        worker.wait(timeout=30)
 
 
 def test_a_worker_on_a_unix_socket(start_server, start_worker, tmp_path):

@@ -75,7 +75,7 @@ def test_a_parked_request_can_be_cancelled(start_server):
 
 def test_the_deadline_of_a_parked_request_passes(start_server):
     server = start_server("--max-parked=100ms")
-    call = server.new_generation(*SMALL_WINDOW).GenerateStream(fat_request(), timeout=2)
+    call = server.new_generation(*SMALL_WINDOW).GenerateStream(fat_request(), timeout=3)
     assert next(call).HasField("queued")
     server.wait_idle()
     with pytest.raises(grpc.RpcError) as error:

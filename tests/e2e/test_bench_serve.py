@@ -163,6 +163,20 @@ def test_ratios_are_medians_of_rounds_not_ratios_of_medians():
     assert report.ratios(mine, others) == {"mean_s": 0.5}
 
 
+def test_total_throughput_adds_the_shares_of_what_each_kind_reaches_alone():
+    def run(tokens, rows, painted=None):
+        return {"tokens_per_s": tokens, "denoise_rows_per_s": rows, "painter_rows_per_s": painted}
+
+    runs = {
+        "hanmo": [run(50, 30, 2), run(None, 10, 4)],
+        "texts-alone": [run(100, None), run(100, None)],
+        "pictures-alone": [run(None, 60), run(None, 20)],
+    }
+    assert list(report.total_throughput(runs, "hanmo")) == [1.0, 0.5]
+    runs["painter-alone"] = [run(None, None, 8), run(None, None, 8)]
+    assert list(report.total_throughput(runs, "hanmo")) == [1.25, 1.0]
+
+
 def test_random_weights_have_the_size_that_training_starts_from():
     import random
 

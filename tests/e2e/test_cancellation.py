@@ -76,9 +76,8 @@ def assert_slot_is_free_within_a_step(server, steps_when_cancelled):
 def test_cancel_between_steps(alone):
     before = alone.metrics().sum("hanmo_cancelled_total", model=PAINTER)
     call = start_stream(alone, endless())
-    done = denoised(alone)
     call.cancel()
-    assert_slot_is_free_within_a_step(alone, done)
+    assert_slot_is_free_within_a_step(alone, denoised(alone))
     assert alone.metrics().sum("hanmo_cancelled_total", model=PAINTER) == before + 1
 
 
@@ -86,9 +85,8 @@ def test_cancel_of_a_unary_call(alone):
     done = denoised(alone)
     call = alone.generation.Generate.future(endless(), timeout=60)
     until(lambda: denoised(alone) > done + 2, "some steps")
-    done = denoised(alone)
     call.cancel()
-    assert_slot_is_free_within_a_step(alone, done)
+    assert_slot_is_free_within_a_step(alone, denoised(alone))
 
 
 def test_cancel_in_the_queue(alone):
@@ -147,7 +145,7 @@ def test_cancel_from_the_command_line(alone):
 
 def test_a_deadline_between_steps(alone):
     before = alone.metrics().sum("hanmo_deadline_missed_total", phase="running")
-    call = alone.generation.Generate.future(endless(), timeout=2)
+    call = alone.generation.Generate.future(endless(), timeout=3)
     assert call.exception().code() == DEADLINE
     done = denoised(alone)
     assert_slot_is_free_within_a_step(alone, done)
@@ -161,8 +159,8 @@ def test_a_deadline_in_the_queue(alone):
     before = alone.metrics().sum("hanmo_deadline_missed_total", phase="waiting")
     first = start_stream(alone, endless())
     begin = time.monotonic()
-    error = error_of(alone.generation.Generate, picture_request(), timeout=0.4)
-    assert error.code() == DEADLINE and time.monotonic() - begin < 5
+    error = error_of(alone.generation.Generate, picture_request(), timeout=3)
+    assert error.code() == DEADLINE and time.monotonic() - begin < 8
     until(
         lambda: alone.metrics().sum("hanmo_deadline_missed_total", phase="waiting") == before + 1,
         "the deadline counted",

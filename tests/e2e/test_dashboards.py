@@ -1,6 +1,7 @@
 """Every panel of every dashboard shows something, in a real Prometheus, of a server under load."""
 
 import contextlib
+import functools
 import json
 import math
 import os
@@ -30,7 +31,7 @@ from observed_load import (
     provoke,
     web_load,
 )
-from prometheus import LABELS, RULES, UPDATE, families_in, promtool, recorded_in, scraping
+from prometheus import LABELS, OTHERS, RULES, UPDATE, families_in, promtool, recorded_in, scraping
 
 GENERATOR = ROOT / "deploy/grafana/dashboards.py"
 FOLDER = ROOT / "deploy/helm/hanmo/dashboards"
@@ -91,11 +92,10 @@ def watched(demo_repository, tmp_path_factory):
         f"--upstream-tls-ca={authority.certificate}",
         log=folder / "gateway.log",
     )
-    targets = server.metrics_address, gateway.address
     with (
         contextlib.closing(server),
         contextlib.closing(gateway),
-        scraping(folder, *targets) as prometheus,
+        scraping(folder, server.metrics_address, gateway.address) as prometheus,
     ):
         server.wait_serving(POET)
         miss_deadline(server)
@@ -115,7 +115,8 @@ def shown(prometheus):
     end = time.time()
 
     def series(query, name):
-        expression = filled(query["expr"].replace("$__rate_interval", "10s"), name)
+        expression = query["expr"].replace("$__rate_interval", "10s")
+        expression = filled(prometheus, expression, name)
         return prometheus.query_range(expression, end - seconds, end, seconds / 120)
 
     return {
@@ -130,19 +131,33 @@ def shown(prometheus):
     }
 
 
-def filled(expression, name):
-    """The expression as Grafana sends it with every variable at its default."""
-    models = {"text": f"{POET}|nan-poet|broken", "pictures": "taiyi-sd-tiny"}
-    values = {
-        "$__rate_interval": "5m",
-        "$namespace": ".*",
-        "$pod": ".*",
-        "$model": models.get(name, ".*"),
-    }
-    for variable, value in values.items():
+@functools.cache
+def choices(prometheus, name):
+    """What Grafana puts in place of each variable of a dashboard while all are at "All"."""
+    chosen = {"$__rate_interval": "5m"}
+    for variable in DASHBOARDS[name]["templating"]["list"][1:]:
+        query = replaced(variable["query"]["query"], chosen)
+        # A scrape that comes late on a busy machine leaves nothing to be seen until the next one.
+        labels = until(lambda query=query: label_values(prometheus, query), query)
+        chosen[f"${variable['name']}"] = variable["allValue"] or "|".join(labels)
+    return chosen
+
+
+def label_values(prometheus, query):
+    series, label = re.fullmatch(r"label_values\((.*), (\w+)\)", query).groups()
+    return [one["metric"][label] for one in prometheus.query(f"group by ({label}) ({series})")]
+
+
+def replaced(expression, chosen):
+    for variable, value in chosen.items():
         expression = expression.replace(variable, value)
     assert "$" not in expression
     return expression
+
+
+def filled(prometheus, expression, name):
+    """The expression as Grafana sends it with every variable at its default."""
+    return replaced(expression, choices(prometheus, name))
 
 
 def values_of(series):
@@ -152,7 +167,7 @@ def values_of(series):
 @pytest.mark.parametrize(("name", "title", "expression"), targets())
 def test_every_panel_has_data(watched, name, title, expression):
     *_, prometheus = watched
-    query = filled(expression, name)
+    query = filled(prometheus, expression, name)
     may_be_zero = any(name == board and part in query for board, part in MAY_BE_ZERO)
 
     def shown():
@@ -167,17 +182,41 @@ def test_variables_have_values(watched):
     for name, dashboard in DASHBOARDS.items():
         variables = dashboard["templating"]["list"]
         assert [v["name"] for v in variables] == ["datasource", "namespace", "model", "pod"]
-        for variable in variables[1:]:
-            found = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"])
-            series, label = found.groups()
-            labels = [
-                one["metric"][label]
-                for one in prometheus.query(f"group by ({label}) ({filled(series, name)})")
-            ]
-            expected = {"namespace": LABELS["namespace"], "pod": LABELS["pod"]}.get(label)
-            assert labels == [expected] if expected else labels
-        annotation = dashboard["annotations"]["list"][0]["expr"]
-        prometheus.query(filled(annotation, name))  # an error would be raised
+        chosen = choices(prometheus, name)
+        assert chosen["$namespace"] == LABELS["namespace"]
+        assert chosen["$pod"] == LABELS["pod"]
+
+
+def test_panels_show_nothing_of_other_programs(watched):
+    """Of a shared Prometheus, while every variable is at "All"."""
+    *_, prometheus = watched
+    others = 'process_open_fds{job="other"}'
+    until(lambda: len(prometheus.query(others)) == len(OTHERS), "other programs")
+    selectors = {
+        selector
+        for name, dashboard in DASHBOARDS.items()
+        for panel in dashboard["panels"]
+        for query in panel.get("targets", ())
+        for selector in re.findall(r"[\w:]+\{.*?\}", filled(prometheus, query["expr"], name))
+    }
+    assert any(selector.startswith("process_open_fds{") for selector in selectors)
+    for selector in selectors:
+        jobs = {one["metric"]["job"] for one in prometheus.query(selector)}
+        assert jobs <= {"hanmo", "hanmo-gateway"}, selector
+
+
+def test_starts_of_servers_are_marked(watched):
+    """Those of new time series, too, and of servers alone."""
+    *_, prometheus = watched
+    start = 'process_start_time_seconds{job="hanmo"}'
+    (started,) = values_of(until(lambda: prometheus.query(start), start))
+    for name, dashboard in DASHBOARDS.items():
+        (annotation,) = dashboard["annotations"]["list"]
+        expression = filled(prometheus, annotation["expr"], name)
+        marks = prometheus.query_range(expression, started - 60, started + 240, 5)
+        assert [one["metric"]["pod"] for one in marks] == [LABELS["pod"]]
+        times = [time for time, _ in marks[0]["values"]]
+        assert started < times[0] and times[-1] < started + 120
 
 
 def test_rules_are_evaluated(watched):
@@ -252,10 +291,15 @@ def test_expressions_name_what_exists(watched):
     assert recorded_in(panels) <= set(re.findall(r"record: (\S+)", rules))
 
 
-def test_document_is_that_of_the_server(watched):
+def test_document_is_that_of_the_programs(watched, tmp_path):
     """The table of docs/metrics.md; HANMO_UPDATE=1 writes it."""
-    server, gateway, _ = watched
-    table = reference(server.metrics())
+    server, *_ = watched
+    # It exports the server's families with its own.
+    upstream = f"--upstream-metrics={server.metrics_address}"
+    with contextlib.closing(Gateway(server.address, upstream, log=tmp_path / "log")) as gateway:
+        gateway.call("/health")
+        metrics = gateway.metrics()
+    table = reference(metrics)
     text = DOCUMENT.read_text()
     begin, end = "<!-- families -->\n", "<!-- /families -->\n"
     before, rest = text.split(begin)
@@ -263,7 +307,7 @@ def test_document_is_that_of_the_server(watched):
         DOCUMENT.write_text(before + begin + table + end + rest.split(end)[1])
         return
     assert rest.split(end)[0] == table
-    assert families_in(text) <= server.metrics().names() | gateway.metrics().names()
+    assert families_in(text) <= metrics.names()
 
 
 def test_promtool_finds_no_fault(watched):

@@ -118,7 +118,7 @@ def test_a_stream_goes_on_over_a_death(start_server):
 
 
 def test_steps_never_go_back_over_a_death(start_server):
-    server = start_server()
+    server = start_server("--save-interval-steps=10")
     seen, killed = [], False
     for event in server.generation.GenerateStream(
         picture_request(seed=1, steps=40, width=128, height=128, sampler="ddim"), timeout=60
@@ -128,7 +128,7 @@ def test_steps_never_go_back_over_a_death(start_server):
             if seen[-1] >= 12 and not killed:
                 killed = bool(kill_workers(server))
     assert killed and seen == sorted(set(seen)) and seen[-1] == 40
-    assert 0 < event.final.usage.steps_redone <= SAVE_INTERVAL
+    assert 0 < event.final.usage.steps_redone <= 10
 
 
 def test_health_and_state_follow_a_death(start_server):
@@ -173,7 +173,7 @@ def test_restarts_back_off(start_server, tmp_path):
     gaps = [b - a for a, b in zip(times(), times()[1:], strict=False)][:4]
     print("gaps", gaps)
     for gap, expected in zip(gaps, (0.1, 0.2, 0.4, 0.8), strict=True):
-        assert expected <= gap < expected + 1
+        assert expected <= gap < 2 * expected + 1
     assert server.check() == NOT_SERVING
     assert server.process.poll() is None
     assert "7" in server.log()

@@ -8,7 +8,7 @@ import pytest
 from calls import generate, picture_request, pixels, stream
 from mixed_load import start_together
 from observe import until
-from repositories import GOLDENS, MODELS, link_models
+from repositories import GOLDENS, MODELS, link_models, with_reranker
 
 MODEL = "experts"
 
@@ -101,15 +101,50 @@ def test_the_demo_model_paints_the_same_with_one_expert_in_memory(start_server, 
     pictures = []
     for options in ((), ("--expert-memory=1",)):
         server = start_server(*options, repository=repository)
-        assert len(server.describe("painter").picture.experts) == 2
+        model = server.describe("painter").picture
+        assert len(model.experts) == 2
+        # The setting that its evaluation recorded.
+        assert (model.default_steps, model.default_guidance) == (20, 4)
         request = picture_request(
             model="painter", width=128, height=128, steps=20, guidance=4, seed=1
         )
+        for field in ("steps", "guidance"):
+            request.picture.ClearField(field)
         pictures.append(generate(server, request).outputs[0].picture)
-        assert pictures[-1].sampler == "ddim"
+        assert (pictures[-1].sampler, pictures[-1].steps) == ("ddim", 20)
     image = pixels(pictures[0].data)
     assert image.std() > 20 and len(np.unique(image.reshape(-1, 3), axis=0)) > 100
     assert pictures[0].data == pictures[1].data
+
+
+def test_the_best_of_four_with_one_expert_in_memory(start_server, tmp_path):
+    """All four pass every border, in company, and are then scored; the budget changes no byte."""
+    repository = tmp_path / "repository"
+    with_reranker(
+        repository / MODEL,
+        GOLDENS / "ernie_vilg2/three",
+        GOLDENS / "reranker/chinese_clip",
+        "ChineseCLIPModel",
+    )
+    request = dict(prompt="古风墨竹", model=MODEL, seed=40, sampler="ddim", steps=12, guidance=3)
+    found = []
+    for options in ((), ("--expert-memory=1",)):
+        server = start_server(*options, repository=repository)
+        model = server.describe(MODEL).picture
+        assert model.has_reranker and len(model.experts) == 3
+        plain = generate(server, picture_request(count=4, **request)).outputs
+        four = generate(server, picture_request(count=4, best_of=4, **request)).outputs
+        scores = [output.picture.score for output in four]
+        assert scores == sorted(scores, reverse=True) and len(set(scores)) == 4
+        for output in four:
+            assert output.picture.data == plain[output.index].picture.data
+        response = generate(server, picture_request(best_of=4, **request))
+        (best,) = response.outputs
+        assert best == four[0] and response.usage.pictures == 4
+        waited = server.metrics().sum("hanmo_expert_wait_seconds_total", model=MODEL)
+        assert (waited > 0) == bool(options)
+        found.append([(output.index, output.picture.data) for output in four])
+    assert found[0] == found[1]
 
 
 def test_faulty_experts_fail_their_model_with_the_reason(start_server, tmp_path):

@@ -28,14 +28,15 @@ def test_unknown_services(server):
     assert next(server.watch("nothing")) == SERVICE_UNKNOWN
 
 
-def test_not_serving_until_the_model_is_loaded(start_server):
+def test_not_serving_until_the_model_is_loaded(start_server, start_worker, tmp_path):
     """The ports answer at once; each state turns exactly when the model is there."""
-    server = start_server(serving=False)
+    server = start_server(f"--worker=unix:{tmp_path / 'worker.sock'}", serving=False)
     assert server.check(MODELS) == SERVING
     watches = {service: server.watch(service) for service in ("", GENERATION, PAINTER, POET)}
     for service, states in watches.items():
         assert next(states) == NOT_SERVING, service
     assert server.describe(PAINTER).state == models_pb2.MODEL_STATE_LOADING
+    start_worker(tmp_path / "worker.sock")
     for states in watches.values():
         assert next(states) == SERVING
     assert server.describe(PAINTER).state == models_pb2.MODEL_STATE_READY
@@ -72,7 +73,7 @@ def test_health_is_quick_under_load(start_server):
     seconds = []
     while any(not call.done() for call in calls):
         begin = time.monotonic()
-        assert server.check(PAINTER, timeout=1) == SERVING
+        assert server.check(PAINTER, timeout=PATIENCE) == SERVING
         seconds.append(time.monotonic() - begin)
     for call in calls:
         call.result()
@@ -80,6 +81,7 @@ def test_health_is_quick_under_load(start_server):
     print(f"{len(seconds)} checks, p99 {seconds[int(len(seconds) * 0.99)] * 1e3:.1f} ms")
     assert len(seconds) > 50
     assert seconds[int(len(seconds) * 0.99)] < 0.5
+    assert sum(one > 1 for one in seconds) <= 1
 
 
 def test_descriptions(server):

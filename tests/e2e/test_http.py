@@ -6,11 +6,13 @@ import http.client
 import json
 import re
 import ssl
+import urllib.error
 
 import openai
 import pytest
 from calls import LANDSCAPE, PAINTER, POEM, POET, text_request, write
 from certificates import Authority
+from contract import ROOT
 from grpc import ssl_channel_credentials
 from http_gateway import Gateway, openai_client
 from observe import PATIENCE, until
@@ -157,6 +159,8 @@ def test_health_and_metrics(start_server, start_gateway):
     assert metrics.sum("hanmo_gateway_requests_total", route="GET /health", code="200") == 1
     assert metrics.sum("hanmo_gateway_upstream_metrics_up") == 1
     assert server.metrics().names() <= metrics.names()
+    own = {name for name in metrics.names() if name.startswith("hanmo_gateway_")}
+    assert own == set(re.findall(r"hanmo_gateway_\w+", (ROOT / "docs/http.md").read_text()))
     server.terminate()
     server.wait_exit()
     assert gateway.call("/health").status == 503
@@ -168,11 +172,18 @@ def test_health_and_metrics(start_server, start_gateway):
 
 def test_term_lets_streams_finish(server, start_gateway):
     gateway = start_gateway(server, "--shutdown-delay=300ms")
+
+    def draining():
+        try:
+            return gateway.call("/health").status == 503
+        except urllib.error.URLError:
+            return True  # further on: it takes no more connections
+
     request = {"model": POET, "prompt": POEM, "max_tokens": 200, "ignore_eos": True}
     with gateway.open("/v1/completions", request | {"stream": True}) as stream:
         head = stream.readline()
         gateway.terminate()
-        until(lambda: gateway.call("/health").status == 503, "the drain")
+        until(draining, "the drain")
         rest = stream.read()
     assert head and rest.endswith(b"data: [DONE]\n\n")
     assert gateway.process.wait(PATIENCE) == 0

@@ -213,7 +213,8 @@ def test_prometheus_scrapes_and_answers(used, prometheus):
         generate(used, picture_request(seed=seed))
     until(
         lambda: (
-            number(prometheus(f"hanmo_requests_total{{model='{PAINTER}',code='OK'}}")) == start + 3
+            (found := prometheus(f"hanmo_requests_total{{model='{PAINTER}',code='OK'}}"))
+            and number(found) == start + 3
         ),
         "three more",
     )

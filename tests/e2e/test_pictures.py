@@ -242,7 +242,8 @@ def test_usage_and_timings(server):
 def test_pndm_takes_a_step_more_as_in_diffusers(server):
     """Its second step is done twice; what counts is what was done."""
     streamed = stream(server, picture_request(seed=11, steps=5, sampler="pndm"))
-    assert [step.step for step in streamed.of("step")] == [1, 2, 3, 4, 5, 6]
+    seen = [step.step for step in streamed.of("step")]  # those that were not overtaken
+    assert seen == sorted(set(seen)) and seen[-1] == 6
     assert streamed.final.usage.steps == 6
     assert streamed.final.outputs[0].picture.steps == 5
 

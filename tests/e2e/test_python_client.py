@@ -126,8 +126,9 @@ def test_streams(server, client):
     with client.stream_picture(PAINTER, LANDSCAPE, preview_every_steps=2, **options) as stream:
         events = list(stream)
     steps = [e for e in events if isinstance(e, hanmo.StepDone)]
-    assert len(steps) >= 4  # the sampler may need more calls of the model
-    assert [(e.step, e.steps) for e in steps] == [(i + 1, len(steps)) for i in range(len(steps))]
+    # The sampler may need more calls of the model; a step may be overtaken by the next.
+    assert {e.steps for e in steps} == {steps[-1].step} and steps[-1].step >= 4
+    assert [e.step for e in steps] == sorted({e.step for e in steps})
     assert any(e.image().format == "JPEG" for e in events if isinstance(e, hanmo.Preview))
     (file,) = (e for e in events if isinstance(e, hanmo.PictureFile))
     assert file.data == stream.result().picture.data

@@ -65,7 +65,7 @@ def test_the_wheel_runs_the_examples(server, wheel_python, libraries, tmp_path):
         assert output == (expected or output) != ""
     _, form, streams, _, models, errors = said
     assert form.strip()
-    assert "春山未有日" in streams and "preview after step 2" in streams
+    assert "春山未有日" in streams and re.search("preview after step [0-9]", streams)
     assert "taiyi-sd-tiny ready text_to_picture" in models and models.endswith("秋山\n")
     assert "picture.width - " in errors and "picture.steps - " in errors
     assert Image.open(tmp_path / "mountain.png").size and Image.open(tmp_path / "boat.png").size

@@ -1,5 +1,6 @@
 """Requests become traces: W3C trace context in and out, OpenTelemetry spans over OTLP."""
 
+import collections
 import json
 import queue
 import socket
@@ -26,6 +27,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
     def __init__(self):
         self.spans = queue.Queue()
+        self.phases = collections.defaultdict(list)  # by their request's span
         self.resource = {}
         self.server = grpc.server(futures.ThreadPoolExecutor(2))
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self.server)
@@ -41,15 +43,16 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
     def request(self):
-        """The next request's span and those of its phases, by their start."""
-        phases = []
+        """The next request's span and those of its phases, by their start.
+
+        Phases come before their request's span; those of two requests may be mixed."""
         while True:
             span = self.spans.get(timeout=PATIENCE)
             if span.kind == trace_pb2.Span.SPAN_KIND_SERVER:
-                assert all(one.parent_span_id == span.span_id for one in phases)
+                phases = self.phases.pop(span.span_id, [])
                 assert all(one.trace_id == span.trace_id for one in phases)
                 return span, phases
-            phases.append(span)
+            self.phases[span.parent_span_id].append(span)
 
 
 def attributes(span):
@@ -145,18 +148,22 @@ def test_prompts_of_one_stream_are_traced_each(traced, collector):
         prompts.set_data_from_numpy(np.array([b"a", b"b", b"c"], dtype=np.object_))
         for _ in range(4):
             client.async_stream_infer(POET, [prompts], parameters={"max_tokens": 3})
-        spans = [collector.request()[0] for _ in range(12)]
+        spans, phases = zip(*(collector.request() for _ in range(12)), strict=True)
         client.stop_stream()
+    assert all([part.name for part in parts] == TEXT_PHASES for parts in phases)
     assert {span.name for span in spans} == {"inference.GRPCInferenceService/ModelStreamInfer"}
 
 
 def test_who_never_ran_has_no_phase_of_running(traced, collector):
+    """Once the server knows what steps cost, it refuses at once what can't be done in time."""
+    generate(traced, picture_request(steps=4, width=256, height=256))
+    collector.request()
     error = error_of(
-        traced.generation.Generate, picture_request(steps=900, width=256, height=256), timeout=0.001
+        traced.generation.Generate, picture_request(steps=900, width=256, height=256), timeout=1
     )
     assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     _, parts = collector.request()
-    assert not {part.name for part in parts} & {"prefill", "decode", "vae_decode"}
+    assert not {part.name for part in parts} & {"prefill", "decode", "denoise", "vae_decode"}
 
 
 def test_a_collector_that_hangs_does_not_hold_the_end_up(start_server):
