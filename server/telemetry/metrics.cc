@@ -376,11 +376,21 @@ void Metrics::PreviewDropped(ModelId model) { Series(model).previews_dropped->In
 
 void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) {
   const ModelSeries& series = Observed(model);
+  {
+    // Until they are noted as shown, another version that goes could take them away.
+    absl::MutexLock lock(&mu_);
+    SetCosts(model, series.name, costs);
+  }
+  Figures::OnCosts(model, std::move(costs));
+}
+
+void Metrics::SetCosts(ModelId model, const std::string& name,
+                       absl::Span<const StepCosts::Description> costs) {
   // Clients choose the sizes: time series are bounded.
   std::set<prometheus::Labels> steps;
   for (size_t i = 0; i < std::min(costs.size(), kMaxCostSeries); ++i) {
     const StepCosts::Description& cost = costs[i];
-    const prometheus::Labels step = {{"model", series.name},
+    const prometheus::Labels step = {{"model", name},
                                      {"step", kStepKinds[Index(cost.key.kind)]},
                                      {"size", absl::StrCat(cost.key.width, "x", cost.key.height)}};
     const CostGauges gauges = CostGaugesOf(step);
@@ -391,11 +401,7 @@ void Metrics::OnCosts(ModelId model, std::vector<StepCosts::Description> costs) 
     gauges.knee_rows_bytes->Set(static_cast<double>(cost.knee_rows_bytes));
     steps.insert(step);
   }
-  {
-    absl::MutexLock lock(&mu_);
-    ShowCosts(model, std::move(steps));
-  }
-  Figures::OnCosts(model, std::move(costs));
+  ShowCosts(model, std::move(steps));
 }
 
 Metrics::CostGauges Metrics::CostGaugesOf(const prometheus::Labels& step) {

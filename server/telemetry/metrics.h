@@ -16,6 +16,7 @@
 #include "absl/status/status.h"
 #include "absl/synchronization/mutex.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "prometheus/registry.h"
 #include "server/telemetry/call_metrics.h"
 #include "server/telemetry/figures.h"
@@ -94,6 +95,8 @@ class Metrics final : public Figures {
   void ShowPages(const ModelSeries& series, WorkerId worker, uint32_t used, uint32_t total,
                  Shown* shown);
   CostGauges CostGaugesOf(const prometheus::Labels& step);
+  void SetCosts(ModelId model, const std::string& name,
+                absl::Span<const StepCosts::Description> costs) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Instead of those shown so far.
   void ShowCosts(ModelId model, std::set<prometheus::Labels> costs)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import urllib.error
@@ -109,8 +110,9 @@ class Envoy:
         return "health_flags::healthy" in self.ask("clusters")
 
     def unhealthy(self):
-        """Whether the upstream has failed its check."""
-        return "/failed_active_hc" in self.ask("clusters")
+        """Whether the upstream has failed its check. Before its first one it counts as failed, too."""
+        checked = re.search(r"health_check\.failure: [1-9]", self.ask("stats"))
+        return checked and "/failed_active_hc" in self.ask("clusters")
 
     def close(self):
         self.process.terminate()

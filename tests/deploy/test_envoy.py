@@ -156,6 +156,7 @@ def test_when_all_are_full_they_say_so_themselves(issuer, authority, tmp_path):
         until(envoy.unhealthy, "an upstream that failed its check")
         credentials = grpc.ssl_channel_credentials(authority.certificate.read_bytes())
         with grpc.secure_channel(envoy.address, credentials) as one:
+            grpc.channel_ready_future(one).result(PATIENCE)
             error = error_of(write, one, metadata=bearer(issuer.token(**CLAIMS)))
         assert error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert ("grpc-retry-pushback-ms", "1500") in error.trailing_metadata()

@@ -41,7 +41,7 @@ DOCUMENT = ROOT / "docs/metrics.md"
 SECONDS = float(os.environ.get("HANMO_OBSERVE_SECONDS", "8"))
 SHOWN = os.environ.get("HANMO_SHOWN")
 
-PANEL_PATIENCE = 10  # seconds; the load goes on meanwhile
+PANEL_PATIENCE = 60  # seconds; the load goes on meanwhile
 
 # What no test makes happen: a device that fails without ending its worker, NaN in pictures, and
 # anything slow.

@@ -128,7 +128,7 @@ def test_steps_never_go_back_over_a_death(start_server):
             if seen[-1] >= 12 and not killed:
                 killed = bool(kill_workers(server))
     assert killed and seen == sorted(set(seen)) and seen[-1] == 40
-    assert 0 < event.final.usage.steps_redone <= 10
+    assert event.final.usage.steps_redone <= 10  # none, if it died right after a save
 
 
 def test_health_and_state_follow_a_death(start_server):

@@ -88,32 +88,36 @@ def assert_ended_once_and_truly(seen, ends):
     assert not wrong, wrong[:10]
 
 
-def assert_ends_rarely_cross(seen, ends):
-    """What the client's own end was is, nearly always, what the server counts."""
+def assert_ends_rarely_cross(seen, ends, long):
+    """What the client's own end was is, mostly, what the server counts. How often they cross depends on
+    how late the busy client is, and a short run has few of them."""
     for code in (CANCELLED, LATE):
         found = [ends.get(f"r{n}", [None])[0] for n, one in seen.items() if one.code == code]
         print(code.name, "ended in the server as", collections.Counter(found))
-        assert sum(end in (code.name, None) for end in found) >= 0.7 * len(found)
+        agree = sum(end in (code.name, None) for end in found)
+        assert agree >= (0.7 if long else 0.3) * len(found)
 
 
-def assert_nothing_grew(usage, total):
+def assert_nothing_grew(usage, long):
     """From the first tenth on; of gRPC's pools of threads, which grow by load, from when no more
     workers were killed. A worker's memory has steps, for the largest batch so far and the kernels
-    of new shapes. A short run meets new shapes to its end; in a long one a leak would show in most
-    tenths."""
+    of new shapes. A short run meets new shapes and loads to its end, on many cores more than on few; in
+    a long one a leak would show in most tenths."""
     first, restarted, *settled = usage[0], *usage[max(KILLS) + 1 :]
     last = settled[-1]
-    assert last.threads <= restarted.threads + 8
-    assert last.server_mib <= first.server_mib + 16
-    assert last.worker_mib <= restarted.worker_mib + 192
+    spare = 1 if long else 3
+    assert last.threads <= restarted.threads + 8 * spare
+    assert last.server_mib <= first.server_mib + 16 * spare
+    assert last.worker_mib <= restarted.worker_mib + 192 * spare
     growth = [after.worker_mib - before.worker_mib for before, after in itertools.pairwise(settled)]
     print("a worker grew by", growth)
-    if total >= 100_000:
+    if long:
         assert statistics.median(growth) < 4
 
 
 def test_restless_clients(start_server, pytestconfig):
-    total = 100_000 if pytestconfig.getoption("--long") else 2_000
+    long = pytestconfig.getoption("--long")
+    total = 100_000 if long else 2_000
     server = start_server(*OPTIONS)
     lone = [generate(server, request) for request in menu()]
     clients = RestlessClients(server, lone, seed=2026)
@@ -130,8 +134,8 @@ def test_restless_clients(start_server, pytestconfig):
     print(counted(server))
     print(collections.Counter((one.fate, one.code.name) for one in clients.seen.values()))
     assert_ended_once_and_truly(clients.seen, ended(server))
-    assert_ends_rarely_cross(clients.seen, ended(server))
-    assert_nothing_grew(usage, total)
+    assert_ends_rarely_cross(clients.seen, ended(server), long)
+    assert_nothing_grew(usage, long)
     until(
         lambda: read_usage(server).files <= usage[0].files + 2, "the last connections' files closed"
     )

@@ -69,7 +69,7 @@ def test_unary_and_stream_are_the_same_text(server):
 def test_a_stream_comes_token_by_token(server):
     streamed = stream(server, text_request(seed=5, max_tokens=30, ignore_eos=True))
     kinds = [event.WhichOneof("event") for event in streamed.events]
-    assert kinds[0] == "queued" and kinds.count("text") > 3  # several may come as one
+    assert kinds[0] == "queued" and kinds.count("text") > 1  # several may come as one
 
 
 def test_whole_characters_only_even_of_noise(server):
