@@ -74,7 +74,7 @@ absl::Status ReadTextModel(const fs::path& folder, ModelSpec* spec) {
   text.top_k = static_cast<uint32_t>(generation.Number("top_k", 0, 0, 1 << 28));
   text.top_p = static_cast<float>(generation.Number("top_p", 1, 1e-6, 1));
   text.repetition_penalty =
-      static_cast<float>(generation.Number("repetition_penalty", 1, 1e-6, 10));
+      static_cast<float>(generation.Number("repetition_penalty", 1, 0.001, 10));
   const uint32_t half = std::max(1u, text.context_tokens / 2);
   text.max_tokens =
       static_cast<uint32_t>(generation.Number("max_new_tokens", std::min(256u, half), 1, 1 << 28));

@@ -71,7 +71,7 @@ void CheckText(const TextParameters& text, const TextModelSpec& model, Violation
   if (text.has_top_p()) violations->CheckPositive("text.top_p", text.top_p(), 1);
   if (text.has_min_p()) violations->CheckRange("text.min_p", text.min_p(), 0, 1);
   if (text.has_repetition_penalty()) {
-    violations->CheckPositive("text.repetition_penalty", text.repetition_penalty(), 10);
+    violations->CheckRange("text.repetition_penalty", text.repetition_penalty(), 0.001, 10);
   }
   if (text.has_presence_penalty()) {
     violations->CheckRange("text.presence_penalty", text.presence_penalty(), -2, 2);

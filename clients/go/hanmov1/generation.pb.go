@@ -700,7 +700,7 @@ type TextParameters struct {
 	// Drop tokens less likely than this times the likeliest one; range [0, 1]. Default 0.
 	MinP *float32 `protobuf:"fixed32,5,opt,name=min_p,json=minP,proto3,oneof" json:"min_p,omitempty"`
 	// Divides positive and multiplies negative logits of tokens seen in prompt or output; range
-	// (0, 10]. Default: the checkpoint's, else 1 (off).
+	// [0.001, 10]. Default: the checkpoint's, else 1 (off).
 	RepetitionPenalty *float32 `protobuf:"fixed32,6,opt,name=repetition_penalty,json=repetitionPenalty,proto3,oneof" json:"repetition_penalty,omitempty"`
 	// Subtracted from the logits of tokens in the output, once; range [-2, 2]. Default 0.
 	PresencePenalty *float32 `protobuf:"fixed32,7,opt,name=presence_penalty,json=presencePenalty,proto3,oneof" json:"presence_penalty,omitempty"`
