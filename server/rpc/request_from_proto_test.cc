@@ -88,7 +88,7 @@ TEST(RequestFromProtoTest, TextDefaultsComeFromTheModel) {
 
 TEST(RequestFromProtoTest, EveryTextFieldArrives) {
   auto plan = Plan(Proto(R"(model: "poet" prompt: "ab" request_id: "r-1" text {
-      max_tokens: 7 temperature: 0.5 top_k: 4 top_p: 0.25 min_p: 0.125 repetition_penalty: 1.5
+      max_tokens: 7 temperature: 0.5 top_k: 4 top_p: 0.25 min_p: 0.125 repetition_penalty: 0.001
       presence_penalty: 0.5 frequency_penalty: -0.5 logit_bias { key: 3 value: 2 }
       stop: "x" stop_token_ids: 9 include_stop: true seed: 18446744073709551615 n: 3 logprobs: 2
       ignore_eos: true min_tokens: 2 })"));
@@ -105,7 +105,7 @@ TEST(RequestFromProtoTest, EveryTextFieldArrives) {
   EXPECT_EQ(job.sampling.top_k, 4u);
   EXPECT_EQ(job.sampling.top_p, 0.25f);
   EXPECT_EQ(job.sampling.min_p, 0.125f);
-  EXPECT_EQ(job.sampling.repetition_penalty, 1.5f);
+  EXPECT_EQ(job.sampling.repetition_penalty, 0.001f);
   EXPECT_EQ(job.sampling.presence_penalty, 0.5f);
   EXPECT_EQ(job.sampling.frequency_penalty, -0.5f);
   EXPECT_EQ(job.sampling.logit_bias.at(3), 2);

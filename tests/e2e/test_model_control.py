@@ -307,14 +307,19 @@ def test_probes_are_answered_under_load_and_while_loading(start_server, reposito
     for other in others:
         other.join()
     assert answers == [SERVING] * count
-    p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100)[-1]
+    shares = statistics.quantiles(seconds, n=100)
+    p50, p90, p99 = shares[49], shares[89], shares[98]
     print(
-        f"{count} probes, {len(loads)} loads: p50 {p50 * 1e3:.1f}, p99 {p99 * 1e3:.1f}, "
-        f"at most {max(seconds) * 1e3:.1f} ms"
+        f"{count} probes, {len(loads)} loads: p50 {p50 * 1e3:.1f}, p90 {p90 * 1e3:.1f}, "
+        f"p99 {p99 * 1e3:.1f}, at most {max(seconds) * 1e3:.1f} ms"
     )
     # A machine that others use may stall, and the clients share one interpreter; probes that wait for
     # steps or loads are slow throughout.
-    assert (p99 if pytestconfig.getoption("--long") else p50) < 0.05
+    if pytestconfig.getoption("--long"):
+        assert p99 < 0.05
+        assert sum(one > 1 for one in seconds) <= count // 1000
+    else:
+        assert p90 < 0.05 and p50 < 0.02
 
 
 def test_the_command_line_operates_it(start_server, repository, tmp_path):

@@ -88,9 +88,9 @@ def assert_ended_once_and_truly(seen, ends):
     assert not wrong, wrong[:10]
 
 
-def assert_ends_rarely_cross(seen, ends, long):
-    """What the client's own end was is, mostly, what the server counts. How often they cross depends on
-    how late the busy client is, and a short run has few of them."""
+def assert_ends_agree(seen, ends, long):
+    """What the client's own end was is what the server counts, unless they crossed. How many do depends
+    on how late the busy client is, and a short run has few of them."""
     for code in (CANCELLED, LATE):
         found = [ends.get(f"r{n}", [None])[0] for n, one in seen.items() if one.code == code]
         print(code.name, "ended in the server as", collections.Counter(found))
@@ -107,7 +107,7 @@ def assert_nothing_grew(usage, long):
     last = settled[-1]
     spare = 1 if long else 3
     assert last.threads <= restarted.threads + 8 * spare
-    assert last.server_mib <= first.server_mib + 16 * spare
+    assert last.server_mib <= first.server_mib + 16
     assert last.worker_mib <= restarted.worker_mib + 192 * spare
     growth = [after.worker_mib - before.worker_mib for before, after in itertools.pairwise(settled)]
     print("a worker grew by", growth)
@@ -134,7 +134,7 @@ def test_restless_clients(start_server, pytestconfig):
     print(counted(server))
     print(collections.Counter((one.fate, one.code.name) for one in clients.seen.values()))
     assert_ended_once_and_truly(clients.seen, ended(server))
-    assert_ends_rarely_cross(clients.seen, ended(server), long)
+    assert_ends_agree(clients.seen, ended(server), long)
     assert_nothing_grew(usage, long)
     until(
         lambda: read_usage(server).files <= usage[0].files + 2, "the last connections' files closed"

@@ -66,7 +66,7 @@ def test_unary_and_stream_are_the_same_text(server):
         assert streamed.final.outputs[index] == output
 
 
-def test_a_stream_comes_token_by_token(server):
+def test_a_stream_comes_bit_by_bit(server):
     streamed = stream(server, text_request(seed=5, max_tokens=30, ignore_eos=True))
     kinds = [event.WhichOneof("event") for event in streamed.events]
     assert kinds[0] == "queued" and kinds.count("text") > 1  # several may come as one
