@@ -2,12 +2,13 @@
 
     python measure.py --model ../../ernie-vilg-tiny --heldout ../../heldout.jsonl --images DIR \
         --count 513 --output evaluation.json --grid ../../ernie-vilg-tiny/samples.png
-    python measure.py ... --best-of 8                # the reranker chooses of eight
+    python measure.py ... --best-of 8                # eight pictures a line; the reranker chooses one
     python measure.py ... --data DATA --count 0      # captions of the pictures held out
 
 Candidate j of line i has the seed i + j and stands in DIR/j/i.png; pictures that are there are kept, so
-a broken run continues. The record is merged into --output under the setting's name; its `round_trip` says
-how much of what was asked the model itself tells about its pictures.
+a broken run continues. The records are merged into --output under the setting's name: "prompts" are all
+pictures, "prompts, best of N" the chosen ones; their `round_trip` says how much of what was asked the model
+itself tells about its pictures.
 """
 
 import argparse
@@ -150,19 +151,24 @@ def main():
             for i in lines
         ]
     )
-    picks = [0] * len(entries)
+    how |= {"seeds": "line number + candidate", "candidates": args.best_of}
+
+    def record(name, entries, pictures):
+        score = check.score(entries, check.judge(check.load(), pictures))
+        score["round_trip"] = round_trip(entries, describe(network, vqvae, pictures))
+        merge(args.output, name, how | score)
+
+    each = [entry for entry in entries for _ in range(args.best_of)]
+    record("prompts", each, pictures.reshape(-1, *pictures.shape[2:]))
     if args.best_of > 1:
         reranker = ChineseCLIPModel.from_pretrained(
             args.model / "reranker", torch_dtype=torch.float32
         ).eval()
         picks = choose(reranker, [e["prompt"] for e in entries], pictures)
-    chosen = pictures[np.arange(len(entries)), picks]
-    score = check.score(entries, check.judge(check.load(), chosen))
-    name = "prompts" if args.best_of == 1 else f"prompts, best of {args.best_of}"
-    score["round_trip"] = round_trip(entries, describe(network, vqvae, chosen))
-    merge(args.output, name, {**how, "seeds": "line number + candidate", **score})
+        chosen = pictures[np.arange(len(entries)), picks]
+        record(f"prompts, best of {args.best_of}", entries, chosen)
     if args.grid:
-        grid(list(chosen[:16]), 4).save(args.grid, optimize=True)
+        grid(list(pictures[:16, 0]), 4).save(args.grid, optimize=True)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""Has the transformer paint prompts of training scenes and the critic read what came of them.
+"""Has the transformer paint prompts of training scenes and the reader read what came of them.
 
     python paint_own.py --data DIR --run RUN --count N [--model FOLDER]
 
 Paints with RUN/transformer.safetensors, or with a published folder's, and decodes with RUN/vqvae. What the
-critic (train_critic.py) reads says which paintings show their scene: from those train_transformer.py --own
+reader (train_critic.py) reads says which paintings show their scene: from those train_transformer.py --own
 goes on learning; train_reranker.py learns from all of them. Writes RUN/own/NNN.npz, 128 paintings each:
-pictures, tokens, scenes, readings in the words of check.HEADS, and fits. Those that are there are kept.
+pictures, tokens, scenes, and how likely the reader finds each value of check.HEADS. Those that are there
+are kept.
 """
 
 import argparse
@@ -35,41 +36,41 @@ HOW = {"temperature": 0.9, "top_k": 50, "top_p": 0.9}
 
 
 def read(logits):
-    """The attribute values that the critic sees, one dictionary a picture; the side of what is not there
-    is None."""
-    picks = [values.argmax(1).tolist() for values in logits.values()]
-    readings = [{name: check.HEADS[name][k] for name, k in zip(logits, row)} for row in zip(*picks)]
-    for reading in readings:
-        for name in ("tree", "pavilion"):
-            if reading[name] in ("none", False, "bad"):
-                reading[f"{name}_side"] = None
-    return readings
+    """What is read of each picture: a head's name -> the probability of each of its values; what
+    is not there has no side."""
+    shares = {name: values.softmax(1) for name, values in logits.items()}
+    for name in ("tree", "pavilion"):
+        absent = [
+            check.HEADS[name].index(v) for v in ("none", False, "bad") if v in check.HEADS[name]
+        ]
+        shares[f"{name}_side"] *= 1 - shares[name][:, absent].sum(1, keepdim=True)
+    rows = zip(*(values.tolist() for values in shares.values()))
+    return [{n: dict(zip(check.HEADS[n], row)) for n, row in zip(shares, each)} for each in rows]
 
 
-def fits(logits, scenes):
-    """How sure the critic is of each picture's scene: the least probability of its attributes."""
-    shares = {name: values.softmax(1).tolist() for name, values in logits.items()}
-    return [
-        min(shares[n][i][check.HEADS[n].index(v)] for n, v in shown(scene).items())
-        for i, scene in enumerate(scenes)
-    ]
+def likely(reading, wanted):
+    """How likely a picture shows `wanted` (attribute -> value): as its least likely attribute."""
+    return min(reading[name].get(value, 0.0) for name, value in wanted.items())
 
 
 def load(run):
-    """All paintings: (pictures, tokens, scenes, readings, whether each surely shows its scene)."""
-    pictures, tokens, scenes, readings, sure = [], [], [], [], []
+    """All paintings: (pictures, tokens, scenes, readings). Prompts need not tell a side: the scene is the
+    one of its two mirrored selves that is likelier."""
+    pictures, tokens, scenes, readings = [], [], [], []
     paths = sorted((run / "own").glob("*.npz"))
-    if len(paths) < 2:
-        raise SystemExit(f"{run / 'own'}: fewer than {2 * ROWS} paintings; paint_own.py makes them")
+    if len(paths) < 3:
+        raise SystemExit(f"{run / 'own'}: fewer than {3 * ROWS} paintings; paint_own.py makes them")
     for path in paths:
         with np.load(path) as part:
             pictures.append(part["pictures"])
             tokens.append(part["tokens"])
             for line in map(json.loads, part["lines"]):
-                scenes.append(grammar.Scene(*line["scene"]))
-                readings.append(line["reading"])
-                sure.append(line["fit"] >= SURE)
-    return np.concatenate(pictures), np.concatenate(tokens), scenes, readings, sure
+                reading = {n: dict(zip(check.HEADS[n], row)) for n, row in line["reading"].items()}
+                scene = grammar.Scene(*line["scene"])
+                sides = (scene, scene.mirrored())
+                scenes.append(max(sides, key=lambda side: likely(reading, shown(side))))
+                readings.append(reading)
+    return np.concatenate(pictures), np.concatenate(tokens), scenes, readings
 
 
 def main():
@@ -81,7 +82,7 @@ def main():
     args.add_argument("--threads", type=int, default=2)
     args = args.parse_args()
     torch.set_num_threads(args.threads)
-    critic = train_critic.load(args.run)
+    reader = train_critic.load(args.run, "reader")
     scenes = sorted(set(dataset.load_scenes(args.data, "train")), key=repr)
     folder = args.run / "own"
     folder.mkdir(parents=True, exist_ok=True)
@@ -103,11 +104,18 @@ def main():
         tokens = sampling.paint(network.eval(), prompts, seeds, **HOW)
         pictures = sampling.decode(vqvae, tokens)
         with torch.no_grad():
-            logits = critic(to_tensor(pictures))
-        found = read(logits), fits(logits, chosen)
+            readings = read(reader(to_tensor(pictures)))
         lines = [
-            json.dumps({"scene": list(vars(s).values()), "prompt": p, "reading": r, "fit": f})
-            for s, p, r, f in zip(chosen, prompts, *found)
+            json.dumps(
+                {
+                    "scene": list(vars(scene).values()),
+                    "prompt": prompt,
+                    "reading": {
+                        n: [round(v, 4) for v in row.values()] for n, row in reading.items()
+                    },
+                }
+            )
+            for scene, prompt, reading in zip(chosen, prompts, readings)
         ]
         with open(path.with_suffix(".part"), "wb") as file:
             np.savez(
@@ -117,7 +125,7 @@ def main():
                 lines=np.array(lines),
             )
         os.replace(path.with_suffix(".part"), path)
-        sure = sum(f >= SURE for f in found[1])
+        sure = sum(likely(r, shown(s)) >= SURE for s, r in zip(chosen, readings))
         print(f"{path.name}: {sure} of {ROWS} surely as asked", flush=True)
 
 

@@ -4,7 +4,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from network import SOURCE_IMAGE, SOURCE_TEXT, TARGET_IMAGE, TARGET_TEXT, attend
-from training import to_pictures
+from training import to_pictures, to_tensor
 from wording import BOI, BOT, MAX_LENGTH, SEP, VOCABULARY, source_ids
 
 
@@ -127,3 +127,9 @@ def decode(vqvae, codes):
     side = round(codes.shape[1] ** 0.5)
     z = vqvae.quantize.embedding(codes).unflatten(1, (side, side)).permute(0, 3, 1, 2)
     return torch.cat([to_pictures(vqvae.decode(p, True).sample) for p in z.split(16)])
+
+
+@torch.no_grad()
+def reconstruct(vqvae, pictures):
+    """Pictures uint8 [n, h, w, 3] as the VQModel gives them back."""
+    return torch.cat([to_pictures(vqvae(to_tensor(p)).sample) for p in pictures.split(16)])

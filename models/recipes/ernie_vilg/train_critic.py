@@ -1,11 +1,18 @@
-"""Trains the critic, whose features the VQModel's decoder learns to keep (train_vq.py --critic).
+"""Trains the critic, whose features the VQModel's decoder learns to keep (train_vq.py --critic), and the
+reader, who tells what the transformer has painted (paint_own.py).
 
     python train_critic.py --data DIR --run RUN --minutes M
+    python train_critic.py --data DIR --run RUN --minutes M --reader
 
 Mean errors alone make a decoder blur what a code leaves open: blossom and snow go first, and with them
 the season. The critic learns to tell a scene's attributes and deliberate faults; what it looks at on the
 way is what a reconstruction must not lose. It is not the checker that judges in the end: it has the same
-lessons, but other layers, other scales and its own weights. RUN/critic.safetensors holds the newest EMA weights.
+lessons, but other layers, other scales and its own weights. RUN/critic.safetensors holds the newest EMA
+weights.
+
+The reader goes on from the critic once there is a decoder (RUN/vqvae): half of what it learns from are
+reconstructions, as the transformer's paintings come from that decoder, too. A critic must not learn from
+those: it would no longer mind what they lack. RUN/reader.safetensors.
 """
 
 import argparse
@@ -13,11 +20,13 @@ import pathlib
 
 import torch
 import torch.nn.functional as functional
+from diffusers import VQModel
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 import check
 import dataset
+import sampling
 from train_checker import augment, labels, load_split, loss_of
 from training import Ema, Optimiser, Run, learning_rate, to_tensor
 
@@ -65,9 +74,10 @@ class Critic(nn.Module):
         return {name: head(x) for name, head in self.heads.items()}
 
 
-def load(run):
+def load(run, name="critic"):
+    """The critic, or the "reader"."""
     critic = Critic()
-    critic.load_state_dict(load_file(run / "critic.safetensors"))
+    critic.load_state_dict(load_file(run / f"{name}.safetensors"))
     return critic.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
@@ -81,14 +91,24 @@ def feature_loss(critic, decoded, truth):
 
 
 def batch(parts, size):
-    """(pictures, labels): half sound, half faulty, half of each mirrored."""
+    """(pictures, labels): as many of each part, half of them mirrored."""
     x, truth = [], []
-    for pictures, own, mirrored, _ in parts:
-        picks = torch.randint(0, len(pictures), (size // 2,))
+    for pictures, own, mirrored in parts:
+        picks = torch.randint(0, len(pictures), (size // len(parts),))
         flip = torch.rand(len(picks)) < 0.5
         x.append(torch.where(flip[:, None, None, None], pictures[picks].flip(2), pictures[picks]))
         truth.append(torch.where(flip[:, None], mirrored[picks], own[picks]))
     return augment(to_tensor(torch.cat(x))), torch.cat(truth)
+
+
+def load_parts(data, vqvae, reconstructions):
+    """Sound and faulty pictures with their labels and those of their mirrored selves; with a VQModel also
+    the first ones of each as it reconstructs them."""
+    parts = [part[:3] for part in load_split(data, "train", None, 0)]
+    if vqvae:
+        decoded = [sampling.reconstruct(vqvae, p[:reconstructions]) for p, *_ in parts]
+        parts += [(d, *(of[: len(d)] for of in part[1:])) for d, part in zip(decoded, parts)]
+    return parts
 
 
 @torch.no_grad()
@@ -104,19 +124,29 @@ def main():
     args.add_argument("--data", required=True)
     args.add_argument("--run", type=pathlib.Path, required=True)
     args.add_argument("--minutes", type=float, required=True)
+    args.add_argument("--reader", action="store_true", help="go on from the critic to the reader")
+    args.add_argument(
+        "--reconstructions", type=int, default=2000, help="for the reader, of each kind"
+    )
     args.add_argument("--batch", type=int, default=32)
     args.add_argument("--threads", type=int, default=2)
     args = args.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(15)
-    critic = Critic().to(memory_format=torch.channels_last)
+    name, critic, vqvae = "critic", Critic().to(memory_format=torch.channels_last), None
+    if args.reader:
+        name, vqvae = "reader", VQModel.from_pretrained(args.run / "vqvae").eval()
+        critic.load_state_dict(load_file(args.run / "critic.safetensors"))
     named = list(critic.named_parameters())
     optimiser = Optimiser(named, 2e-3, 0.01, weight_decay=1e-3)
     ema = Ema([p for _, p in named], 0.99)
-    run = Run(args.run, "critic", [critic], optimiser, ema)
-    parts = load_split(args.data, "train", None, 0)
+    parts = load_parts(args.data, vqvae, args.reconstructions)
     pictures, scenes, _ = dataset.load(args.data, "held")
-    held = torch.from_numpy(pictures[:400]), torch.tensor([labels(s, None) for s in scenes[:400]])
+    pictures = torch.from_numpy(pictures[:400])
+    if vqvae:
+        pictures = sampling.reconstruct(vqvae, pictures)
+    run = Run(args.run, name, [critic], optimiser, ema)
+    held = pictures, torch.tensor([labels(s, None) for s in scenes[:400]])
     done, trace = 0.0, []
     while done < 1:
         x, truth = batch(parts, args.batch)
@@ -137,7 +167,7 @@ def main():
             run.log(f"held-out: all attributes {measure(critic, *held):.3f}")
             save_file(
                 {k: v.contiguous() for k, v in critic.state_dict().items()},
-                args.run / "critic.safetensors",
+                args.run / f"{name}.safetensors",
             )
             ema.swap()
 

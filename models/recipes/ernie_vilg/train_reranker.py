@@ -4,9 +4,10 @@
 
 The text side begins as the landscape recipe's text encoder, the picture side is new. Each pair of a
 prompt and a picture of a step is one yes-or-no question (sigmoid loss): yes if the picture is sound and
-shows all that is asked. Needs RUN/vqvae and RUN/own (train_vq.py, paint_own.py). Its pictures are paintings, some of them as the VQModel reconstructs them, so
-that compression alone does not look like damage; paintings with one object doubled or damaged; and what
-the transformer has painted itself, where the critic knows the answer (paint_own.py). Its prompts are the
+shows all that is asked. Needs RUN/vqvae and RUN/own (train_vq.py, paint_own.py). Its pictures are
+paintings, some of them as the VQModel reconstructs them, so that compression alone does not look like damage; paintings with one object doubled or damaged; and what
+the transformer has painted itself, where the reader tells how likely the answer is yes (paint_own.py):
+half of those as asked, half not, as those are what it has to tell apart. Its prompts are the
 pictures' own and those with one attribute changed. Two linear layers that are thrown away afterwards ask
 the picture side for the attributes and for damage, which teaches it to see much sooner than the questions
 alone. It never sees the checker.
@@ -29,8 +30,9 @@ import check
 import dataset
 import grammar
 import paint_own
+import sampling
 from train_checker import augment, labels
-from training import Ema, Optimiser, Run, learning_rate, to_pictures, to_tensor
+from training import Ema, Optimiser, Run, learning_rate, to_tensor
 from wording import VOCABULARY, shown, source_ids
 
 SOUND, FAULTY, OWN = 16, 8, 16  # pictures of a step
@@ -116,17 +118,15 @@ class Lessons(nn.Module):
         self.damage = nn.Linear(width, 1)
 
     def forward(self, pooled, readings):
-        """The loss of pictures of which `readings` are true. What is damaged or not there is not asked."""
-        damaged = torch.tensor([float("bad" in r.values()) for r in readings])
+        """The loss of pictures with `readings` as paint_own.read tells them. What is damaged or not there
+        is not asked."""
+        damaged = torch.tensor([max(r.get("bad", 0.0) for r in of.values()) for of in readings])
         damage = self.damage(pooled)[:, 0]
         loss = functional.binary_cross_entropy_with_logits(damage, damaged)
         parts = self.attributes(pooled).split([len(v) for v in self.heads.values()], 1)
         for (name, values), logits in zip(self.heads.items(), parts):
-            labels = [values.index(r[name]) if r[name] in values else -1 for r in readings]
-            errors = functional.cross_entropy(
-                logits, torch.tensor(labels), ignore_index=-1, reduction="sum"
-            )
-            loss = loss + errors / len(readings)
+            truth = torch.tensor([[of[name].get(v, 0.0) for v in values] for of in readings])
+            loss = loss - (truth * logits.log_softmax(1)).sum() / len(readings)
         return loss
 
 
@@ -147,45 +147,45 @@ def changed(scene, rng):
             return other
 
 
-@torch.no_grad()
-def reconstruct(vqvae, pictures):
-    return torch.cat([to_pictures(vqvae(to_tensor(p)).sample) for p in pictures.split(16)])
-
-
 class Paintings:
     """Of the training scenes: sound, the first ones also as reconstructions, or faulty."""
 
     def __init__(self, data, faulty, vqvae, reconstructions):
         pictures, self.scenes, self.faults = dataset.load(data, "train", faulty)
         self.pictures = torch.from_numpy(pictures)
-        self.decoded = reconstruct(vqvae, self.pictures[:reconstructions])
+        self.decoded = sampling.reconstruct(vqvae, self.pictures[:reconstructions])
 
     def draw(self, rng):
-        """(picture, scene, what it really shows), half of them mirrored."""
+        """(picture, scene, its reading), half of them mirrored."""
         of = self.decoded if rng.random() < RECONSTRUCTED else self.pictures
         i, mirrored = rng.randrange(len(of)), rng.randrange(2)
         scene = self.scenes[i].mirrored() if mirrored else self.scenes[i]
         decided = zip(check.HEADS.items(), labels(scene, self.faults[i]))
-        reading = {name: values[k] if k >= 0 else None for (name, values), k in decided}
+        reading = {name: {values[k]: 1.0} if k >= 0 else {} for (name, values), k in decided}
         return of[i].flip(1) if mirrored else of[i], scene, reading
 
 
 class OwnPaintings:
-    """What the transformer has painted, with the critic's readings; the last `kept` are for measure()."""
+    """What the transformer has painted, with the reader's readings; the last `kept` are for measure()."""
 
-    def __init__(self, run, kept=128):
-        pictures, _, self.scenes, self.readings, _ = paint_own.load(run)
+    def __init__(self, run, kept=256):
+        pictures, _, self.scenes, self.readings = paint_own.load(run)
         self.pictures = torch.from_numpy(pictures)
         self.count = len(pictures) - kept
+        self.sides = [], []
+        for i, reading in enumerate(self.readings[: self.count]):
+            self.sides[paint_own.likely(reading, shown(self.scenes[i])) > 0.5].append(i)
 
     def draw(self, rng):
-        i, mirrored = rng.randrange(self.count), rng.randrange(2)
+        i, mirrored = rng.choice(self.sides[rng.randrange(2)]), rng.randrange(2)
         picture, scene, reading = self.pictures[i], self.scenes[i], self.readings[i]
         if mirrored:
             picture, scene = picture.flip(1), scene.mirrored()
-            other = {"left": "right", "right": "left", None: None}
-            sides = ("tree_side", "pavilion_side")
-            reading = reading | {name: other[reading[name]] for name in sides}
+            other = {"left": "right", "right": "left"}
+            reading = reading | {
+                name: {other[side]: share for side, share in reading[name].items()}
+                for name in ("tree_side", "pavilion_side")
+            }
         return picture, scene, reading
 
 
@@ -196,17 +196,18 @@ def asks(scene, rng):
 
 def questions(scenes, readings, rng):
     """Prompts: each picture's own, then each with one attribute changed. For each prompt and picture:
-    whether the picture shows all that is asked, and whether it is a near miss."""
+    how likely the picture shows all that is asked, and whether it is a near miss."""
     prompts, asked = zip(*(asks(s, rng) for s in [*scenes, *(changed(s, rng) for s in scenes)]))
-    truth = torch.tensor([[all(check.compare(a, r).values()) for r in readings] for a in asked])
-    near = torch.eye(len(scenes), dtype=bool).repeat(2, 1) & ~truth
+    truth = torch.tensor([[paint_own.likely(r, a) for r in readings] for a in asked])
+    near = torch.eye(len(scenes), dtype=bool).repeat(2, 1) & (truth < 0.5)
     return prompts, truth, near
 
 
 def loss_of(scores, truth, near):
     """Mean over the yes pairs, the near misses (one attribute, one damage) and all other pairs."""
-    errors = functional.binary_cross_entropy_with_logits(scores, truth.float(), reduction="none")
-    return sum(errors[part].mean() for part in (truth, near, ~truth & ~near))
+    errors = functional.binary_cross_entropy_with_logits(scores, truth, reduction="none")
+    yes = truth >= 0.5
+    return sum(errors[part].mean() for part in (yes, near, ~yes & ~near))
 
 
 @torch.no_grad()
@@ -215,9 +216,7 @@ def measure_own(model, own):
     rng = random.Random(6)
     kept = range(own.count, len(own.scenes))
     prompts, asked = zip(*(asks(own.scenes[i], rng) for i in kept))
-    right = torch.tensor(
-        [all(check.compare(a, own.readings[i]).values()) for a, i in zip(asked, kept)]
-    )
+    right = torch.tensor([paint_own.likely(own.readings[i], a) >= 0.5 for a, i in zip(asked, kept)])
     seen = picture_features(model, to_tensor(own.pictures[own.count :]))
     fits = (text_features(model, prompts) * seen).sum(1)
     return (fits[right][:, None] > fits[~right]).float().mean().item()
@@ -265,7 +264,7 @@ def main():
     )
     own = OwnPaintings(args.run)
     held, held_scenes, _ = dataset.load(args.data, "held")
-    held = reconstruct(vqvae, torch.from_numpy(held[:200]))
+    held = sampling.reconstruct(vqvae, torch.from_numpy(held[:200]))
     if args.text:
         model = build(BertModel.from_pretrained(args.text, torch_dtype=torch.float32))
     else:

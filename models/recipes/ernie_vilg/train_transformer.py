@@ -59,7 +59,7 @@ class Draws:
 
     They are not described more often: a caption in doubt would tell of birds where there are none.
     `own` are (scene, tokens) of the transformer's own paintings, a share `own_share` of the rows that
-    paint; they are not mirrored, and not described: what the critic overlooked would be learned."""
+    paint; they are not mirrored, and not described: what the reader overlooked would be learned."""
 
     def __init__(self, scenes, tokens, seed, own=(), own_share=0.0, wear=0.0):
         self.scenes, self.tokens, self.rng = scenes, tokens, random.Random(seed)
@@ -100,9 +100,12 @@ class Draws:
 
 def own_paintings(run):
     """(scene, tokens) of those that surely show what was asked."""
-    _, tokens, scenes, _, sure = paint_own.load(run)
-    rows = torch.from_numpy(tokens).long()
-    return [pair for pair, kept in zip(zip(scenes, rows), sure) if kept]
+    _, tokens, scenes, readings = paint_own.load(run)
+    return [
+        (scene, row)
+        for scene, row, reading in zip(scenes, torch.from_numpy(tokens).long(), readings)
+        if paint_own.likely(reading, shown(scene)) >= paint_own.SURE
+    ]
 
 
 def losses(network, painting, description):
