@@ -224,7 +224,8 @@ def test_the_example_of_the_documentation(brush, golden, tmp_path):
         text=True,
         timeout=PATIENCE,
     )
-    assert done.returncode == 0 and done.stdout.strip(), done.stderr
+    # The seed is drawn, and a model of random weights may have nothing to say.
+    assert done.returncode == 0 and done.stdout.endswith("\n"), done.stderr
 
 
 def test_what_the_model_cannot_do_is_refused(brush, golden):
